@@ -1,0 +1,1 @@
+"""Moorline's client: talk to your agents from Python."""

@@ -1,0 +1,1 @@
+"""The three services, what they stand on, and what starts them on one machine."""
