@@ -1,0 +1,157 @@
+"""Who a call is made for, signed by the caller's service, checked by the callee's.
+
+Does not know how a user was authenticated, and owns no resource names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from joserfc import jwk, jwt
+from joserfc.errors import JoseError
+
+from moorline.errors.v1 import errors_pb2
+from services.chassis.failures import Failure
+
+METADATA_KEY = "moorline-identity"
+"""gRPC metadata key that carries the token."""
+
+_ALGORITHM = "HS256"
+_ISSUER = "moorline"
+_LIFETIME = 60.0
+# A token leaves with at least half its life, so clocks may differ by that much.
+_REUSE = 30.0
+_CACHE_SIZE = 10_000
+_KEY_LENGTH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a call is made for.
+
+    Attributes:
+        user: `users/{user}`, or `services/{service}` when a service acts for
+            itself.
+        admin: True when the user may see what belongs to the platform.
+        keyed: True when the user was authenticated by an API key.
+    """
+
+    user: str
+    admin: bool = False
+    keyed: bool = False
+
+
+class Signer:
+    """Makes the tokens a service sends along with its calls.
+
+    Args:
+        key: Key shared by all services, at least 32 characters.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, *, key: str, clock: Callable[[], float] = time.time) -> None:
+        self._key = _import_key(key)
+        self._clock = clock
+        self._tokens: dict[Identity, tuple[str, float]] = {}
+
+    def token(self, identity: Identity) -> str:
+        """Return a token with at least 30 s left to live."""
+        now = self._clock()
+        cached = self._tokens.get(identity)
+        if cached is not None and now < cached[1]:
+            return cached[0]
+        claims = {
+            "iss": _ISSUER,
+            "sub": identity.user,
+            "exp": int(now + _LIFETIME),
+            "admin": identity.admin,
+            "keyed": identity.keyed,
+        }
+        token = jwt.encode({"alg": _ALGORITHM}, claims, self._key, algorithms=[_ALGORITHM])
+        _make_room(self._tokens, now)
+        self._tokens[identity] = (token, now + _REUSE)
+        return token
+
+
+class Checker:
+    """Checks the tokens that come with calls.
+
+    Args:
+        key: Key shared by all services, at least 32 characters.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, *, key: str, clock: Callable[[], float] = time.time) -> None:
+        self._key = _import_key(key)
+        self._clock = clock
+        self._identities: dict[str, tuple[Identity, float]] = {}
+
+    def check(self, token: str) -> Identity:
+        """Return whom a token names.
+
+        Raises:
+            Failure: TOKEN_INVALID when it is not ours or has expired. Never says
+                what the token was.
+        """
+        now = self._clock()
+        cached = self._identities.get(token)
+        if cached is not None and now < cached[1]:
+            return cached[0]
+        identity, expiry = self._decode(token)
+        if now >= expiry:
+            raise _invalid("The identity token has expired. Call again with a new one.")
+        _make_room(self._identities, now)
+        self._identities[token] = (identity, expiry)
+        return identity
+
+    def _decode(self, token: str) -> tuple[Identity, float]:
+        try:
+            claims = jwt.decode(token, self._key, algorithms=[_ALGORITHM]).claims
+        except (JoseError, ValueError):
+            # `from None`: the library's message may quote the token.
+            raise _invalid("The identity token is not valid.") from None
+        user, expiry = claims.get("sub"), claims.get("exp")
+        if claims.get("iss") != _ISSUER or not isinstance(user, str) or not isinstance(expiry, int):
+            raise _invalid("The identity token is not valid.")
+        admin, keyed = claims.get("admin") is True, claims.get("keyed") is True
+        return Identity(user=user, admin=admin, keyed=keyed), float(expiry)
+
+
+_caller: ContextVar[Identity] = ContextVar("caller")
+
+
+def caller() -> Identity:
+    """Return whom the call in progress is made for.
+
+    Raises:
+        LookupError: No call is in progress.
+    """
+    return _caller.get()
+
+
+def act_as(identity: Identity) -> None:
+    """Make `identity` the caller for the rest of the running task."""
+    _caller.set(identity)
+
+
+def _invalid(message: str) -> Failure:
+    return Failure(errors_pb2.ERROR_REASON_TOKEN_INVALID, message)
+
+
+def _import_key(key: str) -> jwk.OctKey:
+    if len(key) < _KEY_LENGTH:
+        raise ValueError(f"the identity key must have at least {_KEY_LENGTH} characters")
+    return jwk.OctKey.import_key(key)
+
+
+def _make_room(cache: dict[Any, tuple[Any, float]], now: float) -> None:
+    if len(cache) < _CACHE_SIZE:
+        return
+    for key in [key for key, (_, expiry) in cache.items() if expiry <= now]:
+        del cache[key]
+    if len(cache) >= _CACHE_SIZE:
+        cache.clear()
