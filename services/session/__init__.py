@@ -1,0 +1,1 @@
+"""The session service: who talks to which agent, what was said, and what must last."""

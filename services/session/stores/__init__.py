@@ -1,0 +1,1 @@
+"""Implementations of `store.Store`, one file each; all pass `tests/contract/store`."""
