@@ -1,0 +1,1 @@
+"""The gateway: clients in, one WebSocket each; keeps nothing that must last."""
