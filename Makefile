@@ -1,0 +1,78 @@
+# make run starts everything on this machine, make test tests it; `make` lists the rest.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+VENV ?= .venv
+PORT ?= 8080
+DATA ?= .data
+BIN  := $(VENV)/bin
+PY   := $(BIN)/python
+INSTALL := VENV="$(VENV)" PYTHON="$(PYTHON)" sh requirements/install.sh
+PROTOS  := $(shell find protos -name '*.proto') protos/generate.py
+PAGE    := services/gateway/vendor.py $(wildcard services/gateway/static/package*.json)
+
+# Each stamp is touched when its step has succeeded, so that a second start is instant.
+RUN_READY := $(VENV)/.ready-run
+API_READY := $(VENV)/.ready-api
+DEV_READY := $(VENV)/.ready-dev
+PAGE_READY := $(VENV)/.ready-page
+
+help: ## Show these targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+$(RUN_READY): requirements/run.txt requirements/build.txt requirements/install.sh
+	@$(INSTALL) run build
+	@touch $@
+
+$(API_READY): $(RUN_READY) pyproject.toml $(PROTOS)
+	@$(INSTALL) .
+	@touch $@
+
+$(DEV_READY): $(API_READY) requirements/dev.txt
+	@$(INSTALL) dev
+	@touch $@
+
+# Without its third-party modules the page says what to do; everything else works.
+$(PAGE_READY): $(API_READY) $(PAGE)
+	@if $(PY) -m services.gateway.vendor; then touch $@; else echo "The page has no third-party modules yet; the next start tries again." >&2; fi
+
+setup: $(DEV_READY) $(PAGE_READY) ## Install everything that development needs
+
+protos: $(RUN_READY) ## Generate the Python API from protos/
+	@$(PY) protos/generate.py
+
+run: $(API_READY) $(PAGE_READY) ## Start everything on this machine [PORT=8080] [DATA=.data]
+	@$(PY) -m services.local --port "$(PORT)" --data "$(DATA)"
+
+test: setup ## Run the tests; what this machine lacks is skipped by name
+	@$(PY) -m pytest
+
+test-all: setup ## Run the tests, and fail where one would be skipped
+	@$(PY) -m pytest --require-all
+	@$(MAKE) --no-print-directory coverage
+
+coverage: setup ## Measure chassis, session and executor by their own tests (95 % of branches)
+	@$(PY) -m pytest -q $(MEASURED:%=tests/unit/%) tests/contract $(MEASURED:%=--cov=services/%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+lint: setup ## Check style, imports between rooms, and the contract
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo 2>&1
+	@$(BIN)/buf lint && $(BREAKING)
+
+types: setup ## Check types
+	@$(BIN)/mypy
+
+bench: setup ## Measure this machine, and write the README's figures
+	@$(PY) -m tests.load
+
+pins: ## Resolve requirements/ anew (needs uv)
+	@sh requirements/compile.sh
+
+clean: ## Remove the environment, what was generated, and caches; keeps DATA
+	@rm -rf $(VENV) moorline/*/v1 services/gateway/static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+MEASURED := chassis session executor
+RELEASE  := $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)
+BREAKING := $(if $(RELEASE),$(BIN)/buf breaking --against '.git#tag=$(RELEASE)',echo 'buf breaking: no release yet to compare with')
+
+.PHONY: help setup protos run test test-all coverage lint types bench pins clean
