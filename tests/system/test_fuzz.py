@@ -1,0 +1,198 @@
+"""Frames no client should send: a typed error or a documented close code each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.system.stack import Stack
+from tests.system.wire import open_wire
+
+FRAMES = 100_000
+"""How many mutated frames are sent; from the issue."""
+
+SEED = 20261126
+"""First of the eight seeds, one for each connection that attacks."""
+
+CLOSE_CODES = {4005, 4500}
+"""What the server may close with over a frame; never without a word (1006)."""
+
+SEEDS: list[bytes] = [
+    json.dumps(frame).encode()
+    for frame in (
+        {"id": 1, "createAgent": {"parent": "users/dev", "agent": {"displayName": "한글"}}},
+        {"id": 2, "getAgent": {"name": "users/dev/agents/a1"}},
+        {"id": 3, "listAgents": {"parent": "users/dev", "pageSize": 5}},
+        {"id": 4, "updateAgent": {"agent": {"name": "users/dev/agents/a1"}, "updateMask": "*"}},
+        {"id": 5, "deleteAgent": {"name": "users/dev/agents/a1", "etag": "x"}},
+        {"id": 6, "watchAgents": {"parent": "users/dev"}},
+        {"id": 7, "createTurn": {"parent": "users/dev/agents/a1", "turnId": "t", "turn": {}}},
+        {"id": 8, "listTurns": {"parent": "users/dev/agents/a1", "pageToken": "zz"}},
+        {"id": 9, "cancelTurn": {"name": "users/dev/agents/a1/turns/t"}},
+        {"id": 10, "listEvents": {"parent": "users/dev/agents/a1", "afterSequence": -1}},
+        {"id": 11, "watchEvents": {"parent": "users/dev/agents/a1", "includeDeltas": True}},
+        {"id": 11, "cancel": {}},
+        {"id": 12, "listBackends": {}},
+        {"id": 13, "authenticate": {"token": "x"}},
+        {"id": 14, "createKey": {"parent": "users/dev", "ttl": "5s"}},
+        {"id": 15, "revokeKey": {"name": "users/dev/keys/aaaaaaaaaaaa"}},
+    )
+]
+TRAPS: list[bytes] = [
+    b"",
+    b"[]",
+    b"null",
+    b"{}",
+    b'{"id":0,"listBackends":{}}',
+    b'{"id":2147483648,"listBackends":{}}',
+    b'{"id":1e400,"listBackends":{}}',
+    b'{"id":NaN,"listBackends":{}}',
+    b'{"id":1,"listBackends":{},"getAgent":{}}',
+    b'{"id":1,"id":2,"listBackends":{}}',
+    b'{"id":1,"nothing":{}}',
+    b'{"id":1,"listAgents":{"parent":"\\ud800"}}',
+    b'{"id":1,"listAgents":{"pageSize":' + b"9" * 5000 + b"}}",
+    b"[" * 5000,
+    b'{"a":' * 3000,
+]
+
+
+def mutate(rng: random.Random) -> bytes:
+    """A frame like one a client sends, damaged."""
+    if rng.random() < 0.05:
+        return rng.choice(TRAPS)
+    frame = bytearray(rng.choice(SEEDS))
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randrange(len(frame))
+        kind = rng.randrange(4)
+        if kind == 0:
+            frame[place] = rng.randrange(256)
+        elif kind == 1:
+            del frame[place : place + rng.randint(1, 8)]
+        elif kind == 2:
+            frame[place:place] = rng.randbytes(rng.randint(1, 4))
+        else:
+            frame += frame[place : place + 20]
+        if not frame:
+            break
+    return bytes(frame)
+
+
+async def attack(stack: Stack, frames: int, rng: random.Random) -> set[int]:
+    """Send frames over as many connections as it takes; the close codes seen."""
+    codes: set[int] = set()
+    sent = 0
+    while sent < frames:
+        try:
+            async with connect(
+                f"{stack.url.replace('http', 'ws', 1)}/v1/ws",
+                additional_headers={"Authorization": f"Bearer {stack.token}"},
+                subprotocols=["moorline.v1"],  # type: ignore[list-item]
+                compression=None,
+                max_size=None,
+                proxy=None,
+            ) as socket:
+                sent += await burst(socket, min(frames - sent, 400), rng)
+        except ConnectionClosed as closed:
+            codes.add(closed.rcvd.code if closed.rcvd else 1006)
+            sent += 1
+        except InvalidStatus as refused:
+            if refused.response.status_code not in {429, 503}:
+                raise
+            await asyncio.sleep(0.2)
+    return codes
+
+
+async def burst(socket: ClientConnection, frames: int, rng: random.Random) -> int:
+    """Send frames on one connection, reading what comes back.
+
+    Raises:
+        ConnectionClosed: The server closed it.
+    """
+
+    async def read() -> None:
+        async for answer in socket:
+            frame = json.loads(answer)
+            if "error" in frame:
+                assert frame["error"]["reason"] != "ERROR_REASON_INTERNAL", frame
+                assert frame["error"]["message"], frame
+
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(read())
+        try:
+            for _ in range(frames):
+                text = mutate(rng)
+                if rng.random() < 0.9:
+                    await socket.send(text.decode(errors="replace"))
+                else:
+                    await socket.send(text)
+            await asyncio.sleep(0)
+        except ConnectionClosed as closed:
+            if closed.rcvd is None or closed.rcvd.code not in CLOSE_CODES:
+                raise
+        finally:
+            await asyncio.sleep(0.01)
+            reading.cancel()
+    if socket.close_code is not None:
+        assert socket.close_code in CLOSE_CODES
+    return frames
+
+
+@pytest.mark.timeout(400)
+async def test_mutated_frames_never_crash_anything(own_stack: Stack) -> None:
+    """100,000 damaged frames: typed errors or documented closes, and a clean log."""
+    stack = own_stack
+    pids = [stack.pid(service) for service in ("gateway", "session", "executor")]
+    codes: set[int] = set()
+    for result in await asyncio.gather(
+        *(attack(stack, FRAMES // 8, random.Random(SEED + n)) for n in range(8))
+    ):
+        codes |= result
+    async with open_wire(stack.url, stack.token) as wire:
+        await wire.call("listAgents", {"parent": wire.user})
+
+    assert codes <= CLOSE_CODES
+    assert pids == [stack.pid(service) for service in ("gateway", "session", "executor")]
+    logs = stack.logs()
+    assert "Traceback" not in logs
+    assert "unexpected" not in logs
+    assert "never retrieved" not in logs
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("x" * (256 * 1024 + 1), 4500),
+        ("not json", 4500),
+        (b"\xff\xff\xff", 4500),
+    ],
+    ids=["oversize", "no-json", "no-protobuf"],
+)
+async def test_a_bad_frame_closes_with_its_code(
+    stack: Stack, message: str | bytes, code: int
+) -> None:
+    """What cannot be a frame closes the connection, and says so in the code."""
+    async with connect(
+        f"{stack.url.replace('http', 'ws', 1)}/v1/ws",
+        additional_headers={"Authorization": f"Bearer {stack.token}"},
+        subprotocols=["moorline.v1"],  # type: ignore[list-item]
+        compression=None,
+        proxy=None,
+    ) as socket:
+        await socket.send(message)
+        await socket.wait_closed()
+
+    assert code == socket.close_code
+
+
+async def test_the_other_encoding_after_the_first_frame_closes(stack: Stack) -> None:
+    """A connection that began in JSON is closed over a binary frame."""
+    async with open_wire(stack.url, stack.token) as wire:
+        await wire.socket.send(b"\x08\x01")
+        await wire.socket.wait_closed()
+        assert wire.socket.close_code == 4500
