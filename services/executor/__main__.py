@@ -1,0 +1,105 @@
+"""Starts the executor: the one place that knows all its parts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AsyncExitStack
+
+import grpc
+
+from moorline.executor.v1 import backends_pb2_grpc, executions_pb2_grpc, feed_pb2_grpc
+from services.chassis import logs, server
+from services.chassis.feed import Feeds
+from services.chassis.identity import Checker
+from services.chassis.metrics import Metrics
+from services.chassis.settings import read
+from services.chassis.tasks import Tasks
+from services.executor import claude_code_frames, feed_api
+from services.executor.agents import Agents
+from services.executor.backend import Backend
+from services.executor.backends.cloud_run import CloudRun
+from services.executor.backends.docker import Docker
+from services.executor.backends.simulation import Simulation
+from services.executor.backends_api import BackendApi, WorkspaceApi
+from services.executor.claude_code import ClaudeCodeProcesses
+from services.executor.execution import Limits
+from services.executor.executions import Executions
+from services.executor.executions_api import ExecutionApi
+from services.executor.settings import Settings
+from services.executor.workspaces import Workspaces
+
+SERVICE = "executor"
+
+
+async def main(settings: Settings) -> None:
+    """Serve until told to stop."""
+    async with AsyncExitStack() as stack:
+        metrics = Metrics(service=SERVICE)
+        await stack.enter_async_context(metrics.serve(settings.metrics_listen))
+        tasks = await stack.enter_async_context(Tasks())
+        docker = Docker(disabled=settings.disable_docker, host=settings.docker_host)
+        simulation = Simulation(seed=settings.simulation_seed, tasks=tasks)
+        listed: tuple[Backend, ...] = (simulation, docker, CloudRun())
+        backends = {backend.name: backend for backend in listed}
+        await docker.probe()
+        agents = Agents(
+            backends=backends,
+            workspaces=Workspaces(root=settings.workspaces),
+            make=ClaudeCodeProcesses(environment=claude_code_frames.ENVIRONMENT, tasks=tasks),
+            limit=settings.max_agent_processes,
+            idle_limit=settings.idle_limit,
+            tasks=tasks,
+            metrics=metrics,
+        )
+        executions = Executions(
+            backends=backends,
+            agents=agents,
+            limits=Limits(
+                timeout=settings.turn_timeout,
+                stall=settings.stall_limit,
+                grace=settings.grace,
+            ),
+            capacity=settings.max_executions,
+            retention=settings.retention,
+            tasks=tasks,
+            metrics=metrics,
+        )
+        feeds: feed_api.ExecutionFeeds = Feeds(wrap=feed_api.response)
+
+        def register(to: grpc.aio.Server) -> None:
+            execution_api = ExecutionApi(
+                executions=executions,
+                default_backend=simulation.name,
+                timeout=settings.turn_timeout,
+            )
+            backend_api = BackendApi(backends=backends, default_backend=simulation.name)
+            executions_pb2_grpc.add_ExecutionServiceServicer_to_server(execution_api, to)
+            feed_pb2_grpc.add_ExecutionFeedServiceServicer_to_server(
+                feed_api.ExecutionFeedApi(feeds=feeds, executions=executions), to
+            )
+            backends_pb2_grpc.add_BackendServiceServicer_to_server(backend_api, to)
+            backends_pb2_grpc.add_WorkspaceServiceServicer_to_server(
+                WorkspaceApi(executions=executions), to
+            )
+
+        async def draining() -> None:
+            # The followers first: they must not be told of outcomes that are only our end.
+            executions.drain()
+            await feeds.drain()
+            await executions.kill()
+
+        await server.serve(
+            settings=settings,
+            service=SERVICE,
+            register=register,
+            checker=Checker(key=settings.identity_key),
+            metrics=metrics,
+            draining=draining,
+        )
+
+
+if __name__ == "__main__":
+    chosen = read(Settings, argv=sys.argv[1:], environ=os.environ)
+    logs.configure(service=SERVICE, format=chosen.log_format, level=chosen.log_level)
+    server.run(lambda: main(chosen))

@@ -1,0 +1,1 @@
+"""The backends: one way each of running agent processes. They do not know each other."""

@@ -1,0 +1,73 @@
+"""The doors of `BackendService` and `WorkspaceService`.
+
+Do not know how a backend runs anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+
+from moorline.executor.v1 import backends_pb2, backends_pb2_grpc
+from services.executor import names
+from services.executor.backend import Backend
+from services.executor.executions import Executions
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class BackendApi(backends_pb2_grpc.BackendServiceServicer):
+    """Serves `BackendService`.
+
+    Args:
+        backends: The backends by name, in the order to list them.
+        default_backend: Name of the one used when an agent names none.
+    """
+
+    def __init__(self, *, backends: Mapping[str, Backend], default_backend: str) -> None:
+        self._backends = backends
+        self._default_backend = default_backend
+
+    async def ListBackends(
+        self, request: backends_pb2.ListBackendsRequest, context: Context
+    ) -> backends_pb2.ListBackendsResponse:
+        """List every backend there is."""
+        return backends_pb2.ListBackendsResponse(
+            backends=[self._resource(backend) for backend in self._backends.values()]
+        )
+
+    def _resource(self, backend: Backend) -> backends_pb2.Backend:
+        can = backend.capabilities
+        return backends_pb2.Backend(
+            name=f"backends/{backend.name}",
+            available=not backend.unavailable,
+            detail=backend.unavailable,
+            default=backend.name == self._default_backend,
+            capabilities=backends_pb2.BackendCapabilities(
+                deltas=can.deltas,
+                permissions=can.permissions,
+                resume=can.resume,
+                durable_workspace=can.durable_workspace,
+            ),
+        )
+
+
+class WorkspaceApi(backends_pb2_grpc.WorkspaceServiceServicer):
+    """Serves `WorkspaceService`.
+
+    Args:
+        executions: All executions.
+    """
+
+    def __init__(self, *, executions: Executions) -> None:
+        self._executions = executions
+
+    async def DeleteWorkspace(
+        self, request: backends_pb2.DeleteWorkspaceRequest, context: Context
+    ) -> backends_pb2.DeleteWorkspaceResponse:
+        """End what runs in a workspace and delete it."""
+        workspace = names.workspace_of(request.name, field="name")
+        await self._executions.delete_workspace(workspace)
+        return backends_pb2.DeleteWorkspaceResponse()

@@ -1,0 +1,287 @@
+"""The execution book: what one execution has said, for whoever follows it.
+
+Does not know agents, backends or streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from google.protobuf import timestamp_pb2
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
+
+ITEMS_LIMIT = 1_000
+"""Items that may wait for an acknowledgement before the agent is held back."""
+BYTES_LIMIT = 4 << 20
+"""Encoded bytes of items that may wait for an acknowledgement."""
+
+_CHUNKS = 512
+"""Fragments kept apart in a block; more are joined, so that a long text costs its length."""
+
+
+class Block:
+    """Text of one piece that is still being written."""
+
+    __slots__ = ("_chunks", "block_id", "length", "size", "thought")
+
+    def __init__(self, block_id: str, *, thought: bool) -> None:
+        self.block_id = block_id
+        self.thought = thought
+        self.length = 0
+        """Characters so far."""
+        self.size = 0
+        """UTF-8 bytes so far."""
+        self._chunks: list[str] = []
+
+    def write(self, text: str, size: int) -> None:
+        """Append a fragment of `size` UTF-8 bytes."""
+        chunks = self._chunks
+        chunks.append(text)
+        self.length += len(text)
+        self.size += size
+        if len(chunks) > _CHUNKS:
+            self._chunks = ["".join(chunks)]
+
+    @property
+    def text(self) -> str:
+        """Everything written so far."""
+        return self.after(0)
+
+    def after(self, position: int) -> str:
+        """Return the text after the first `position` characters."""
+        missing = self.length - position
+        chunks = self._chunks
+        index = len(chunks)
+        while missing > 0:
+            index -= 1
+            missing -= len(chunks[index])
+        fresh = chunks[index] if index == len(chunks) - 1 else "".join(chunks[index:])
+        return fresh[-missing:] if missing else fresh
+
+
+class _Record:
+    """One numbered item, encoded for its readers."""
+
+    __slots__ = ("block_id", "size", "update")
+
+    def __init__(self, update: executions_pb2.ExecutionUpdate, block_id: str) -> None:
+        self.update = update
+        self.size = update.ByteSize()
+        self.block_id = block_id
+
+
+class Book:
+    """The numbered items of one execution and the pieces still being written.
+
+    Items are numbered 1, 2, 3 …; the last one is the outcome. They are kept until they are
+    acknowledged. A piece is dropped when the item with its block id is recorded or when it is
+    taken back. Readers learn of news when the writer calls `publish`.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: dict[str, Block] = {}
+        """Pieces still being written, oldest first. Written to through `open` and `discard`."""
+        self.ended = False
+        """Whether the outcome is recorded."""
+        self.full = False
+        """Whether so much waits for an acknowledgement that nothing should be added."""
+        self._records: list[_Record] = []
+        self._forgotten = 0
+        self._waiting_bytes = 0
+        self._unbounded = False
+        self._readers: set[Callable[[], None]] = set()
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def last(self) -> int:
+        """Number of the newest item; 0 when there is none."""
+        return self._forgotten + len(self._records)
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the outcome is stored for good, so that nobody needs the book any more."""
+        return self.ended and not self._records
+
+    # What the writer does.
+
+    def append(self, item: transcript_pb2.Item, *, conversation: str = "") -> None:
+        """Record an item; it takes the place of the open piece with its block id.
+
+        Args:
+            item: The fact.
+            conversation: On an outcome, the handle to continue the conversation.
+        """
+        now, nanos = divmod(time.time_ns(), 1_000_000_000)
+        kind = item.WhichOneof("kind")
+        block_id = ""
+        if kind == "agent_message":
+            block_id = item.agent_message.block_id
+        elif kind == "agent_thought":
+            block_id = item.agent_thought.block_id
+        self.blocks.pop(block_id, None)
+        record = _Record(
+            executions_pb2.ExecutionUpdate(
+                event=executions_pb2.ExecutionEvent(
+                    sequence=self.last + 1,
+                    create_time=timestamp_pb2.Timestamp(seconds=now, nanos=nanos),
+                    item=item,
+                    conversation=conversation,
+                )
+            ),
+            block_id,
+        )
+        self._records.append(record)
+        self._waiting_bytes += record.size
+        self.ended = kind == "turn_outcome"
+        self._weigh()
+
+    def open(self, block_id: str, *, thought: bool) -> Block:
+        """Begin a piece whose text follows through `Block.write`."""
+        block = self.blocks[block_id] = Block(block_id, thought=thought)
+        return block
+
+    def discard(self, block_id: str) -> None:
+        """Take back a piece that is still open."""
+        self.blocks.pop(block_id, None)
+
+    def publish(self) -> None:
+        """Tell the readers that something was added. Once for a burst is enough."""
+        for mark in self._readers:
+            mark()
+
+    async def room(self) -> None:
+        """Wait until the book is not full. Waits as long as nobody acknowledges, on purpose."""
+        while self.full:
+            if self._room is None:
+                self._room = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._room)
+
+    def lift_bound(self) -> None:
+        """Let the book grow beyond its bound from now on, so that its end can be recorded."""
+        self._unbounded = True
+        self._weigh()
+
+    # What the readers do.
+
+    def acknowledge(self, sequence: int) -> None:
+        """Forget the items up to a number. Numbers already forgotten, or to come, are no error."""
+        count = min(sequence - self._forgotten, len(self._records))
+        if count <= 0:
+            return
+        self._waiting_bytes -= sum(record.size for record in self._records[:count])
+        del self._records[:count]
+        self._forgotten += count
+        self._weigh()
+
+    def follow(self, *, after: int, mark: Callable[[], None]) -> Cursor:
+        """Return a cursor that stands behind an item.
+
+        Args:
+            after: Number of the last item its reader has; 0 for none.
+            mark: Called at each `publish` until the cursor is closed; must not fail.
+
+        Raises:
+            Failure: SEQUENCE_UNKNOWN when the items that would follow are forgotten, or `after`
+                is not recorded yet.
+        """
+        if not self._forgotten <= after <= self.last:
+            raise Failure(
+                errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN,
+                "The position is not in this execution's book; read the last one stored.",
+                headSequence=str(self.last),
+            )
+        self._readers.add(mark)
+        return Cursor(self, after, mark)
+
+    def read(self, sequence: int) -> _Record | None:
+        """Return an item by number; None when it is forgotten."""
+        index = sequence - self._forgotten - 1
+        return self._records[index] if index >= 0 else None
+
+    def leave(self, mark: Callable[[], None]) -> None:
+        """Take a reader off; called by its cursor."""
+        self._readers.discard(mark)
+
+    def _weigh(self) -> None:
+        over = len(self._records) >= ITEMS_LIMIT or self._waiting_bytes >= BYTES_LIMIT
+        self.full = over and not self._unbounded
+        if not self.full and self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+
+
+class Cursor:
+    """One reader's place in a book.
+
+    A reader that is slow gets longer deltas, not more of them. One that stands before what
+    another reader acknowledged goes on after it: those items are stored, and can be read there.
+    """
+
+    __slots__ = ("_book", "_mark", "_sent", "_sequence", "done")
+
+    def __init__(self, book: Book, after: int, mark: Callable[[], None]) -> None:
+        self.done = False
+        """Whether the outcome was taken, so that nothing follows."""
+        self._book = book
+        self._sequence = after
+        self._mark = mark
+        self._sent: dict[str, int] = {}
+
+    def take(self, budget: int) -> tuple[Sequence[executions_pb2.ExecutionUpdate], bool]:
+        """Return what is new since the last call, and whether more is waiting.
+
+        Args:
+            budget: Bytes to stay near; at least one update is returned when there is one.
+        """
+        updates: list[executions_pb2.ExecutionUpdate] = []
+        book = self._book
+        if self._sequence < book.last:
+            budget = self._take_items(updates, budget)
+            if self._sequence < book.last:
+                return updates, True
+        if self._sent:
+            self._take_discarded(updates)
+        for block_id, block in book.blocks.items():
+            sent = self._sent.get(block_id, 0)
+            if sent == block.length:
+                continue
+            if budget <= 0:
+                return updates, True
+            delta = transcript_pb2.MessageDelta(
+                block_id=block_id,
+                thought=block.thought,
+                snapshot=not sent,
+                text=block.after(sent),
+            )
+            updates.append(executions_pb2.ExecutionUpdate(delta=delta))
+            budget -= block.length - sent
+            self._sent[block_id] = block.length
+        self.done = book.ended
+        return updates, False
+
+    def close(self) -> None:
+        """Stop following. A second call changes nothing."""
+        self._book.leave(self._mark)
+
+    def _take_items(self, updates: list[executions_pb2.ExecutionUpdate], budget: int) -> int:
+        book = self._book
+        while self._sequence < book.last and budget > 0:
+            self._sequence += 1
+            record = book.read(self._sequence)
+            if record is not None:
+                updates.append(record.update)
+                self._sent.pop(record.block_id, None)
+                budget -= record.size
+        return budget
+
+    def _take_discarded(self, updates: list[executions_pb2.ExecutionUpdate]) -> None:
+        for block_id in [known for known in self._sent if known not in self._book.blocks]:
+            del self._sent[block_id]
+            discarded = transcript_pb2.MessageDiscarded(block_id=block_id)
+            updates.append(executions_pb2.ExecutionUpdate(message_discarded=discarded))

@@ -1,0 +1,110 @@
+"""A channel: a two-way line pipe to one agent process. Does not know what the lines mean."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class ExitReason(StrEnum):
+    """Why an agent process is gone."""
+
+    EXITED = "exited"
+    """It ended by itself."""
+    KILLED = "killed"
+    """Somebody killed it."""
+    OUT_OF_MEMORY = "oom"
+    """The kernel killed it for want of memory."""
+    LOST = "lost"
+    """It cannot be reached any more; nothing is known about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How an agent process ended.
+
+    Attributes:
+        code: Exit code; negative for a signal; None when not known.
+        reason: Why it is gone.
+    """
+
+    code: int | None
+    reason: ExitReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a backend needs to start one agent process.
+
+    Attributes:
+        workspace: Id of the workspace.
+        directory: The workspace's files on this machine; exists.
+        argv: Command line, program first.
+        environment: The whole environment; nothing is inherited.
+    """
+
+    workspace: str
+    directory: Path
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+class Channel(Protocol):
+    """One agent process, wherever it runs.
+
+    Used by one owner: `open` once, then `lines` once, while the other methods are called from
+    anywhere in the loop. Every method may be cancelled; only `kill` and `wait` are called after
+    that.
+    """
+
+    async def open(self) -> None:
+        """Start the process.
+
+        Called once, before everything else. A cancelled call leaves nothing running.
+
+        Raises:
+            Failure: BACKEND_UNAVAILABLE, EXECUTOR_CAPACITY.
+        """
+        ...
+
+    async def write(self, line: bytes) -> None:
+        """Hand one line to the process, without its line ending.
+
+        Lines arrive in the order of the calls. A line for a process that is gone, or whose input
+        is closed, is dropped: `lines` tells about the end.
+        """
+        ...
+
+    def lines(self) -> AsyncIterator[Sequence[bytes]]:
+        """Yield what the process prints, every line once, in order, until it is gone.
+
+        Called once. Each step hands over all the lines that are waiting, without their line
+        endings, so that a burst costs one wake-up. What is not taken is held back at its source:
+        a bounded number of lines waits here, then the process waits.
+        """
+        ...
+
+    async def close_input(self) -> None:
+        """Tell the process that no line follows: it finishes what it does and exits.
+
+        A second call, or one on a process that is gone, changes nothing.
+        """
+        ...
+
+    async def kill(self) -> None:
+        """End the process at once, with everything it started.
+
+        A second call, or one on a process that is gone, changes nothing. Lines that are waiting
+        may be lost.
+        """
+        ...
+
+    async def wait(self) -> Exit:
+        """Wait until the process is gone.
+
+        Any number of calls, all with the same answer; waits as long as the process lives.
+        """
+        ...

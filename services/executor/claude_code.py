@@ -1,0 +1,367 @@
+"""The adapter for Claude Code: one long-lived CLI process as an `AgentProcess`.
+
+Does not know where the process runs, nor who asked for the turn. The rules it keeps:
+one prompt at a time, because the CLI merges prompts that arrive during a turn; a result belongs
+to the message whose uuid it repeats, because finished background work starts turns of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure, not_found
+from services.chassis.tasks import Tasks
+from services.executor import claude_code_frames as frames
+from services.executor import claude_code_results as results
+from services.executor.agent_process import Ending, Result, Work
+from services.executor.backend import Backend
+from services.executor.book import Book
+from services.executor.channel import Channel, Exit, Launch
+from services.executor.claude_code_turn import Turn
+
+log = logging.getLogger(__name__)
+
+_NAMESPACE = uuid.UUID("0a5a1c2e-6d0f-5c5b-9a41-6f1f7f0c9d11")
+"""Ours, for ids the CLI wants as UUIDs and that must be the same for the same execution."""
+
+_OPEN_SECONDS = 30.0
+"""Unloaded the CLI answers `initialize` in 0.4 s; a cold machine may need ten times that."""
+_CLOSE_SECONDS = 3.0
+"""An idle CLI exits within 0.2 s of the end of its input."""
+_KILL_SECONDS = 5.0
+
+_MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What taking apart a frame of an unexpected shape raises."""
+
+
+class ClaudeCode:
+    """One CLI process.
+
+    Args:
+        channel: A way to the process, not yet open.
+        resume: Conversation its command line resumes; empty for a new one.
+        accept_all: Whether every tool may run without asking anyone.
+        tasks: Owner of the task that reads.
+    """
+
+    def __init__(self, *, channel: Channel, resume: str, accept_all: bool, tasks: Tasks) -> None:
+        self._channel = channel
+        self._accept_all = accept_all
+        self._tasks = tasks
+        # The mutable state of a process is the rest.
+        self._conversation = resume
+        self._alive = False
+        self._reader: asyncio.Task[None] | None = None
+        self._requests: dict[str, asyncio.Future[None]] = {}
+        self._request_count = 0
+        self._replies: list[bytes] = []
+        self._turn: Turn | None = None
+        self._ending: asyncio.Future[Ending] | None = None
+        self._usage = transcript_pb2.Usage()
+        self._cost = 0.0
+        self._heard = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take another turn, or take part in the running one."""
+        return self._alive
+
+    @property
+    def conversation(self) -> str:
+        """Handle to continue the conversation in another process."""
+        return self._conversation
+
+    async def open(self) -> None:
+        """Start the process and shake hands with it.
+
+        Raises:
+            Failure: AGENT_CRASHED, AGENT_STALLED, BACKEND_UNAVAILABLE.
+        """
+        await self._channel.open()
+        self._alive = True
+        self._reader = self._tasks.spawn(self._read(), name="agent-process")
+        ready = False
+        try:
+            async with asyncio.timeout(_OPEN_SECONDS):
+                await self._control("initialize")
+            ready = True
+        except TimeoutError as error:
+            raise Failure(
+                errors_pb2.ERROR_REASON_AGENT_STALLED,
+                f"The agent process did not answer within {_OPEN_SECONDS:g} seconds.",
+                retry_delay=timedelta(seconds=1),
+                seconds=f"{_OPEN_SECONDS:g}",
+            ) from error
+        finally:
+            if not ready:
+                await self.kill()
+
+    async def begin(self, work: Work, book: Book) -> asyncio.Future[Ending]:
+        """Give it the prompt of a turn."""
+        message_id = str(uuid.uuid5(_NAMESPACE, f"message/{work.execution_id}"))
+        ending = self._ending = asyncio.get_running_loop().create_future()
+        self._turn = Turn(message_id=message_id, book=book)
+        self._listen_anew()
+        if self._alive:
+            line = frames.prompt(
+                text=work.prompt, message_id=message_id, session_id=self._conversation
+            )
+            await self._channel.write(line)
+        else:
+            self._end_turn(Result.DIED, _crash(await self._channel.wait()))
+        return ending
+
+    async def interrupt(self) -> None:
+        """Ask it to end the running turn; returns before it has."""
+        if self._alive:
+            await self._channel.write(frames.request("interrupt", request_id=self._request_id()))
+
+    async def answer(self, permission_id: str, *, allowed: bool, reason: str) -> None:
+        """Hand over a decision.
+
+        Raises:
+            Failure: RESOURCE_NOT_FOUND when it was never asked for.
+        """
+        turn = self._turn
+        if turn is None or permission_id not in turn.asked:
+            raise not_found()
+        if permission_id not in turn.asks:
+            return
+        tool_input = turn.asks.pop(permission_id)
+        self._listen_anew()
+        if allowed:
+            line = frames.allow(request_id=permission_id, tool_input=tool_input)
+        else:
+            line = frames.deny(request_id=permission_id, reason=reason)
+        await self._channel.write(line)
+
+    async def close(self) -> None:
+        """End the process in good order, by force when it takes too long."""
+        await self._channel.close_input()
+        if not await self._gone(_CLOSE_SECONDS):
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End the process at once, and the running turn with it."""
+        if self._turn is not None:
+            self._turn.book.lift_bound()
+        await self._channel.kill()
+        if not await self._gone(_KILL_SECONDS):
+            log.error("agent process does not end")
+            self._end_turn(Result.DIED, _crash(None))
+
+    def quiet_for(self) -> timedelta:
+        """Return how long it has owed us a word."""
+        turn = self._turn
+        if turn is None or turn.asks or turn.book.full:
+            return timedelta(0)
+        return timedelta(seconds=asyncio.get_running_loop().time() - self._heard)
+
+    # Reading.
+
+    async def _read(self) -> None:
+        loads = orjson.loads
+        async for lines in self._channel.lines():
+            self._listen_anew()
+            turn = self._turn
+            for line in lines:
+                try:
+                    frame = loads(line)
+                    # The one frame that is frequent first, and without a call in between.
+                    if frame["type"] == "stream_event":
+                        if turn is not None:
+                            turn.stream_event(frame)
+                        continue
+                    self._receive(frame)
+                except _MALFORMED:
+                    log.warning("frame not understood", extra={"bytes": len(line)})
+                    continue
+                turn = self._turn
+                if turn is not None and turn.book.full:
+                    turn.book.publish()
+                    await turn.book.room()
+                    self._listen_anew()
+                    turn = self._turn
+            if turn is not None:
+                turn.book.publish()
+                if turn.failure is not None:
+                    await self._give_up(turn)
+            if self._replies:
+                await self._reply()
+        self._exited(await self._channel.wait())
+
+    async def _give_up(self, turn: Turn) -> None:
+        turn.book.lift_bound()
+        await self._channel.kill()
+
+    async def _reply(self) -> None:
+        replies, self._replies = self._replies, []
+        for reply in replies:
+            await self._channel.write(reply)
+
+    def _receive(self, frame: dict[str, Any]) -> None:
+        turn = self._turn
+        match frame["type"]:
+            case "control_response":
+                self._responded(frame["response"])
+            case "system":
+                self._system(frame)
+            case "result":
+                self._result(frame)
+            case _ if turn is None:
+                # Work in the background, between two turns.
+                return
+            case "assistant":
+                turn.assistant(frame)
+            case "user":
+                turn.user(frame)
+            case "control_request":
+                self._asked(turn, frame["request_id"], frame["request"])
+            case "control_cancel_request":
+                turn.asks.pop(frame["request_id"], None)
+
+    def _system(self, frame: dict[str, Any]) -> None:
+        if frame["subtype"] == "init":
+            self._conversation = frame["session_id"]
+            version = frame.get("claude_code_version")
+            if version != frames.CLI_VERSION:
+                log.warning("another version of the agent", extra={"version": version})
+        elif frame["subtype"] == "api_retry" and self._turn is not None:
+            self._turn.withdraw()
+
+    def _asked(self, turn: Turn, request_id: str, request: dict[str, Any]) -> None:
+        if request["subtype"] != "can_use_tool":
+            self._replies.append(frames.unsupported(request_id=request_id))
+        elif self._accept_all:
+            reply = frames.allow(request_id=request_id, tool_input=request["input"])
+            self._replies.append(reply)
+        else:
+            turn.ask(request_id, request)
+
+    def _result(self, frame: dict[str, Any]) -> None:
+        results.add(self._usage, results.usage(frame, cost_before=self._cost))
+        self._cost = float(frame.get("total_cost_usd") or 0.0)
+        if self._turn is None or not _answers(frame, self._turn.message_id):
+            return
+        result, failure = results.outcome(frame)
+        if failure and failure.reason == errors_pb2.ERROR_REASON_CONVERSATION_LOST:
+            # What it would say next belongs to no conversation we can name.
+            self._alive = False
+            self._conversation = ""
+        self._end_turn(result, failure)
+
+    def _exited(self, ended: Exit) -> None:
+        self._alive = False
+        crash = _crash(ended)
+        for request in self._requests.values():
+            if not request.done():
+                request.set_exception(crash)
+        turn = self._turn
+        self._end_turn(Result.DIED, crash if turn is None else turn.failure or crash)
+
+    def _end_turn(self, result: Result, failure: Failure | None) -> None:
+        turn, ending = self._turn, self._ending
+        if turn is None or ending is None:
+            return
+        self._turn = self._ending = None
+        usage, self._usage = self._usage, transcript_pb2.Usage()
+        told = turn.end(result, failure, usage)
+        turn.book.publish()
+        if not ending.done():
+            ending.set_result(told)
+
+    # Control requests of ours.
+
+    async def _control(self, subtype: str) -> None:
+        request_id = self._request_id()
+        responded = self._requests[request_id] = asyncio.get_running_loop().create_future()
+        await self._channel.write(frames.request(subtype, request_id=request_id))
+        await responded
+
+    def _responded(self, response: dict[str, Any]) -> None:
+        responded = self._requests.pop(response["request_id"], None)
+        if responded is not None and not responded.done():
+            responded.set_result(None)
+
+    def _request_id(self) -> str:
+        self._request_count += 1
+        return f"moorline-{self._request_count}"
+
+    def _listen_anew(self) -> None:
+        self._heard = asyncio.get_running_loop().time()
+
+    async def _gone(self, seconds: float) -> bool:
+        reader = self._reader
+        if reader is None:
+            return True
+        await asyncio.wait({reader}, timeout=seconds)
+        return reader.done()
+
+
+class ClaudeCodeProcesses:
+    """Makes processes for executions; the only place that turns `Work` into a command line.
+
+    Args:
+        environment: What every process gets.
+        tasks: Owner of the processes' tasks.
+    """
+
+    def __init__(self, *, environment: Mapping[str, str], tasks: Tasks) -> None:
+        self._environment = environment
+        self._tasks = tasks
+
+    def __call__(self, work: Work, backend: Backend, directory: Path) -> ClaudeCode:
+        """Return a process that can take the execution's turn once it is open.
+
+        Raises:
+            Failure: BACKEND_UNAVAILABLE.
+        """
+        argv = frames.command_line(
+            directory=str(directory),
+            permission_mode=work.permission_mode,
+            instructions=work.instructions,
+            session_id=str(uuid.uuid5(_NAMESPACE, f"session/{work.execution_id}")),
+            resume=work.resume_from,
+        )
+        launch = Launch(
+            workspace=work.workspace,
+            directory=directory,
+            argv=argv,
+            environment=self._environment,
+        )
+        return ClaudeCode(
+            channel=backend.channel(launch),
+            resume=work.resume_from,
+            accept_all=work.permission_mode == executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL,
+            tasks=self._tasks,
+        )
+
+
+def _answers(frame: dict[str, Any], message_id: str) -> bool:
+    """Tell whether a result belongs to our message; results of background work do not."""
+    answered = [frame.get("user_message_uuid"), *(frame.get("user_message_uuids") or ())]
+    if any(answered):
+        return message_id in answered
+    return not frame.get("origin")
+
+
+def _crash(ended: Exit | None) -> Failure:
+    code = "unknown" if ended is None or ended.code is None else str(ended.code)
+    reason = "lost" if ended is None else ended.reason.value
+    return Failure(
+        errors_pb2.ERROR_REASON_AGENT_CRASHED,
+        f"The agent process ended abnormally: {reason}, exit code {code}.",
+        exitCode=code,
+        exitReason=reason,
+    )

@@ -1,0 +1,142 @@
+"""Claude Code's command line and the lines written to it.
+
+Knows the CLI's words; does not know channels, books or turns. Flags, frames and rules are those
+of version 2.1.330, the one this adapter is written for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from moorline.executor.v1 import executions_pb2
+
+CLI_VERSION = "2.1.330"
+"""The version this adapter was written against; another one is logged."""
+
+_MODES: Mapping[int, str] = {
+    executions_pb2.Execution.PERMISSION_MODE_ACCEPT_EDITS: "acceptEdits",
+    executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL: "bypassPermissions",
+}
+
+_REFUSED_TOOLS = "SendMessage,ListAgents,CronCreate,CronDelete,CronList,ScheduleWakeup,WebFetch"
+"""Tools that reach other agents, later times or other machines."""
+
+ENVIRONMENT: Mapping[str, str] = {
+    # Nothing but the model provider is called.
+    "DISABLE_AUTOUPDATER": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+    "DISABLE_BUG_COMMAND": "1",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    # Idle is told, not guessed.
+    "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
+    # The default of ten retries is three minutes of silence.
+    "CLAUDE_CODE_MAX_RETRIES": "6",
+    # Of the CLI's two watchdogs only this one works with a base URL of our own.
+    "CLAUDE_ENABLE_BYTE_WATCHDOG": "1",
+    "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": "180000",
+    "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+    "CLAUDE_CODE_DISABLE_CRON": "1",
+    # CLAUDE.md of the workspace is read although its settings are not.
+    "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1",
+}
+"""What every process gets, wherever it runs."""
+
+
+def command_line(
+    *,
+    directory: str,
+    permission_mode: int,
+    instructions: str,
+    session_id: str,
+    resume: str,
+) -> tuple[str, ...]:
+    """Return the command line of a process.
+
+    Args:
+        directory: The workspace, as the process sees it.
+        permission_mode: A value of `Execution.PermissionMode`.
+        instructions: Standing instructions; may be empty.
+        session_id: Id of a new conversation; not used when `resume` is set.
+        resume: Conversation to continue; empty for a new one.
+    """
+    argv = [
+        "claude",
+        "-p",
+        "--output-format=stream-json",
+        "--input-format=stream-json",
+        "--verbose",
+        "--include-partial-messages",
+        "--permission-prompt-tool=stdio",
+        f"--permission-mode={_MODES.get(permission_mode, 'default')}",
+        # A workspace is untrusted: its hooks, servers and settings must not run or redirect us.
+        "--setting-sources=",
+        "--strict-mcp-config",
+        "--no-chrome",
+        f"--disallowedTools={_REFUSED_TOOLS}",
+        f"--add-dir={directory}",
+    ]
+    # Always with "=", so that a value that begins with a dash stays a value.
+    if instructions:
+        argv.append(f"--append-system-prompt={instructions}")
+    argv.append(f"--resume={resume}" if resume else f"--session-id={session_id}")
+    return tuple(argv)
+
+
+def prompt(*, text: str, message_id: str, session_id: str) -> bytes:
+    """Return the line that begins a turn.
+
+    `client_composed` keeps a prompt from being read as a slash command, and `@path` in it from
+    sending that file to the provider unasked.
+
+    Args:
+        text: The user's words.
+        message_id: A UUID; the result of the turn repeats it.
+        session_id: The conversation; empty while it is not known.
+    """
+    return orjson.dumps(
+        {
+            "type": "user",
+            "message": {"role": "user", "content": text},
+            "parent_tool_use_id": None,
+            "session_id": session_id,
+            "uuid": message_id,
+            "client_composed": True,
+        }
+    )
+
+
+def request(subtype: str, *, request_id: str) -> bytes:
+    """Return a control request, for example `initialize` or `interrupt`."""
+    return orjson.dumps(
+        {
+            "type": "control_request",
+            "request_id": request_id,
+            "request": {"subtype": subtype},
+        }
+    )
+
+
+def allow(*, request_id: str, tool_input: Any) -> bytes:
+    """Return the answer that lets a tool run with the input it was to have."""
+    return _answer(request_id, {"behavior": "allow", "updatedInput": tool_input})
+
+
+def deny(*, request_id: str, reason: str) -> bytes:
+    """Return the answer that refuses a tool; the agent is told the reason and goes on."""
+    message = reason or "The user refused this tool call."
+    return _answer(request_id, {"behavior": "deny", "message": message})
+
+
+def unsupported(*, request_id: str) -> bytes:
+    """Return the answer to a request of the CLI's that this adapter does not know."""
+    response = {"subtype": "error", "request_id": request_id, "error": "unsupported_request"}
+    return orjson.dumps({"type": "control_response", "response": response})
+
+
+def _answer(request_id: str, answer: dict[str, Any]) -> bytes:
+    response = {"subtype": "success", "request_id": request_id, "response": answer}
+    return orjson.dumps({"type": "control_response", "response": response})

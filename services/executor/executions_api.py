@@ -1,0 +1,195 @@
+"""The door of `ExecutionService`: checks requests, calls the logic, builds responses.
+
+Does not know how an execution is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import grpc
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from moorline.executor.v1 import executions_pb2, executions_pb2_grpc
+from services.chassis.failures import field_invalid
+from services.executor import names
+from services.executor.agent_process import Work
+from services.executor.execution import Execution
+from services.executor.executions import Executions, Forgotten
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_TEXT_LIMIT = 100_000
+_ACKNOWLEDGEMENTS_LIMIT = 1_000
+_REASON_LIMIT = 2_000
+_BATCH_BYTES = 128 << 10
+"""Bytes to stay near in one response of a watch."""
+_CONVERSATION = re.compile(r"[A-Za-z0-9_-]{0,128}")
+_MODES = frozenset(executions_pb2.Execution.PermissionMode.values())
+
+
+class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
+    """Serves `ExecutionService`.
+
+    Args:
+        executions: All executions.
+        default_backend: Backend of an execution that names none.
+        timeout: Time allowed to an execution that names none.
+    """
+
+    def __init__(self, *, executions: Executions, default_backend: str, timeout: timedelta) -> None:
+        self._executions = executions
+        self._default_backend = default_backend
+        self._timeout = timeout
+
+    async def CreateExecution(
+        self, request: executions_pb2.CreateExecutionRequest, context: Context
+    ) -> executions_pb2.CreateExecutionResponse:
+        """Start an execution."""
+        execution = self._executions.create(self._work(request))
+        return executions_pb2.CreateExecutionResponse(execution=_resource(execution))
+
+    async def GetExecution(
+        self, request: executions_pb2.GetExecutionRequest, context: Context
+    ) -> executions_pb2.GetExecutionResponse:
+        """Return one execution."""
+        execution = self._get(request.name, field="name")
+        return executions_pb2.GetExecutionResponse(execution=_resource(execution))
+
+    async def WatchExecution(
+        self, request: executions_pb2.WatchExecutionRequest, context: Context
+    ) -> AsyncIterator[executions_pb2.WatchExecutionResponse]:
+        """Follow one execution to its outcome."""
+        execution = self._get(request.name, field="name")
+        after = check_after(request.after_sequence, field="after_sequence")
+        news = asyncio.Event()
+        cursor = execution.book.follow(after=after, mark=news.set)
+        try:
+            while not cursor.done:
+                self._executions.check_serving()
+                news.clear()
+                updates, more = cursor.take(_BATCH_BYTES)
+                if updates:
+                    yield executions_pb2.WatchExecutionResponse(updates=updates)
+                if not more and not cursor.done:
+                    # As long as the agent works; a client that leaves cancels this.
+                    await news.wait()
+        finally:
+            cursor.close()
+
+    async def AcknowledgeExecutions(
+        self, request: executions_pb2.AcknowledgeExecutionsRequest, context: Context
+    ) -> executions_pb2.AcknowledgeExecutionsResponse:
+        """Forget what is stored."""
+        if len(request.acknowledgements) > _ACKNOWLEDGEMENTS_LIMIT:
+            raise field_invalid(
+                "acknowledgements", f"must have at most {_ACKNOWLEDGEMENTS_LIMIT} entries"
+            )
+        acknowledged = [
+            (names.execution_of(one.name, field="acknowledgements.name"), one.sequence)
+            for one in request.acknowledgements
+        ]
+        for execution_id, sequence in acknowledged:
+            self._executions.acknowledge(execution_id, sequence)
+        return executions_pb2.AcknowledgeExecutionsResponse()
+
+    async def ResolvePermission(
+        self, request: executions_pb2.ResolvePermissionRequest, context: Context
+    ) -> executions_pb2.ResolvePermissionResponse:
+        """Hand a permission decision to the agent."""
+        execution = self._get(request.name, field="name")
+        if not request.decision.permission_id:
+            raise field_invalid("decision.permission_id", "must be set")
+        if len(request.decision.reason) > _REASON_LIMIT:
+            raise field_invalid("decision.reason", f"must have at most {_REASON_LIMIT} characters")
+        await execution.answer(request.decision)
+        return executions_pb2.ResolvePermissionResponse()
+
+    async def CancelExecution(
+        self, request: executions_pb2.CancelExecutionRequest, context: Context
+    ) -> executions_pb2.CancelExecutionResponse:
+        """Ask the agent to stop."""
+        execution = self._get(request.name, field="name")
+        grace = _positive(request, "grace_period", zero=True)
+        execution.stop(cause=None, grace=grace)
+        return executions_pb2.CancelExecutionResponse()
+
+    def _get(self, name: str, *, field: str) -> Execution:
+        return self._executions.get(names.execution_of(name, field=field))
+
+    def _work(self, request: executions_pb2.CreateExecutionRequest) -> Work:
+        wanted = request.execution
+        if not 1 <= len(wanted.prompt.text) <= _TEXT_LIMIT:
+            raise field_invalid("execution.prompt.text", f"must have 1 to {_TEXT_LIMIT} characters")
+        if len(wanted.instructions) > _TEXT_LIMIT:
+            raise field_invalid(
+                "execution.instructions", f"must have at most {_TEXT_LIMIT} characters"
+            )
+        if wanted.permission_mode not in _MODES:
+            raise field_invalid("execution.permission_mode", "must be a known mode")
+        if _CONVERSATION.fullmatch(wanted.resume_from) is None:
+            raise field_invalid(
+                "execution.resume_from", "must be the conversation of an earlier execution"
+            )
+        mode = wanted.permission_mode or executions_pb2.Execution.PERMISSION_MODE_ASK
+        return Work(
+            execution_id=names.execution_id(request.execution_id, field="execution_id"),
+            backend=wanted.backend.removeprefix("backends/") or self._default_backend,
+            workspace=names.workspace_of(wanted.workspace, field="execution.workspace"),
+            prompt=wanted.prompt.text,
+            instructions=wanted.instructions,
+            permission_mode=mode,
+            resume_from=wanted.resume_from,
+            timeout=_positive(wanted, "timeout", zero=False) or self._timeout,
+        )
+
+
+def check_after(after: int, *, field: str) -> int:
+    """Check a position in a book.
+
+    Raises:
+        Failure: FIELD_INVALID.
+    """
+    if after < 0:
+        raise field_invalid(field, "must be at least 0")
+    return after
+
+
+def _positive(message: Any, field: str, *, zero: bool) -> timedelta | None:
+    if not message.HasField(field):
+        return None
+    value: duration_pb2.Duration = getattr(message, field)
+    length = timedelta(seconds=value.seconds, microseconds=value.nanos / 1000)
+    if length < timedelta(0) or (not length and not zero):
+        raise field_invalid(field, "must not be negative" if zero else "must be positive")
+    return length
+
+
+def _resource(execution: Execution | Forgotten) -> executions_pb2.Execution:
+    if isinstance(execution, Forgotten):
+        return executions_pb2.Execution(
+            name=f"executions/{execution.execution_id}",
+            backend=execution.backend,
+            workspace=f"workspaces/{execution.workspace}",
+            state=executions_pb2.Execution.STATE_ENDED,
+        )
+    work = execution.work
+    seconds, nanos = divmod(execution.create_time_ns, 10**9)
+    resource = executions_pb2.Execution(
+        name=f"executions/{work.execution_id}",
+        backend=work.backend,
+        workspace=f"workspaces/{work.workspace}",
+        instructions=work.instructions,
+        permission_mode=work.permission_mode,
+        resume_from=work.resume_from,
+        state=execution.state,
+        conversation=execution.conversation,
+        create_time=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos),
+    )
+    resource.prompt.text = work.prompt
+    resource.timeout.FromTimedelta(work.timeout)
+    return resource

@@ -1,0 +1,78 @@
+"""The door of `ExecutionFeedService`: many executions followed on one stream.
+
+Does not know what the updates say.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+
+from moorline.executor.v1 import executions_pb2, feed_pb2, feed_pb2_grpc
+from services.chassis.failures import field_invalid
+from services.chassis.feed import Feeds
+from services.chassis.identity import caller
+from services.executor import names
+from services.executor.executions import Executions
+from services.executor.executions_api import check_after
+
+Context = grpc.aio.ServicerContext[Any, Any]
+ExecutionFeeds = Feeds[executions_pb2.ExecutionUpdate, feed_pb2.OpenFeedResponse]
+
+
+def response(
+    news: list[tuple[int, Sequence[executions_pb2.ExecutionUpdate]]],
+) -> feed_pb2.OpenFeedResponse:
+    """Build one response of a feed from the news of its subscriptions."""
+    return feed_pb2.OpenFeedResponse(
+        subscriptions=[
+            feed_pb2.SubscribedExecution(subscription=subscription, updates=updates)
+            for subscription, updates in news
+        ]
+    )
+
+
+class ExecutionFeedApi(feed_pb2_grpc.ExecutionFeedServiceServicer):
+    """Serves `ExecutionFeedService`.
+
+    Args:
+        feeds: The open feeds.
+        executions: All executions.
+    """
+
+    def __init__(self, *, feeds: ExecutionFeeds, executions: Executions) -> None:
+        self._feeds = feeds
+        self._executions = executions
+
+    def OpenFeed(
+        self, request: feed_pb2.OpenFeedRequest, context: Context
+    ) -> AsyncIterator[feed_pb2.OpenFeedResponse]:
+        """Open a feed."""
+        if not request.feed_id:
+            raise field_invalid("feed_id", "must be set")
+        return self._feeds.open(request.feed_id, caller().user)
+
+    async def Subscribe(
+        self, request: feed_pb2.SubscribeRequest, context: Context
+    ) -> feed_pb2.SubscribeResponse:
+        """Add an execution to a feed."""
+        feed = self._feeds.get(request.feed_id)
+        if request.subscription < 1:
+            raise field_invalid("subscription", "must be at least 1")
+        execution_id = names.execution_of(request.watch.name, field="watch.name")
+        after = check_after(request.watch.after_sequence, field="watch.after_sequence")
+        book = self._executions.get(execution_id).book
+        mark = functools.partial(feed.mark, request.subscription)
+        feed.add(request.subscription, book.follow(after=after, mark=mark))
+        mark()
+        return feed_pb2.SubscribeResponse()
+
+    async def Unsubscribe(
+        self, request: feed_pb2.UnsubscribeRequest, context: Context
+    ) -> feed_pb2.UnsubscribeResponse:
+        """Take an execution off a feed."""
+        self._feeds.get(request.feed_id).remove(request.subscription)
+        return feed_pb2.UnsubscribeResponse()

@@ -1,0 +1,56 @@
+"""What an operator can tell the executor. Does not know the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from services.chassis.settings import ServiceSettings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServiceSettings):
+    """Settings of the executor."""
+
+    listen: str = setting("Address to serve on, `host:port`; port 0 takes any.", "127.0.0.1:7003")
+    workspaces: Path = setting(
+        "Directory of the agents' files; made when it is missing.", Path(".data/workspaces")
+    )
+    max_executions: int = setting(
+        "Executions that may run at once; more are refused for the moment.", 1200, minimum=1
+    )
+    max_agent_processes: int = setting(
+        "Agent processes that may live; beyond it the longest idle one is put to sleep.",
+        1200,
+        minimum=1,
+    )
+    idle_limit: timedelta = setting(
+        "Seconds until an idle agent process is put to sleep.", timedelta(minutes=5), minimum=0.1
+    )
+    turn_timeout: timedelta = setting(
+        "Seconds a turn may take.", timedelta(hours=1), minimum=1, maximum=86_400
+    )
+    stall_limit: timedelta = setting(
+        "Seconds an agent at work may say nothing.", timedelta(minutes=10), minimum=1
+    )
+    grace: timedelta = setting(
+        "Seconds a cancelled agent gets to stop by itself before it is killed.",
+        timedelta(seconds=0.5),
+        minimum=0,
+        maximum=60,
+    )
+    retention: timedelta = setting(
+        "Seconds an ended execution is kept while nobody confirms to have stored it.",
+        timedelta(minutes=10),
+        minimum=1,
+    )
+    disable_docker: bool = setting(
+        "`true` in any case: Docker is not used, and not even looked for.",
+        default=False,
+        variable="DISABLE_DOCKER",
+    )
+    docker_host: str = setting(
+        "Address of the Docker engine; empty for the local socket.", "", variable="DOCKER_HOST"
+    )
+    simulation_seed: int = setting("Number the simulated agents draw their ids from.", 0)
