@@ -1,0 +1,182 @@
+"""Starts a gRPC server, and stops it without dropping a call.
+
+Does not know which services it carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.chassis.identity import Checker
+from services.chassis.interceptors import CallInterceptor
+from services.chassis.metrics import Metrics
+from services.chassis.settings import ServiceSettings
+from services.chassis.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Largest message between services, both ways."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Else a second process listens on the same port and takes half the calls.
+    ("grpc.so_reuseport", 0),
+    # Peers ping every 20 s, also without a call; see `client.py`.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service's `main` on uvloop until it returns."""
+    uvloop.run(main())
+
+
+async def serve(
+    *,
+    settings: ServiceSettings,
+    service: str,
+    register: Callable[[grpc.aio.Server], None],
+    checker: Checker,
+    metrics: Metrics,
+    draining: Callable[[], Awaitable[None]],
+    ready: asyncio.Event | None = None,
+    on_listening: Callable[[int], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    Draining withdraws readiness, goes on for `settings.lame_duck`, awaits
+    `draining`, then gives the calls in progress what is left of
+    `settings.drain_seconds` before it cancels them. The same signal a second
+    time ends the process at once. A cancel ends the calls at once.
+
+    Args:
+        settings: Addresses and times.
+        service: The service's name, for the log.
+        register: Adds the service's servicers to the server.
+        checker: Checks whom calls are made for.
+        metrics: Served at `settings.metrics_listen` meanwhile.
+        draining: Ends the service's streams, best with DRAINING. It has
+            `settings.drain_seconds`.
+        ready: Readiness is withheld until it is set; None means at once.
+        on_listening: Called with the port when calls are accepted.
+
+    Raises:
+        RuntimeError: The address cannot be listened on.
+    """
+    server = grpc.aio.server(
+        interceptors=[CallInterceptor(checker=checker, metrics=metrics)], options=_OPTIONS
+    )
+    condition = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(condition, server)
+    names = _Names(server)
+    register(cast("grpc.aio.Server", names))
+    if not settings.production:
+        reflection.enable_server_reflection([reflection.SERVICE_NAME, *names.services], server)
+    await _set_ready(condition, _NOT_SERVING)
+    await condition.set("liveness", _SERVING)
+    port = server.add_insecure_port(settings.listen)
+    with _stop_signal() as stop:
+        async with metrics.serve(settings.metrics_listen), Tasks() as tasks:
+            try:
+                await server.start()
+                readiness = tasks.spawn(_become_ready(condition, ready), name="readiness")
+                log.info("serving", extra={"service": service, "port": port})
+                on_listening(port)
+                # No time limit: this is what the process is for.
+                await stop.wait()
+                log.info("draining")
+                readiness.cancel()
+                await _drain(server, condition, settings, draining)
+                log.info("stopped")
+            finally:
+                await server.stop(None)
+
+
+async def _drain(
+    server: grpc.aio.Server,
+    condition: health.aio.HealthServicer,
+    settings: ServiceSettings,
+    draining: Callable[[], Awaitable[None]],
+) -> None:
+    await _set_ready(condition, _NOT_SERVING)
+    await asyncio.sleep(settings.lame_duck.total_seconds())
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + settings.drain_seconds.total_seconds()
+    try:
+        async with asyncio.timeout_at(deadline):
+            await draining()
+    except TimeoutError:
+        log.warning("draining took too long")
+    await server.stop(max(0.0, deadline - loop.time()))
+
+
+async def _become_ready(condition: health.aio.HealthServicer, ready: asyncio.Event | None) -> None:
+    if ready is not None:
+        # No time limit: the service says when.
+        await ready.wait()
+    await _set_ready(condition, _SERVING)
+
+
+async def _set_ready(condition: health.aio.HealthServicer, status: int) -> None:
+    await condition.set("", status)
+    await condition.set("readiness", status)
+
+
+@contextmanager
+def _stop_signal() -> Iterator[asyncio.Event]:
+    """Yield an event that SIGTERM and SIGINT set.
+
+    A signal of the same kind again ends the process. One of the other kind does
+    not: Ctrl-C reaches a whole process group, and then a supervisor sends SIGTERM.
+    """
+    stop = asyncio.Event()
+    seen: set[int] = set()
+    loop = asyncio.get_running_loop()
+
+    def receive(number: int) -> None:
+        if number in seen:
+            log.warning("forced to stop")
+            os._exit(128 + number)
+        seen.add(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, receive, number)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+class _Names:
+    """A server that notes the names of the services added, for reflection."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+        self.services: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        self.services += [handler.service_name() for handler in handlers]
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        self._server.add_registered_method_handlers(service, handlers)
