@@ -37,7 +37,7 @@ _FOREIGN: dict[int, errors_pb2.ErrorReason.ValueType] = {
 }
 
 
-class Failure(Exception):
+class Failure(Exception):  # noqa: N818 - a turn fails too, which is no error
     """A failure the caller is told about; the only exception that crosses a door.
 
     Args:
@@ -145,8 +145,9 @@ def field_invalid(field: str, rule: str) -> Failure:
 
     Args:
         field: Path of the field in the request, for example `agent.name`.
-        rule: What it must be, as the end of "`field` must ...".
+        rule: What it must be or have, the end of the sentence "`field` must ...".
     """
+    rule = rule.removeprefix("must ")
     return Failure(
         errors_pb2.ERROR_REASON_FIELD_INVALID, f"{field} must {rule}.", field=field, rule=rule
     )

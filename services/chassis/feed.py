@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from google.protobuf.message import Message
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure, field_invalid
 
-U = TypeVar("U")
+U = TypeVar("U", bound=Message)
 U_co = TypeVar("U_co", covariant=True)
+V = TypeVar("V")
 
 RESPONSE_BYTES = 128 * 1024
-"""About how much one response carries; far below gRPC's flow-control window times two."""
+"""About how much one response carries: enough that its own cost does not count."""
 
 TAKE_BYTES = 32 * 1024
 """About how much one subscription may put into a response that others wait for."""
@@ -117,14 +120,16 @@ class Feed(Generic[U]):
             if updates:
                 batch.append((subscription, updates))
                 for update in updates:
-                    left -= _size(update)
+                    left -= update.ByteSize()
             if more:
                 self._dirty[subscription] = None
             elif source.done:
                 self.remove(subscription)
         return batch
 
-    async def responses(self, wrap: Callable[[Any], Any]) -> AsyncIterator[Any]:
+    async def responses(
+        self, wrap: Callable[[list[tuple[int, Sequence[U]]]], V]
+    ) -> AsyncIterator[V]:
         """Yield responses for ever, the first one empty.
 
         Raises:
@@ -156,14 +161,14 @@ class Feed(Generic[U]):
             waiter.set_result(None)
 
 
-class Feeds(Generic[U]):
+class Feeds(Generic[U, V]):
     """All open feeds of a server.
 
     Args:
         wrap: Builds the response that carries these updates, by subscription.
     """
 
-    def __init__(self, *, wrap: Callable[[list[tuple[int, Sequence[U]]]], Any]) -> None:
+    def __init__(self, *, wrap: Callable[[list[tuple[int, Sequence[U]]]], V]) -> None:
         self._wrap = wrap
         self._feeds: dict[str, tuple[str, Feed[U]]] = {}
         self._draining = False
@@ -173,7 +178,7 @@ class Feeds(Generic[U]):
     def __len__(self) -> int:
         return len(self._feeds)
 
-    async def open(self, feed_id: str, owner: str) -> AsyncIterator[Any]:
+    async def open(self, feed_id: str, owner: str) -> AsyncIterator[V]:
         """Serve `OpenFeed`: yield responses until the caller leaves or `drain`.
 
         The owner may open the same feed again, which ends the stream before.
@@ -234,10 +239,6 @@ class Feeds(Generic[U]):
         for _, feed in self._feeds.values():
             feed.end(_draining())
         await self._empty.wait()
-
-
-def _size(update: Any) -> int:
-    return int(update.ByteSize())
 
 
 def _unknown() -> Failure:

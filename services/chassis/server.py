@@ -58,7 +58,7 @@ async def serve(
     metrics: Metrics,
     draining: Callable[[], Awaitable[None]],
     ready: asyncio.Event | None = None,
-    on_listening: Callable[[int], None],
+    on_listening: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
@@ -72,11 +72,12 @@ async def serve(
         service: The service's name, for the log.
         register: Adds the service's servicers to the server.
         checker: Checks whom calls are made for.
-        metrics: Served at `settings.metrics_listen` meanwhile.
+        metrics: Gets the calls; serving their page is `Metrics.serve`.
         draining: Ends the service's streams, best with DRAINING. It has
             `settings.drain_seconds`.
         ready: Readiness is withheld until it is set; None means at once.
-        on_listening: Called with the port when calls are accepted.
+        on_listening: Called with the port when calls are accepted; None when
+            nobody wants to know.
 
     Raises:
         RuntimeError: The address cannot be listened on.
@@ -94,12 +95,13 @@ async def serve(
     await condition.set("liveness", _SERVING)
     port = server.add_insecure_port(settings.listen)
     with _stop_signal() as stop:
-        async with metrics.serve(settings.metrics_listen), Tasks() as tasks:
+        async with Tasks() as tasks:
             try:
                 await server.start()
                 readiness = tasks.spawn(_become_ready(condition, ready), name="readiness")
-                log.info("serving", extra={"service": service, "port": port})
-                on_listening(port)
+                log.info("serving", extra={"server": service, "port": port})
+                if on_listening is not None:
+                    on_listening(port)
                 # No time limit: this is what the process is for.
                 await stop.wait()
                 log.info("draining")
