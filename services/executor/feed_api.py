@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 
 from moorline.executor.v1 import executions_pb2, feed_pb2, feed_pb2_grpc
-from services.chassis.failures import field_invalid
 from services.chassis.feed import Feeds
 from services.chassis.identity import caller
 from services.executor import names
@@ -51,8 +50,6 @@ class ExecutionFeedApi(feed_pb2_grpc.ExecutionFeedServiceServicer):
         self, request: feed_pb2.OpenFeedRequest, context: Context
     ) -> AsyncIterator[feed_pb2.OpenFeedResponse]:
         """Open a feed."""
-        if not request.feed_id:
-            raise field_invalid("feed_id", "must be set")
         return self._feeds.open(request.feed_id, caller().user)
 
     async def Subscribe(
@@ -60,14 +57,11 @@ class ExecutionFeedApi(feed_pb2_grpc.ExecutionFeedServiceServicer):
     ) -> feed_pb2.SubscribeResponse:
         """Add an execution to a feed."""
         feed = self._feeds.get(request.feed_id)
-        if request.subscription < 1:
-            raise field_invalid("subscription", "must be at least 1")
         execution_id = names.execution_of(request.watch.name, field="watch.name")
         after = check_after(request.watch.after_sequence, field="watch.after_sequence")
         book = self._executions.get(execution_id).book
         mark = functools.partial(feed.mark, request.subscription)
         feed.add(request.subscription, book.follow(after=after, mark=mark))
-        mark()
         return feed_pb2.SubscribeResponse()
 
     async def Unsubscribe(
