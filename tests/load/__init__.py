@@ -1,0 +1,1 @@
+"""The benchmark: the real three services beside a plain monolith, in one run."""

@@ -1,0 +1,200 @@
+"""The figures of a run, what they are measured against, and how they are shown.
+
+Does not know how they were measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+
+_T = TypeVar("_T")
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Smallest value that at least `share` of the values do not exceed; 0 for no values.
+
+    Args:
+        ordered: The values, ascending.
+        share: 0 to 1.
+    """
+    if not ordered:
+        return 0.0
+    # Rounded first: 0.99 * 100 is a little above 99.
+    rank = -(-round(share * len(ordered), 9) // 1)
+    return ordered[min(len(ordered), max(1, int(rank))) - 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """How long something took, in milliseconds."""
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @classmethod
+    def of_microseconds(cls, samples: Iterable[float]) -> Latency:
+        """Sum up samples in microseconds."""
+        ordered = sorted(samples)
+        return cls(
+            count=len(ordered),
+            p50_ms=round(percentile(ordered, 0.5) / 1e3, 3),
+            p99_ms=round(percentile(ordered, 0.99) / 1e3, 3),
+            max_ms=round(ordered[-1] / 1e3, 3) if ordered else 0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """What streaming turns cost and how late their fragments came.
+
+    Attributes:
+        turns: Turns streaming at once, each of its own user on its own connection.
+        offered: Fragments a second the turns produce together; 0 for as fast as it goes.
+        seconds: Length of the window that was measured.
+        fragments: Fragments delivered in the window.
+        frames: Frames that carried them.
+        rate: Fragments delivered a second.
+        latency: From the making of a fragment to its arrival at the client.
+        cpu_us: Microseconds of CPU a fragment, by process.
+        client_cores: Cores the load generator used.
+        missing: Fragments that never came, less those that came twice.
+        outlasted: True when every turn streamed during the whole window.
+        load: Load average of the machine at the end of the window.
+    """
+
+    turns: int
+    offered: float
+    seconds: float
+    fragments: int
+    frames: int
+    rate: float
+    latency: Latency
+    cpu_us: Mapping[str, float]
+    client_cores: float
+    missing: int
+    outlasted: bool
+    load: float
+
+    @property
+    def cpu_us_sum(self) -> float:
+        """Microseconds of CPU a fragment over all processes of the system."""
+        return sum(self.cpu_us.values())
+
+    @property
+    def held(self) -> float:
+        """Share of the offered rate that was delivered; 1 when there was none to hold."""
+        return self.rate / self.offered if self.offered else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The same measure of the three services and of the monolith beside them."""
+
+    moorline: Stream
+    monolith: Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Memory of the three services with idle connected users.
+
+    Attributes:
+        users: Users connected, each with one agent that is watched.
+        resident: Bytes in RAM, by process.
+    """
+
+    users: int
+    resident: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """Short turns one after another on one connection.
+
+    Attributes:
+        streaming: Other turns streaming 40 fragments a second meanwhile.
+        acknowledged: From sending `createTurn` to its response.
+        first_fragment: From sending `createTurn` to the first fragment.
+    """
+
+    streaming: int
+    acknowledged: Latency
+    first_fragment: Latency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """An agent's history, sent from its first event to the checkpoint."""
+
+    events: int
+    bytes: int
+    duration: Latency
+
+    @property
+    def events_per_second(self) -> float:
+        """Events a second at the median duration."""
+        return self.events / self.duration.p50_ms * 1e3 if self.duration.p50_ms else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where and when it was measured."""
+
+    time: str
+    revision: str
+    python: str
+    cores: int
+    load_before: float
+    quick: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Everything one run measured. A measure that did not run is empty or None."""
+
+    machine: Machine
+    saturated: Pair | None = None
+    paced: Sequence[Pair] = ()
+    memory: Sequence[Memory] = ()
+    turns: Sequence[Turns] = ()
+    replay: Sequence[Replay] = ()
+
+
+def dump(figures: Figures) -> bytes:
+    """Encode figures as indented JSON."""
+    return orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def parse(text: bytes) -> Figures:
+    """Decode what `dump` wrote."""
+    raw = orjson.loads(text)
+    return Figures(
+        machine=Machine(**raw["machine"]),
+        saturated=_pair(raw["saturated"]) if raw["saturated"] else None,
+        paced=tuple(_pair(pair) for pair in raw["paced"]),
+        memory=tuple(Memory(**memory) for memory in raw["memory"]),
+        turns=tuple(_with_latencies(Turns, turns) for turns in raw["turns"]),
+        replay=tuple(_with_latencies(Replay, replay) for replay in raw["replay"]),
+    )
+
+
+_LATENCIES = ("latency", "acknowledged", "first_fragment", "duration")
+
+
+def _with_latencies(cls: type[_T], raw: Mapping[str, Any]) -> _T:
+    return cls(**{k: Latency(**v) if k in _LATENCIES else v for k, v in raw.items()})
+
+
+def stream(raw: Mapping[str, Any]) -> Stream:
+    """Rebuild a `Stream` from its JSON object."""
+    return _with_latencies(Stream, raw)
+
+
+def _pair(raw: Mapping[str, Any]) -> Pair:
+    return Pair(moorline=stream(raw["moorline"]), monolith=stream(raw["monolith"]))

@@ -1,0 +1,67 @@
+"""Figures to test with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.load.figures import Figures, Latency, Machine, Memory, Pair, Replay, Stream, Turns
+
+
+def latency(p50_ms: float = 1.0, p99_ms: float = 4.0) -> Latency:
+    """A latency."""
+    return Latency(count=9, p50_ms=p50_ms, p99_ms=p99_ms, max_ms=p99_ms)
+
+
+def stream(turns: int, **members: Any) -> Stream:
+    """Turns that stream well."""
+    values: dict[str, Any] = {
+        "turns": turns,
+        "offered": turns * 40.0,
+        "seconds": 8.0,
+        "fragments": turns * 320,
+        "frames": turns * 320,
+        "rate": turns * 40.0,
+        "latency": latency(),
+        "cpu_us": {"gateway": 10.0, "session": 20.0, "executor": 10.0},
+        "client_cores": 0.2,
+        "missing": 0,
+        "outlasted": True,
+        "load": 1.5,
+    }
+    return Stream(**(values | members))
+
+
+def pair(turns: int, **members: Any) -> Pair:
+    """The same beside a monolith."""
+    theirs = stream(turns, cpu_us={"monolith": 20.0}, latency=latency(0.1, 2.0))
+    return Pair(moorline=stream(turns, **members), monolith=theirs)
+
+
+def figures(**members: Any) -> Figures:
+    """A run in which every goal is met."""
+    few = {"gateway": 100.0, "session": 100.0, "executor": 100.0}
+    values: dict[str, Any] = {
+        "machine": Machine(
+            time="2026-11-26T12:00:00+00:00",
+            revision="abc",
+            python="3.11.2",
+            cores=2,
+            load_before=0.1,
+            quick=False,
+        ),
+        "saturated": Pair(
+            moorline=stream(20, offered=0.0, rate=80_000.0),
+            monolith=stream(20, offered=0.0, rate=40_000.0, cpu_us={"monolith": 15.0}),
+        ),
+        "paced": (pair(25, cpu_us=few), pair(100), pair(600), pair(1000)),
+        "memory": (
+            Memory(users=0, resident={"gateway": 10_000_000, "session": 10_000_000}),
+            Memory(users=1000, resident={"gateway": 30_000_000, "session": 60_000_000}),
+        ),
+        "turns": (
+            Turns(streaming=0, acknowledged=latency(), first_fragment=latency(2.0)),
+            Turns(streaming=100, acknowledged=latency(9.0), first_fragment=latency(20.0)),
+        ),
+        "replay": (Replay(events=1000, bytes=100_000, duration=latency(20.0)),),
+    }
+    return Figures(**(values | members))
