@@ -25,7 +25,6 @@ _ISSUER = "moorline"
 _LIFETIME = 60.0
 # A token leaves with at least half its life, so clocks may differ by that much.
 _REUSE = 30.0
-_CACHE_SIZE = 10_000
 _KEY_LENGTH = 32
 
 
@@ -51,9 +50,13 @@ class Signer:
     Args:
         key: Key shared by all services, at least 32 characters.
         clock: Seconds since the epoch.
+        cache_size: How many tokens are remembered.
     """
 
-    def __init__(self, *, key: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, *, key: str, clock: Callable[[], float] = time.time, cache_size: int = 10_000
+    ) -> None:
+        self._cache_size = cache_size
         self._key = _import_key(key)
         self._clock = clock
         self._tokens: dict[Identity, tuple[str, float]] = {}
@@ -72,7 +75,7 @@ class Signer:
             "keyed": identity.keyed,
         }
         token = jwt.encode({"alg": _ALGORITHM}, claims, self._key, algorithms=[_ALGORITHM])
-        _make_room(self._tokens, now)
+        _make_room(self._tokens, now, self._cache_size)
         self._tokens[identity] = (token, now + _REUSE)
         return token
 
@@ -83,9 +86,13 @@ class Checker:
     Args:
         key: Key shared by all services, at least 32 characters.
         clock: Seconds since the epoch.
+        cache_size: How many tokens are remembered.
     """
 
-    def __init__(self, *, key: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, *, key: str, clock: Callable[[], float] = time.time, cache_size: int = 10_000
+    ) -> None:
+        self._cache_size = cache_size
         self._key = _import_key(key)
         self._clock = clock
         self._identities: dict[str, tuple[Identity, float]] = {}
@@ -104,7 +111,7 @@ class Checker:
         identity, expiry = self._decode(token)
         if now >= expiry:
             raise _invalid("The identity token has expired. Call again with a new one.")
-        _make_room(self._identities, now)
+        _make_room(self._identities, now, self._cache_size)
         self._identities[token] = (identity, expiry)
         return identity
 
@@ -148,10 +155,10 @@ def _import_key(key: str) -> jwk.OctKey:
     return jwk.OctKey.import_key(key)
 
 
-def _make_room(cache: dict[Any, tuple[Any, float]], now: float) -> None:
-    if len(cache) < _CACHE_SIZE:
+def _make_room(cache: dict[Any, tuple[Any, float]], now: float, size: int) -> None:
+    if len(cache) < size:
         return
     for key in [key for key, (_, expiry) in cache.items() if expiry <= now]:
         del cache[key]
-    if len(cache) >= _CACHE_SIZE:
+    if len(cache) >= size:
         cache.clear()

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -23,9 +24,6 @@ from services.chassis.failures import Failure
 from services.chassis.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-DEADLINE_SECONDS = 30.0
-"""How long a unary call may take whose caller set no deadline."""
 
 OTHER_METHOD = "_OTHER"
 """Label of methods that are not ours, so that callers make no labels."""
@@ -47,10 +45,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     Args:
         checker: Checks whom a call is made for.
         metrics: Gets `rpc_server_call_duration_seconds`.
+        deadline: How long a unary call may take whose caller set no deadline.
     """
 
-    def __init__(self, *, checker: identity.Checker, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        checker: identity.Checker,
+        metrics: Metrics,
+        deadline: timedelta = timedelta(seconds=30),
+    ) -> None:
         self._checker = checker
+        self._deadline = deadline.total_seconds()
         self._duration = metrics.histogram(
             "rpc_server_call_duration_seconds",
             "Duration of calls served.",
@@ -95,7 +101,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._admit(call, context)
                 if context.time_remaining() is not None:
                     return await inner(request, context)
-                async with asyncio.timeout(DEADLINE_SECONDS) as deadline:
+                async with asyncio.timeout(self._deadline) as deadline:
                     call.deadline = deadline
                     return await inner(request, context)
             except Exception as error:  # noqa: BLE001 - the door of all doors
@@ -192,8 +198,7 @@ class _Call:
         if isinstance(error, TimeoutError) and self.deadline and self.deadline.expired():
             return Failure(
                 errors_pb2.ERROR_REASON_CALL_TIMEOUT,
-                f"The call took longer than {DEADLINE_SECONDS:g} s, which is the limit for calls "
-                "without a deadline.",
+                "The call took too long. Set a deadline when it may take longer.",
             )
         error_id = uuid.uuid4().hex
         log.error(

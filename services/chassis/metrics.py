@@ -48,7 +48,7 @@ class Metrics:
         build = self.gauge(
             "moorline_build_info", "What runs here.", ("service", "version", "python")
         )
-        build.labels(service, _version(), platform.python_version()).set(1)
+        build.labels(service, _version("moorline"), platform.python_version("moorline")).set(1)
         self._lag = self.histogram(
             "moorline_event_loop_lag_seconds", "How late the event loop wakes a sleeper."
         )
@@ -123,7 +123,7 @@ class Metrics:
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
-                if head.split(b" ", 2)[1].partition(b"?")[0] == b"/metrics":
+                if head.startswith((b"GET /metrics ", b"GET /metrics?")):
                     # In a thread: a page takes milliseconds, which calls would wait for.
                     page = await asyncio.to_thread(prometheus_client.generate_latest, self.registry)
                     status, kind = "200 OK", prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
@@ -142,8 +142,8 @@ class Metrics:
             writer.close()
 
 
-def _version() -> str:
+def _version(package: str) -> str:
     try:
-        return importlib.metadata.version("moorline")
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "development"

@@ -143,7 +143,7 @@ async def _set_ready(condition: health.aio.HealthServicer, status: int) -> None:
 
 
 @contextmanager
-def _stop_signal() -> Iterator[asyncio.Event]:
+def _stop_signal(leave: Callable[[int], object] = os._exit) -> Iterator[asyncio.Event]:
     """Yield an event that SIGTERM and SIGINT set.
 
     A signal of the same kind again ends the process. One of the other kind does
@@ -156,7 +156,7 @@ def _stop_signal() -> Iterator[asyncio.Event]:
     def receive(number: int) -> None:
         if number in seen:
             log.warning("forced to stop")
-            os._exit(128 + number)
+            leave(128 + number)
         seen.add(number)
         stop.set()
 

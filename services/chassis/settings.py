@@ -180,6 +180,8 @@ def _shown(field: dataclasses.Field[Any]) -> str:
     match field.default:
         case value if value is MISSING:
             return "required"
+        case None:
+            text = ""
         case bool() as value:
             text = str(value).lower()
         case timedelta() as value:

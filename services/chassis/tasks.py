@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -15,17 +16,19 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_STOP_SECONDS = 5.0
-
 
 class Tasks:
     """Owns tasks from `spawn` until they end, or until its own end cancels them.
 
     An exception that leaves a task is a bug; it is logged with its traceback and
     concerns no other task.
+
+    Args:
+        patience: How long to wait at the end for tasks that were cancelled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience: timedelta = timedelta(seconds=5)) -> None:
+        self._patience = patience.total_seconds()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -37,9 +40,9 @@ class Tasks:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Cancel what runs and wait for it, for at most 5 s."""
+        """Cancel what runs and wait for it, within the patience."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _STOP_SECONDS
+        deadline = loop.time() + self._patience
         # More than one round, because a task may spawn another while it ends.
         while self._tasks and (left := deadline - loop.time()) > 0:
             for task in self._tasks:

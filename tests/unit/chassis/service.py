@@ -1,0 +1,132 @@
+"""A tiny service without protos of its own, and a server that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import grpc
+
+from moorline.errors.v1 import errors_pb2
+from services.chassis import server
+from services.chassis.client import Peer
+from services.chassis.identity import Checker, Identity, Signer
+from services.chassis.metrics import Metrics
+from services.chassis.settings import ServiceSettings
+
+KEY = "0123456789abcdef0123456789abcdef"
+ADA = Identity(user="users/ada")
+SERVICE = "test.v1.TestService"
+SOON = timedelta(seconds=5)
+
+Message = errors_pb2.Error
+
+
+def method(name: str) -> str:
+    """Return the full name of a method of the test service."""
+    return f"/{SERVICE}/{name}"
+
+
+def settings(**changes: Any) -> ServiceSettings:
+    """Return settings that suit a test."""
+    return ServiceSettings(**({"identity_key": KEY, "production": True} | changes))
+
+
+def handlers(
+    unary: Mapping[str, Callable[..., Any]], streams: Mapping[str, Callable[..., Any]]
+) -> Callable[[Any], None]:
+    """Return a `register` that adds methods whose messages are all `Error`."""
+    codec = {
+        "request_deserializer": Message.FromString,
+        "response_serializer": Message.SerializeToString,
+    }
+    methods = {
+        name: grpc.unary_unary_rpc_method_handler(function, **codec)
+        for name, function in unary.items()
+    } | {
+        name: grpc.unary_stream_rpc_method_handler(function, **codec)
+        for name, function in streams.items()
+    }
+
+    def register(to: Any) -> None:
+        to.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        to.add_registered_method_handlers(SERVICE, methods)
+
+    return register
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A server that runs in this process."""
+
+    port: int
+    metrics: Metrics
+    task: asyncio.Task[None]
+
+    @property
+    def target(self) -> str:
+        """What a channel dials."""
+        return f"127.0.0.1:{self.port}"
+
+    def count(self, name: str, **labels: str) -> float:
+        """Return a sample of the server's metrics, 0 when there is none."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def nothing() -> None:
+    """Drain a service that has no streams."""
+
+
+@asynccontextmanager
+async def running(
+    register: Callable[[Any], None],
+    *,
+    draining: Callable[[], Awaitable[None]] = nothing,
+    ready: asyncio.Event | None = None,
+    **changes: Any,
+) -> AsyncIterator[Running]:
+    """Serve until the block ends, which ends all calls at once."""
+    metrics = Metrics(service="test")
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(
+        server.serve(
+            settings=settings(**changes),
+            service="test",
+            register=register,
+            checker=Checker(key=KEY),
+            metrics=metrics,
+            draining=draining,
+            ready=ready,
+            on_listening=listening.set_result,
+        )
+    )
+    await asyncio.wait([task, listening], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if task.done():
+            await task
+        yield Running(port=listening.result(), metrics=metrics, task=task)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def peer_of(target: str, metrics: Metrics | None = None, key: str = KEY) -> Peer:
+    """Return a peer that is not open yet."""
+    return Peer(
+        service="test",
+        target=target,
+        signer=Signer(key=key),
+        metrics=metrics or Metrics(service="client"),
+    )
+
+
+async def call(peer: Peer, name: str, message: str = "") -> Message:
+    """Call a method of the test service for Ada."""
+    return await peer.call(
+        method(name), Message(message=message), Message, identity=ADA, timeout=SOON
+    )

@@ -1,0 +1,132 @@
+"""Tests of `services.chassis.identity`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from joserfc import jwk, jwt
+
+from moorline.errors.v1 import errors_pb2
+from services.chassis import identity
+from services.chassis.failures import Failure
+from services.chassis.identity import Checker, Identity, Signer
+
+KEY = "0123456789abcdef0123456789abcdef"
+ADA = Identity(user="users/ada", admin=True, keyed=True)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def forged(key: str = KEY, **claims: object) -> str:
+    good = {"iss": "moorline", "sub": "users/ada", "exp": 1_000_060}
+    return jwt.encode({"alg": "HS256"}, good | claims, jwk.OctKey.import_key(key))
+
+
+@pytest.mark.parametrize("who", [ADA, Identity(user="services/gateway")])
+def test_an_identity_survives_the_wire(who: Identity, clock: Clock) -> None:
+    """The checker reads all that the signer wrote, the second time from its cache."""
+    token = Signer(key=KEY, clock=clock).token(who)
+    checker = Checker(key=KEY, clock=clock)
+
+    assert who == checker.check(token)
+    assert who is not checker.check(token)
+    assert checker.check(token) is checker.check(token)
+
+
+def test_a_token_is_used_again_for_half_its_life(clock: Clock) -> None:
+    """A token always has at least 30 s left when it leaves."""
+    signer = Signer(key=KEY, clock=clock)
+    first = signer.token(ADA)
+
+    clock.now += 29
+    assert first == signer.token(ADA)
+    clock.now += 1
+    assert first != signer.token(ADA)
+
+
+def test_a_token_expires(clock: Clock) -> None:
+    """After 60 s it is refused, cached or not."""
+    token = Signer(key=KEY, clock=clock).token(ADA)
+    checker = Checker(key=KEY, clock=clock)
+    checker.check(token)
+
+    clock.now += 60
+
+    for asked in (checker, Checker(key=KEY, clock=clock)):
+        with pytest.raises(Failure, match="expired") as caught:
+            asked.check(token)
+        assert errors_pb2.ERROR_REASON_TOKEN_INVALID == caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "a.b.c",
+        "ключ",
+        forged(key="another key that is long enough"),
+        forged(iss="somebody"),
+        forged(sub=7),
+        forged(exp="soon"),
+        forged().rsplit(".", 1)[0] + ".",
+    ],
+)
+def test_a_token_that_is_not_ours_is_refused(token: str, clock: Clock) -> None:
+    """The failure does not repeat the token."""
+    with pytest.raises(Failure) as caught:
+        Checker(key=KEY, clock=clock).check(token)
+
+    assert errors_pb2.ERROR_REASON_TOKEN_INVALID == caught.value.reason
+    assert not token or token not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_caches_are_bounded(clock: Clock) -> None:
+    """A full cache first loses what has expired, then everything."""
+    signer = Signer(key=KEY, clock=clock, cache_size=2)
+
+    def token(user: str) -> str:
+        return signer.token(Identity(user=user))
+
+    token("users/u1")
+    token("users/u2")
+    clock.now += 30
+    assert token("users/u3") == token("users/u3")
+    assert ["users/u3"] == [who.user for who in signer._tokens]
+    token("users/u4")
+    token("users/u5")
+    assert ["users/u5"] == [who.user for who in signer._tokens]
+
+
+@pytest.mark.parametrize("kind", [Signer, Checker])
+def test_a_short_key_is_refused(kind: type[Signer] | type[Checker]) -> None:
+    """A key below 32 characters is a mistake in the settings."""
+    with pytest.raises(ValueError, match="at least 32"):
+        kind(key="short")
+
+
+async def test_the_caller_belongs_to_its_task() -> None:
+    """Two calls at once do not see each other's caller."""
+
+    async def answer(user: str) -> str:
+        identity.act_as(Identity(user=user))
+        await asyncio.sleep(0)
+        return identity.caller().user
+
+    answers = await asyncio.gather(*(answer(f"users/u{n}") for n in range(3)))
+
+    assert ["users/u0", "users/u1", "users/u2"] == answers
+    with pytest.raises(LookupError):
+        identity.caller()
