@@ -48,7 +48,7 @@ class Metrics:
         build = self.gauge(
             "moorline_build_info", "What runs here.", ("service", "version", "python")
         )
-        build.labels(service, _version("moorline"), platform.python_version("moorline")).set(1)
+        build.labels(service, _version("moorline"), platform.python_version()).set(1)
         self._lag = self.histogram(
             "moorline_event_loop_lag_seconds", "How late the event loop wakes a sleeper."
         )
