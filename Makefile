@@ -9,13 +9,13 @@ BIN  := $(VENV)/bin
 PY   := $(BIN)/python
 INSTALL := VENV="$(VENV)" PYTHON="$(PYTHON)" sh requirements/install.sh
 PROTOS  := $(shell find protos -name '*.proto') protos/generate.py
-PAGE    := services/gateway/vendor.py $(wildcard services/gateway/static/package*.json)
+NODE    := node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' && command -v npm
 
 # Each stamp is touched when its step has succeeded, so that a second start is instant.
 RUN_READY := $(VENV)/.ready-run
 API_READY := $(VENV)/.ready-api
 DEV_READY := $(VENV)/.ready-dev
-PAGE_READY := $(VENV)/.ready-page
+PAGE_READY := services/gateway/static/vendor/STAMP
 
 help: ## Show these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -32,9 +32,10 @@ $(DEV_READY): $(API_READY) requirements/dev.txt
 	@$(INSTALL) dev
 	@touch $@
 
-# Without its third-party modules the page says what to do; everything else works.
-$(PAGE_READY): $(API_READY) $(PAGE)
-	@if $(PY) -m services.gateway.vendor; then touch $@; else echo "The page has no third-party modules yet; the next start tries again." >&2; fi
+# Without its third-party modules the page says what to do, and everything else works.
+$(PAGE_READY): $(API_READY) services/gateway/vendor.py package.json package-lock.json
+	-@{ $(NODE); } >/dev/null 2>&1 || $(INSTALL) node
+	-@$(PY) -m services.gateway.vendor && touch $@
 
 setup: $(DEV_READY) $(PAGE_READY) ## Install everything that development needs
 

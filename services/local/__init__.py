@@ -1,0 +1,1 @@
+"""Runs the three services on this machine, which is what `make run` does."""

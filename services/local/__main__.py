@@ -1,0 +1,66 @@
+"""`python -m services.local`: the command line of a run on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from services.local.errors import StartError
+from services.local.run import Request, Run
+from services.local.texts import texts_for
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """Read the command line.
+
+    Raises:
+        SystemExit: It is wrong, or help was asked for.
+    """
+    parser = argparse.ArgumentParser(prog="python -m services.local", description=__doc__)
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8080,
+        choices=range(65536),
+        metavar="PORT",
+        help="the gateway's port on the loopback interface; 0 takes a free one",
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path(".data"), help="folder of everything that lasts"
+    )
+    options = parser.parse_args(arguments)
+    return Request(port=options.port, data=options.data)
+
+
+async def serve(request: Request, environ: Mapping[str, str]) -> None:
+    """Run until stopped."""
+
+    def show(text: str) -> None:
+        print(text, flush=True)  # noqa: T201 - the program's answer
+
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the program's answer
+
+    run = Run(request=request, environ=environ, texts=texts_for(environ), show=show, tell=tell)
+    await run.serve()
+
+
+def main() -> int:
+    """Run the platform on this machine; return the exit status."""
+    request = parse(sys.argv[1:])
+    # Whatever is written from here on, here or in a service, is the owner's alone.
+    os.umask(0o077)
+    try:
+        asyncio.run(serve(request, os.environ))
+    except StartError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the program's answer
+        return error.status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What holds for every test: `--require-all` accepts no skipped one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+OPTION = "--require-all"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the option that `make test-all` passes."""
+    parser.addoption(OPTION, action="store_true", help="a test that would be skipped fails")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skipped test into a failed one where nothing may be skipped."""
+    report = yield
+    if report.skipped and item.config.getoption(OPTION) and not hasattr(report, "wasxfail"):
+        _fail(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a module that skips itself."""
+    report = yield
+    if report.skipped and collector.config.getoption(OPTION):
+        _fail(report)
+    return report
+
+
+def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"{OPTION} accepts no skipped test. {reason}"

@@ -1,0 +1,101 @@
+"""The data folder."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from services.local import folder as folders
+from services.local.errors import StartError
+from services.local.folder import DataFolder
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_folder_is_made_for_its_owner_only(tmp_path: Path) -> None:
+    """A folder that did not exist is made, with its parents, readable by the owner alone."""
+    with DataFolder(tmp_path / "a" / "data") as folder:
+        assert 0o700 == mode(folder.path)
+        assert 0o700 == mode(folder.path / "logs")
+
+
+def test_a_second_run_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """Two supervisors on one folder would start every service twice."""
+    with (
+        DataFolder(tmp_path) as folder,
+        pytest.raises(StartError, match="is in use by process [0-9]+"),
+        DataFolder(tmp_path),
+    ):
+        pass
+
+    assert 2 == StartError("").status
+    with DataFolder(folder.path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """A file where the folder should be gives a sentence, not a traceback."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StartError, match="cannot be used"), DataFolder(tmp_path / "file"):
+        pass
+
+
+def test_a_secret_is_kept_across_runs(tmp_path: Path) -> None:
+    """The same token is valid after a restart, and nobody else can read it."""
+    with DataFolder(tmp_path) as folder:
+        first = folder.secret("token")
+    with DataFolder(tmp_path) as folder:
+        again = folder.secret("token")
+
+    assert first == again
+    assert len(first) >= 32
+    assert 0o600 == mode(tmp_path / "token")
+
+
+def test_an_empty_secret_is_made_anew(tmp_path: Path) -> None:
+    """A file that a crash left empty does not become an empty token."""
+    (tmp_path / "token").write_text("\n")
+
+    with DataFolder(tmp_path) as folder:
+        assert folder.secret("token")
+
+
+def test_a_readable_secret_is_closed_again(tmp_path: Path) -> None:
+    """A mode that somebody widened is put right at the next start."""
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "token").chmod(0o644)
+
+    with DataFolder(tmp_path) as folder:
+        assert "secret" == folder.secret("token")
+    assert 0o600 == mode(tmp_path / "token")
+
+
+def test_a_long_log_is_set_aside_at_start(tmp_path: Path) -> None:
+    """A log does not grow for ever over restarts, and the last one stays readable."""
+    with DataFolder(tmp_path) as folder:
+        log = folder.log("session")
+        log.write_bytes(b"x" * folders.LOG_BYTES)
+        assert log.exists()
+        assert log == folder.log("session")
+        assert log.exists()
+
+        log.write_bytes(b"x" * (folders.LOG_BYTES + 1))
+        folder.log("session")
+
+        assert not log.exists()
+        assert log.with_suffix(".log.1").exists()
+
+
+def test_the_record_is_there_while_it_runs(tmp_path: Path) -> None:
+    """Programs read where it runs; a stale record would send them to strangers' ports."""
+    with DataFolder(tmp_path) as folder:
+        folder.record({"ports": {"gateway": 1}})
+        assert {"ports": {"gateway": 1}} == json.loads((tmp_path / "run.json").read_text())
+
+    assert not (tmp_path / "run.json").exists()
