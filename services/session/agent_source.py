@@ -1,0 +1,116 @@
+"""Follows a user's list of agents: all of them, then each change.
+
+Keeps which agents have changed, not what changed: changes that follow each
+other quickly become one. Does not know who takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from moorline.session.v1 import agents_pb2
+from services.chassis.failures import Failure
+from services.session.forms import AgentForm
+
+U = TypeVar("U")
+
+
+class AgentList(Protocol):
+    """A user's list of agents, live."""
+
+    def agent_ids(self) -> Sequence[str]:
+        """Return the ids of all agents."""
+        ...
+
+    def agent(self, agent_id: str) -> agents_pb2.Agent | None:
+        """Return an agent as it is now, or None when it was deleted."""
+        ...
+
+    def agent_name(self, agent_id: str) -> str:
+        """Return an agent's name, whether it exists or not."""
+        ...
+
+    def leave(self, follower: AgentFollower) -> None:
+        """Take a follower off. Repeating it changes nothing."""
+        ...
+
+
+class AgentFollower(Protocol):
+    """Somebody who follows a list of agents."""
+
+    def changed(self, agent_id: str) -> None:
+        """Hear that an agent was added, changed or deleted."""
+        ...
+
+    def end(self, failure: Failure) -> None:
+        """Hear that nothing will follow, and why."""
+        ...
+
+
+class AgentSource(Generic[U]):
+    """One subscription to one user's list; a `chassis.feed.Source`.
+
+    Args:
+        agents: The list.
+        form: Makes the updates.
+        mark: Called when there is something to take.
+    """
+
+    __slots__ = ("_agents", "_checkpointed", "_dirty", "_form", "done", "failure", "mark")
+
+    def __init__(self, *, agents: AgentList, form: AgentForm[U], mark: Callable[[], None]) -> None:
+        self._agents = agents
+        self._form = form
+        # A dict keeps the order in which the agents changed.
+        self._dirty: dict[str, None] = dict.fromkeys(agents.agent_ids())
+        self._checkpointed = False
+        self.mark = mark
+        self.failure: Failure | None = None
+        """Why nothing will follow; None while something may."""
+        self.done = False
+        """True when everything was taken and nothing will follow."""
+
+    def take(self, budget: int) -> tuple[Sequence[U], bool]:
+        """Return agents that changed, and whether there are more at once.
+
+        Args:
+            budget: About how many bytes to take at most; at least one update is
+                taken when there is one.
+        """
+        if self.failure is not None:
+            self.done = True
+            return self._form.end(self.failure), False
+        updates: list[U] = []
+        while self._dirty and (budget > 0 or not updates):
+            agent_id = next(iter(self._dirty))
+            del self._dirty[agent_id]
+            agent = self._agents.agent(agent_id)
+            if agent is None:
+                updates.append(self._form.removed(self._agents.agent_name(agent_id)))
+                budget -= 100
+            else:
+                updates.append(self._form.agent(agent))
+                budget -= 300 + len(agent.instructions)
+        if self._dirty:
+            return updates, True
+        if not self._checkpointed:
+            self._checkpointed = True
+            updates.append(self._form.checkpoint())
+        return updates, False
+
+    def changed(self, agent_id: str) -> None:
+        """Hear that an agent changed; see `AgentFollower`."""
+        self._dirty[agent_id] = None
+        self.mark()
+
+    def end(self, failure: Failure) -> None:
+        """End with a failure, before anything else that was not taken yet."""
+        if self.failure is None:
+            self.failure = failure
+            self._agents.leave(self)
+            self.mark()
+
+    def close(self) -> None:
+        """Stop following. Repeating it changes nothing."""
+        self._agents.leave(self)

@@ -1,0 +1,425 @@
+"""One loaded agent: its log, its live end, the turn that runs and those that wait.
+
+Does not know the agents beside it, nor who may ask for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import agents_pb2, turns_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure, not_found
+from services.session.encoding import LoggedEvent, timestamp
+from services.session.environment import Environment
+from services.session.history import History, Segment
+from services.session.log import Log
+from services.session.names import AgentName
+from services.session.permissions import require_same
+from services.session.records import (
+    WORK,
+    AgentRecord,
+    TurnRecord,
+    number,
+    order_path,
+    read_turn,
+    turn_work_path,
+    work_fields,
+    work_range,
+)
+from services.session.timeline import Timeline
+from services.session.turns import TurnRun, end_turn, outcome_label
+
+Outcome = transcript_pb2.TurnOutcome
+
+
+class Owner(Protocol):
+    """Whoever has loaded an agent."""
+
+    def changed(self, agent_id: str) -> None:
+        """Hear that the agent's state may look different now."""
+        ...
+
+    def fenced(self, agent_id: str) -> None:
+        """Hear that another writer was found: the agent must be loaded anew."""
+        ...
+
+
+class LiveAgent:
+    """An agent in memory, the only writer of its documents.
+
+    Args:
+        environment: What it works with.
+        record: Its settings.
+        version: Version of its document.
+        tail: Newest segment of its log.
+        owner: Who has loaded it.
+    """
+
+    __slots__ = (
+        "_environment",
+        "_opened",
+        "_owner",
+        "_reported",
+        "_run",
+        "_unfinished",
+        "_waiting",
+        "history",
+        "log",
+        "record",
+        "timeline",
+        "used",
+    )
+
+    def __init__(
+        self,
+        *,
+        environment: Environment,
+        record: AgentRecord,
+        version: str,
+        tail: Segment | None,
+        owner: Owner,
+    ) -> None:
+        self._environment = environment
+        self._owner = owner
+        self.record = record
+        self.history = History(store=environment.store, agent=record.name)
+        self.log = Log(
+            store=environment.store,
+            agent=record.name,
+            clock=environment.clock,
+            tasks=environment.tasks,
+            tail=tail,
+            committed=self._committed,
+            fenced=lambda: owner.fenced(record.name.agent),
+        )
+        self.log.track(str(record.name), version)
+        self.timeline = Timeline(head=self.log.head)
+        self.used = asyncio.get_running_loop().time()
+        """Loop time of the last use."""
+        self._run: TurnRun | None = None
+        self._waiting: list[TurnRecord] = []
+        self._unfinished: dict[str, TurnRecord] = {}
+        # Creations and cancellations whose commit somebody may wait for, by turn.
+        self._opened: dict[str, asyncio.Future[None]] = {}
+        self._reported = (0, 0)
+
+    @property
+    def busy(self) -> bool:
+        """True while it has work in hand or somebody follows it."""
+        return bool(self._unfinished) or self.timeline.followed or not self.log.idle
+
+    def unfinished(self) -> list[TurnRecord]:
+        """Return the turns that run or wait, in the order they run."""
+        running = [self._run.turn] if self._run is not None else []
+        return running + self._waiting
+
+    def message(self) -> agents_pb2.Agent:
+        """Return the agent as it is now."""
+        agent = self.record.message()
+        agent.head_sequence = self.log.head
+        if self._run is not None:
+            waits = self._run.open_requests
+            agent.state = (
+                agents_pb2.Agent.STATE_NEEDS_YOU if waits else agents_pb2.Agent.STATE_WORKING
+            )
+            agent.running_turn = str(self._run.turn.name)
+            agent.activity_time.CopyFrom(timestamp(self.record.activity_time))
+        agent.queued_turns.extend(str(turn.name) for turn in self._waiting)
+        return agent
+
+    async def resume(self) -> None:
+        """Take up the turns that an earlier process left unfinished.
+
+        Raises:
+            Failure: STORE_UNAVAILABLE; nothing was taken up.
+        """
+        name = self.record.name
+        after, before = work_range(name)
+        store = self._environment.store
+        entries = await store.read(WORK, after=after, before=before)
+        turns = []
+        for entry in entries:
+            turn_name = name.turn(entry.fields["turn"])
+            document = await store.get(str(turn_name))
+            if document is not None:
+                self.log.track(document.path, document.version)
+                turns.append(read_turn(name, document))
+        turns.sort(key=lambda turn: turn.sequence)
+        running = [turn for turn in turns if turn.state == turns_pb2.Turn.STATE_RUNNING]
+        events, cursors = await self._logged(running[0]) if running else ([], {})
+        for turn in turns:
+            self._unfinished[turn.name.turn] = turn
+            if turn.state == turns_pb2.Turn.STATE_QUEUED:
+                self._waiting.append(turn)
+        if running:
+            self._run = self._new_run(running[0])
+            self._run.resume(events, cursors)
+        self._next()
+        self._changed()
+
+    async def create_turn(self, turn_id: str, prompt: str) -> TurnRecord:
+        """Record a prompt for good and see that it runs; the first call with an id counts.
+
+        Raises:
+            Failure: RESOURCE_EXISTS, QUEUE_FULL, STORE_UNAVAILABLE, FENCED. After
+                the last two the turn may have been recorded; the same call again
+                tells.
+        """
+        turn = self._unfinished.get(turn_id)
+        if turn is None:
+            stored = await self.stored_turn(turn_id)
+            # Another call with this id may have come by while this one read.
+            turn = self._unfinished.get(turn_id) or stored or self._begin(turn_id, prompt)
+        if turn.prompt != prompt:
+            raise Failure(
+                errors_pb2.ERROR_REASON_RESOURCE_EXISTS,
+                "This turn was created before with another prompt. Use a new id.",
+                resource=str(turn.name),
+            )
+        await self._recorded(turn_id)
+        return turn
+
+    async def cancel_turn(self, turn_id: str) -> TurnRecord:
+        """End a waiting turn, ask a running one to stop, leave a finished one alone.
+
+        Raises:
+            Failure: RESOURCE_NOT_FOUND, STORE_UNAVAILABLE, FENCED.
+        """
+        turn = self._unfinished.get(turn_id)
+        if turn is None:
+            return await self._stored(turn_id)
+        if self._run is not None and self._run.turn is turn:
+            await self._run.cancel()
+        elif turn in self._waiting:
+            self._waiting.remove(turn)
+            self._end_waiting(turn)
+        await self._recorded(turn_id)
+        return turn
+
+    async def resolve_permission(
+        self, turn_id: str, answer: transcript_pb2.PermissionDecision
+    ) -> None:
+        """Answer a permission request; the first answer wins.
+
+        Raises:
+            Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, STORE_UNAVAILABLE,
+                FENCED.
+        """
+        if self._run is not None and self._run.turn.name.turn == turn_id:
+            await self._run.resolve(answer)
+            return
+        turn = self._unfinished.get(turn_id) or await self._stored(turn_id)
+        decided = turn.permissions.get(answer.permission_id)
+        if decided is None:
+            raise not_found()
+        require_same(decided, answer.allowed)
+
+    async def save(self) -> None:
+        """Record changed settings.
+
+        Raises:
+            Failure: STORE_UNAVAILABLE, FENCED.
+        """
+        path = str(self.record.name)
+        await self.log.durable(self.log.append("", [], documents={path: self.record.fields()}))
+        self._changed()
+
+    async def stored_turn(self, turn_id: str) -> TurnRecord | None:
+        """Return a turn, whether it has ended or not, or None."""
+        if turn_id in self._unfinished:
+            return self._unfinished[turn_id]
+        document = await self._environment.store.get(str(self.record.name.turn(turn_id)))
+        return read_turn(self.record.name, document) if document is not None else None
+
+    def close(self, failure: Failure) -> None:
+        """Let go of everything without ending a turn; followers end with a failure."""
+        if self._run is not None:
+            self._run.stop()
+        self.log.fence()
+        self.timeline.end(failure)
+        self._report(0, 0)
+
+    async def settle(self) -> None:
+        """Let go of the running turn and wait until every append asked for has ended."""
+        if self._run is not None:
+            self._run.stop()
+        await self.log.settled()
+
+    async def _stored(self, turn_id: str) -> TurnRecord:
+        turn = await self.stored_turn(turn_id)
+        if turn is None:
+            raise not_found()
+        return turn
+
+    async def _recorded(self, turn_id: str) -> None:
+        opened = self._opened.get(turn_id)
+        if opened is not None:
+            await self.log.durable(opened)
+
+    def _begin(self, turn_id: str, prompt: str) -> TurnRecord:
+        """Record a new turn; it runs at once when nothing runs or waits."""
+        limit = self._environment.limits.queued_turns
+        if len(self._waiting) >= limit:
+            raise Failure(
+                errors_pb2.ERROR_REASON_QUEUE_FULL,
+                f"{limit} turns wait already. Wait until one has ended.",
+                limit=str(limit),
+            )
+        now = self._environment.clock.now()
+        name = self.record.name.turn(turn_id)
+        turn = TurnRecord(
+            name=name,
+            prompt=prompt,
+            state=turns_pb2.Turn.STATE_QUEUED,
+            sequence=self.log.next,
+            create_time=now,
+        )
+        runs = not self._unfinished
+        if runs:
+            self._start(turn)
+        else:
+            self._waiting.append(turn)
+        self._unfinished[turn_id] = turn
+        self.record.activity_time = now
+        message = transcript_pb2.UserMessage(text=prompt)
+        recorded = self.log.append(
+            turn_id,
+            [transcript_pb2.Item(user_message=message)],
+            time=now,
+            documents={
+                str(name): turn.fields(),
+                f"{order_path(self.record.name)}/{number(turn.sequence)}": {"turn": turn_id},
+                turn_work_path(name): work_fields(name),
+            },
+        )
+        self._open(turn_id, recorded)
+        if runs:
+            self._run = self._new_run(turn)
+            self._run.start(recorded)
+        self._changed()
+        return turn
+
+    def _open(self, turn_id: str, recorded: asyncio.Future[None]) -> None:
+        self._opened[turn_id] = recorded
+
+        def forget(done: asyncio.Future[None]) -> None:
+            if self._opened.get(turn_id) is done:
+                del self._opened[turn_id]
+
+        recorded.add_done_callback(forget)
+
+    def _start(self, turn: TurnRecord) -> None:
+        turn.state = turns_pb2.Turn.STATE_RUNNING
+        turn.attempt = 1
+        turn.start_time = self._environment.clock.now()
+
+    def _new_run(self, turn: TurnRecord) -> TurnRun:
+        return TurnRun(
+            environment=self._environment,
+            agent=self.record,
+            turn=turn,
+            agent_log=self.log,
+            timeline=self.timeline,
+            changed=self._changed,
+            ended=self._turn_ended,
+        )
+
+    def _turn_ended(self) -> None:
+        if self._run is not None:
+            self._drop(self._run.turn)
+            self._run = None
+        self.used = asyncio.get_running_loop().time()
+        self._next()
+        self._changed()
+
+    def _next(self) -> None:
+        """Start the turn that waits longest, unless one runs."""
+        if self._run is not None or not self._waiting:
+            return
+        turn = self._waiting.pop(0)
+        self._start(turn)
+        recorded = self.log.append(turn.name.turn, [], documents={str(turn.name): turn.fields()})
+        self._run = self._new_run(turn)
+        self._run.start(recorded)
+
+    def _end_waiting(self, turn: TurnRecord) -> None:
+        now = self._environment.clock.now()
+        outcome = Outcome(state=Outcome.STATE_CANCELLED)
+        outcome.duration.FromTimedelta(now - now)
+        turn.cancelled = True
+        end_turn(turn, outcome, now)
+        ended = self.log.append(
+            turn.name.turn,
+            [transcript_pb2.Item(turn_outcome=outcome)],
+            documents={str(turn.name): turn.fields(), turn_work_path(turn.name): None},
+        )
+        self._open(turn.name.turn, ended)
+        ended.add_done_callback(lambda done: self._waiting_ended(done, turn))
+        self._changed()
+
+    def _waiting_ended(self, done: asyncio.Future[None], turn: TurnRecord) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._environment.measures.turns.labels(outcome_label(turn)).inc()
+            self._drop(turn)
+
+    def _drop(self, turn: TurnRecord) -> None:
+        self._unfinished.pop(turn.name.turn, None)
+        self.log.forget(str(turn.name))
+
+    async def _logged(self, turn: TurnRecord) -> tuple[list[LoggedEvent], dict[str, int]]:
+        """Return a turn's events and the cursors of executions, as the log has them."""
+        events: list[LoggedEvent] = []
+        cursors: dict[str, int] = {}
+        after = turn.sequence - 1
+        while segments := await self.history.segments(after):
+            for segment in segments:
+                cursors.update(segment.cursors)
+                events += [
+                    LoggedEvent(event)
+                    for event in segment.events
+                    if event["turnId"] == turn.name.turn
+                ]
+            after = segments[-1].end.sequence - 1
+        return events, cursors
+
+    def _committed(self, events: Sequence[LoggedEvent], cursors: Mapping[str, int]) -> None:
+        self.timeline.publish(events)
+        over = any(event.closes_blocks for event in events)
+        for execution, sequence in cursors.items():
+            self._environment.executor.acknowledge(execution, sequence, at_once=over)
+        if events:
+            self._changed()
+
+    def _changed(self) -> None:
+        self._report(len(self._waiting), self._run.open_requests if self._run is not None else 0)
+        self._owner.changed(self.record.name.agent)
+
+    def _report(self, waiting: int, requests: int) -> None:
+        """Bring the process's gauges to this agent's new share."""
+        known_waiting, known_requests = self._reported
+        self._reported = (waiting, requests)
+        if waiting != known_waiting:
+            self._environment.measures.queued.inc(waiting - known_waiting)
+        if requests != known_requests:
+            self._environment.measures.requests.inc(requests - known_requests)
+
+
+async def load_agent(
+    *, environment: Environment, record: AgentRecord, version: str, owner: Owner
+) -> LiveAgent:
+    """Load an agent and take up what was left unfinished.
+
+    Raises:
+        Failure: STORE_UNAVAILABLE.
+    """
+    name: AgentName = record.name
+    tail = await History(store=environment.store, agent=name).tail()
+    agent = LiveAgent(
+        environment=environment, record=record, version=version, tail=tail, owner=owner
+    )
+    await agent.resume()
+    return agent

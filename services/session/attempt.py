@@ -1,0 +1,209 @@
+"""One attempt of a turn: an execution as it is followed.
+
+Sends what it hears to where it belongs: items to the log, text being written to
+the timeline. Does not know how the turn goes on when it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, timedelta
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
+from services.session.log import Log
+from services.session.permissions import Permissions, Request
+from services.session.timeline import Timeline
+
+# The session service makes these itself; an executor that sends one is passed over.
+_OURS = frozenset({None, "user_message", "turn_attempt", "permission_decision"})
+
+_PIECE_CHARACTERS = 16 * 1024
+"""Text that surely fits the 64 KiB of a piece, whatever the characters."""
+
+
+class Attempt:
+    """Listens to one execution; an `executor.Listener`.
+
+    Args:
+        turn_id: The turn it is an attempt of.
+        execution_id: The execution.
+        log: Where its items go.
+        timeline: Where its text goes.
+        permissions: The turn's requests.
+        wait: How long a request waits for an answer; zero means for ever.
+        requested: Called for each new permission request.
+        again: Called when the stream begins anew, perhaps at another executor.
+        finished: Called once with the event that holds the outcome.
+        lost: Called when nothing will follow although the outcome has not come.
+
+    Attributes:
+        cursor: Number of the last event heard.
+        tool_called: True once a tool call was heard, whose effects are not known.
+    """
+
+    __slots__ = (
+        "_again",
+        "_closed",
+        "_completed",
+        "_finished",
+        "_log",
+        "_lost",
+        "_permissions",
+        "_requested",
+        "_timeline",
+        "_turn_id",
+        "_unconfirmed",
+        "_wait",
+        "cursor",
+        "execution_id",
+        "tool_called",
+    )
+
+    def __init__(
+        self,
+        *,
+        turn_id: str,
+        execution_id: str,
+        log: Log,
+        timeline: Timeline,
+        permissions: Permissions,
+        wait: timedelta,
+        requested: Callable[[Request], None],
+        again: Callable[[], None],
+        finished: Callable[[executions_pb2.ExecutionEvent], None],
+        lost: Callable[[Failure], None],
+    ) -> None:
+        self._turn_id = turn_id
+        self.execution_id = execution_id
+        self._log = log
+        self._timeline = timeline
+        self._permissions = permissions
+        self._wait = wait
+        self._requested = requested
+        self._again = again
+        self._finished = finished
+        self._lost = lost
+        self._closed = False
+        # Blocks whose item is in the log although it may not be published yet.
+        self._completed: set[str] = set()
+        # Blocks from before a break that the executor has not named since.
+        self._unconfirmed: set[str] = set()
+        self.cursor = 0
+        self.tool_called = False
+
+    def position(self) -> int:
+        """Return the number of the last event heard; see `executor.Listener`."""
+        return self.cursor
+
+    def reset(self) -> None:
+        """Hear that the stream begins anew; see `executor.Listener`."""
+        self._unconfirmed = set(self._timeline.blocks) - self._completed
+        self._again()
+
+    def updates(self, updates: Sequence[executions_pb2.ExecutionUpdate]) -> None:
+        """Hear what happened; see `executor.Listener`."""
+        timeline = self._timeline
+        for update in updates:
+            if self._closed:
+                return
+            match update.WhichOneof("update"):
+                case "delta":
+                    delta = update.delta
+                    if not delta.snapshot:
+                        if self._unconfirmed:
+                            self._discard_unconfirmed()
+                        timeline.extend(delta.block_id, delta.text, thought=delta.thought)
+                    elif delta.block_id not in self._completed:
+                        self._unconfirmed.discard(delta.block_id)
+                        timeline.replace(delta.block_id, delta.text, thought=delta.thought)
+                case "event":
+                    self._hear(update.event)
+                case "message_discarded":
+                    self._unconfirmed.discard(update.message_discarded.block_id)
+                    timeline.discard(update.message_discarded.block_id)
+
+    def end(self, failure: Failure) -> None:
+        """Hear that nothing will follow; see `executor.Listener`."""
+        if not self._closed:
+            self.close()
+            self._lost(failure)
+
+    def close(self) -> None:
+        """Listen no more: whatever still comes is passed over."""
+        self._closed = True
+
+    def partial_items(self) -> list[transcript_pb2.Item]:
+        """Return the text being written as items, so that nothing shown is lost."""
+        items = []
+        for block in self._timeline.blocks.values():
+            if block.block_id in self._completed:
+                continue
+            text = block.text()[:_PIECE_CHARACTERS]
+            if block.thought:
+                thought = transcript_pb2.AgentThought(
+                    block_id=block.block_id, text=text, partial=True
+                )
+                items.append(transcript_pb2.Item(agent_thought=thought))
+            else:
+                message = transcript_pb2.AgentMessage(
+                    block_id=block.block_id, text=text, partial=True
+                )
+                items.append(transcript_pb2.Item(agent_message=message))
+        return items
+
+    def _hear(self, event: executions_pb2.ExecutionEvent) -> None:
+        if event.sequence <= self.cursor:
+            return
+        if event.sequence != self.cursor + 1:
+            self.end(_gap(self.cursor, event.sequence))
+            return
+        self.cursor = event.sequence
+        kind = event.item.WhichOneof("kind")
+        if kind == "turn_outcome":
+            self.close()
+            self._finished(event)
+        elif kind not in _OURS:
+            self._keep(event, kind)
+
+    def _keep(self, event: executions_pb2.ExecutionEvent, kind: str | None) -> None:
+        item = event.item
+        request = None
+        if kind == "tool_call":
+            self.tool_called = True
+        elif kind == "agent_message":
+            self._complete(item.agent_message.block_id)
+        elif kind == "agent_thought":
+            self._complete(item.agent_thought.block_id)
+        elif kind == "permission_request":
+            request = self._permissions.add(item.permission_request)
+            if self._wait:
+                # Whoever enforces the limit is who can tell when it is over.
+                moment = event.create_time.ToDatetime(UTC) + self._wait
+                item.permission_request.expire_time.FromDatetime(moment)
+        self._log.append(
+            self._turn_id,
+            [item],
+            time=event.create_time.ToDatetime(UTC),
+            cursors={self.execution_id: event.sequence},
+        )
+        if request is not None:
+            self._requested(request)
+
+    def _complete(self, block_id: str) -> None:
+        self._completed.add(block_id)
+        self._unconfirmed.discard(block_id)
+
+    def _discard_unconfirmed(self) -> None:
+        for block_id in self._unconfirmed:
+            self._timeline.discard(block_id)
+        self._unconfirmed = set()
+
+
+def _gap(cursor: int, sequence: int) -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_EXECUTION_LOST,
+        f"The execution's events {cursor + 1} to {sequence - 1} are missing.",
+    )

@@ -1,0 +1,41 @@
+"""The database's time, known between two answers of the database.
+
+Pods' clocks may be wrong by an hour; what users see must not be. Does not read
+any wall clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+_STEP_BACK = timedelta(seconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class DatabaseClock:
+    """Carries the database's time forward with a monotonic clock.
+
+    Args:
+        monotonic: Seconds of a clock that never steps.
+    """
+
+    __slots__ = ("_last", "_monotonic", "_zero")
+
+    def __init__(self, *, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._zero = _EPOCH
+        self._last = _EPOCH
+
+    def observe(self, instant: datetime) -> None:
+        """Take in a time that the database has just given."""
+        zero = instant - timedelta(seconds=self._monotonic())
+        # An answer is as old as its way here, so the greatest estimate is the
+        # best; one far below it means that the database's clock was set back.
+        if zero > self._zero or zero < self._zero - _STEP_BACK:
+            self._zero = zero
+
+    def now(self) -> datetime:
+        """Return the database's time; never earlier than the last answer."""
+        self._last = max(self._last, self._zero + timedelta(seconds=self._monotonic()))
+        return self._last

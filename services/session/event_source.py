@@ -1,0 +1,227 @@
+"""Follows one agent: what is stored, then what is being written, then what happens.
+
+A position in the history, not a queue: what is behind it is taken from the
+timeline, or from the store when it is older. Does not know who takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from moorline.errors.v1 import errors_pb2
+from services.chassis.failures import Failure, not_found
+from services.chassis.tasks import Tasks
+from services.session.blocks import Block
+from services.session.encoding import LoggedEvent
+from services.session.forms import EventForm
+from services.session.history import History
+from services.session.timeline import Timeline
+
+U = TypeVar("U")
+
+_AHEAD_BYTES = 256 * 1024
+"""Stored events read ahead of who takes them."""
+
+
+class EventSource(Generic[U]):
+    """One subscription to one agent; a `chassis.feed.Source`.
+
+    Gap-free and repeat-free because it is only a cursor: an event is yielded
+    when its number is the cursor's successor, whether the store or the timeline
+    has it.
+
+    Args:
+        timeline: The live end.
+        history: The stored rest.
+        tasks: Owns the task that reads stored events; there is none otherwise.
+        form: Makes the updates.
+        after_sequence: Number of the last event that is known already.
+        include_deltas: True for text still being written.
+        mark: Called when there is something to take.
+
+    Raises:
+        Failure: SEQUENCE_UNKNOWN when the history does not reach that far.
+    """
+
+    __slots__ = (
+        "_checkpointed",
+        "_closed",
+        "_cursor",
+        "_discards",
+        "_form",
+        "_history",
+        "_include_deltas",
+        "_loader",
+        "_replay",
+        "_replay_bytes",
+        "_room",
+        "_seen",
+        "_tasks",
+        "_timeline",
+        "done",
+        "failure",
+        "mark",
+    )
+
+    def __init__(
+        self,
+        *,
+        timeline: Timeline,
+        history: History,
+        tasks: Tasks,
+        form: EventForm[U],
+        after_sequence: int,
+        include_deltas: bool,
+        mark: Callable[[], None],
+    ) -> None:
+        if after_sequence > timeline.head:
+            raise Failure(
+                errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN,
+                "The history does not reach that far. Forget what is shown and watch from 0.",
+                headSequence=str(timeline.head),
+            )
+        self._timeline = timeline
+        self._history = history
+        self._tasks = tasks
+        self._form = form
+        self._include_deltas = include_deltas
+        self._cursor = after_sequence
+        self._seen: dict[Block, int] = {}
+        self._discards: list[str] = []
+        self._replay: deque[LoggedEvent] | None = None
+        self._replay_bytes = 0
+        self._room: asyncio.Event | None = None
+        self._loader: asyncio.Task[None] | None = None
+        self._checkpointed = False
+        self._closed = False
+        self.mark = mark
+        self.failure: Failure | None = None
+        """Why nothing will follow; None while something may."""
+        self.done = False
+        """True when everything was taken and nothing will follow."""
+        timeline.follow(self)
+
+    def take(self, budget: int) -> tuple[Sequence[U], bool]:
+        """Return what lies behind the cursor, and whether there is more at once.
+
+        Args:
+            budget: About how many bytes to take at most; at least one update is
+                taken when there is one.
+        """
+        updates: list[U] = []
+        if self.failure is not None:
+            self.done = True
+            return self._form.end(self.failure), False
+        if self._discards:
+            updates.extend(map(self._form.discarded, self._discards))
+            self._discards.clear()
+        return updates, self._take_behind(updates, budget)
+
+    def discarded(self, block: Block) -> None:
+        """Hear that a block was taken back; see `timeline.Follower`."""
+        if self._seen.pop(block, None) is not None:
+            self._discards.append(block.block_id)
+
+    def end(self, failure: Failure) -> None:
+        """End with a failure, before anything else that was not taken yet."""
+        if self.failure is None:
+            self.failure = failure
+            self._timeline.leave(self)
+            self.mark()
+
+    def close(self) -> None:
+        """Stop following. Repeating it changes nothing."""
+        self._closed = True
+        self._timeline.leave(self)
+        if self._loader is not None:
+            self._loader.cancel()
+            self._loader = None
+
+    def _take_behind(self, updates: list[U], budget: int) -> bool:
+        """Take what lies behind the cursor; return whether there is more at once."""
+        budget = self._take_replayed(updates, budget)
+        if self._replay:
+            return True
+        if self._loader is None and self._cursor + 1 < self._timeline.first:
+            self._loader = self._tasks.spawn(self._load(), name="event-replay")
+        if self._loader is not None:
+            return False
+        budget = self._take_events(updates, budget)
+        if self._cursor != self._timeline.head:
+            return True
+        if self._include_deltas and not self._take_deltas(updates, budget):
+            return True
+        if not self._checkpointed:
+            self._checkpointed = True
+            updates.append(self._form.checkpoint(self._cursor))
+        return False
+
+    def _take_replayed(self, updates: list[U], budget: int) -> int:
+        replay = self._replay
+        while replay and budget > 0:
+            event = replay.popleft()
+            updates.append(self._form.event(event))
+            budget -= len(event.json)
+            self._replay_bytes -= len(event.json)
+        if self._room is not None and self._replay_bytes < _AHEAD_BYTES // 2:
+            self._room.set()
+        return budget
+
+    def _take_events(self, updates: list[U], budget: int) -> int:
+        """Take from the timeline; return what is left of the budget."""
+        for event in self._timeline.after(self._cursor):
+            if budget <= 0 and updates:
+                break
+            updates.append(self._form.event(event))
+            self._cursor = event.sequence
+            budget -= len(event.json)
+        return budget
+
+    def _take_deltas(self, updates: list[U], budget: int) -> bool:
+        """Take text being written; return False when the budget ended before."""
+        blocks, seen = self._timeline.blocks, self._seen
+        if len(seen) > len(blocks):
+            # Blocks that an event has ended.
+            for block in [block for block in seen if blocks.get(block.block_id) is not block]:
+                del seen[block]
+        for block in blocks.values():
+            known = seen.get(block)
+            if known == block.length:
+                continue
+            if budget <= 0 and updates:
+                return False
+            start = 0 if known is None else known
+            updates.append(self._form.delta(block, start, snapshot=known is None))
+            budget -= block.length - start
+            seen[block] = block.length
+        return True
+
+    async def _load(self) -> None:
+        """Read stored events until the timeline has the next one."""
+        self._room = asyncio.Event()
+        self._replay = deque()
+        try:
+            while self._cursor + 1 < self._timeline.first:
+                events = await self._history.events(self._cursor)
+                if not events:
+                    # Only the log of a deleted agent can end before its timeline.
+                    raise not_found()
+                for event in events:
+                    self._replay.append(event)
+                    self._replay_bytes += len(event.json)
+                self._cursor = events[-1].sequence
+                self.mark()
+                while self._replay_bytes >= _AHEAD_BYTES:
+                    # For as long as the reader does not take; closing it ends the wait.
+                    self._room.clear()
+                    await self._room.wait()
+        except Failure as failure:
+            self.end(failure)
+        finally:
+            self._room = None
+            if not self._closed:
+                self._loader = None
+                self.mark()

@@ -1,0 +1,321 @@
+"""Writes an agent's log: the only truth about what happened.
+
+An append *creates* the segment at the next position, which is persistence,
+idempotency and fencing in one: whoever else wrote there owns the agent now.
+What arrives while a commit is in flight is the next segment. Other documents
+of the agent ride in the same commit. Does not know what events mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from moorline.errors.v1 import errors_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
+from services.chassis.tasks import Tasks
+from services.session.clock import DatabaseClock
+from services.session.encoding import LoggedEvent, event_fields
+from services.session.history import History, Position, Segment
+from services.session.names import AgentName
+from services.session.records import log_path
+from services.session.store import Create, Delete, Store, StoreConflict, Update, Write
+
+log = logging.getLogger(__name__)
+
+SEGMENT_BYTES = 256 * 1024
+"""Largest segment, unless a single append is larger; Firestore's limit is 1 MiB."""
+
+_RETRY_FIRST = 0.05
+_RETRY_MOST = 1.0
+_DURABLE_SECONDS = 8.0
+"""How long a caller waits for its append before it is told to try again."""
+
+
+@dataclass(slots=True)
+class _Append:
+    events: list[dict[str, Any]]
+    documents: Mapping[str, Mapping[str, Any] | None]
+    cursors: Mapping[str, int]
+    size: int
+    done: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Batch:
+    segment: Segment
+    appends: list[_Append]
+    documents: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+
+
+class Log:
+    """The writing end of one agent's log, from its newest segment on.
+
+    Once another writer is found it is fenced: every append, waiting or new,
+    fails with FENCED, and the agent must be loaded anew.
+
+    Args:
+        store: Where it is kept.
+        agent: Whose log it is.
+        clock: The database's time.
+        tasks: Owns the task that writes; there is none while nothing waits.
+        tail: The newest segment; None for an empty log.
+        committed: Called after each commit with its events and cursors.
+        fenced: Called once, when another writer is found.
+    """
+
+    __slots__ = (
+        "_agent",
+        "_clock",
+        "_committed",
+        "_fence",
+        "_fenced",
+        "_history",
+        "_last_time",
+        "_path",
+        "_pending",
+        "_position",
+        "_store",
+        "_tasks",
+        "_versions",
+        "_writer",
+        "head",
+        "next",
+    )
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        agent: AgentName,
+        clock: DatabaseClock,
+        tasks: Tasks,
+        tail: Segment | None,
+        committed: Callable[[Sequence[LoggedEvent], Mapping[str, int]], None],
+        fenced: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._agent = agent
+        self._clock = clock
+        self._tasks = tasks
+        self._committed = committed
+        self._fenced = fenced
+        self._path = log_path(agent)
+        self._history = History(store=store, agent=agent)
+        self._position = tail.end if tail is not None else Position()
+        self._pending: deque[_Append] = deque()
+        self._versions: dict[str, str] = {}
+        self._writer: asyncio.Task[None] | None = None
+        self._fence: Failure | None = None
+        self._last_time: datetime | None = None
+        self.next = self._position.sequence
+        """Number that the next event appended will get."""
+        self.head = self.next - 1
+        """Number of the newest event committed."""
+
+    @property
+    def idle(self) -> bool:
+        """True when every append has ended."""
+        return self._writer is None
+
+    def track(self, path: str, version: str) -> None:
+        """Tell the version of a document that later appends will write."""
+        self._versions[path] = version
+
+    def append(
+        self,
+        turn_id: str,
+        items: Sequence[transcript_pb2.Item],
+        *,
+        time: datetime | None = None,
+        documents: Mapping[str, Mapping[str, Any] | None] | None = None,
+        cursors: Mapping[str, int] | None = None,
+    ) -> asyncio.Future[None]:
+        """Number items and have them committed, all or none, after what waits.
+
+        Args:
+            turn_id: The turn they belong to.
+            items: What happened; may be empty when only documents change.
+            time: When it happened, as another clock saw it; None for now.
+            documents: Fields to write by path, in the same commit; None deletes.
+            cursors: Executor's number of the newest item, by execution.
+
+        Returns:
+            Done when the commit is durable and its events are published; fails
+            with FENCED. Dropping or cancelling it does not take the append back.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Looked at, so that an append nobody waits for does not warn.
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())
+        if self._fence is not None:
+            done.set_exception(self._fence)
+            return done
+        moment = self._moment(time)
+        events = [
+            event_fields(sequence=self.next + n, turn_id=turn_id, create_time=moment, item=item)
+            for n, item in enumerate(items)
+        ]
+        self.next += len(events)
+        size = sum(item.ByteSize() + 200 for item in items)
+        self._pending.append(_Append(events, documents or {}, cursors or {}, size, done))
+        if self._writer is None:
+            self._writer = self._tasks.spawn(self._write(), name="log-write")
+        return done
+
+    async def durable(self, append: asyncio.Future[None]) -> None:
+        """Wait for an append.
+
+        Raises:
+            Failure: STORE_UNAVAILABLE after 8 s; the append may still happen.
+                FENCED when another writer owns the agent.
+        """
+        try:
+            await asyncio.wait_for(asyncio.shield(append), _DURABLE_SECONDS)
+        except TimeoutError:
+            raise Failure(
+                errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
+                "The store did not answer in time. Try again after a second.",
+                retry_delay=timedelta(seconds=1),
+            ) from None
+
+    async def settled(self) -> None:
+        """Wait until every append asked for so far has ended, for as long as that takes."""
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    def fence(self) -> None:
+        """Stop writing: somebody else owns the agent, or will. Repeating it does nothing."""
+        if self._fence is None:
+            self._fence = Failure(
+                errors_pb2.ERROR_REASON_FENCED, "Another writer owns this history now. Call again."
+            )
+        while self._pending:
+            done = self._pending.popleft().done
+            if not done.done():
+                done.set_exception(self._fence)
+
+    def _moment(self, time: datetime | None) -> datetime:
+        # Another clock may be an hour off: it must not lead ours, nor make an
+        # event seem older than the one before.
+        now = self._clock.now()
+        moment = now if time is None else min(time, now)
+        if self._last_time is not None and moment < self._last_time:
+            moment = self._last_time
+        self._last_time = moment
+        return moment
+
+    async def _write(self) -> None:
+        try:
+            while self._pending:
+                batch = self._gather()
+                if not await self._commit(batch):
+                    self._pending.extendleft(reversed(batch.appends))
+                    self.fence()
+                    self._fenced()
+                    return
+                self._publish(batch)
+        finally:
+            self._writer = None
+
+    def _gather(self) -> _Batch:
+        appends: list[_Append] = []
+        size = 0
+        while self._pending and (not appends or size + self._pending[0].size <= SEGMENT_BYTES):
+            append = self._pending.popleft()
+            size += append.size
+            appends.append(append)
+        segment = Segment(
+            position=self._position,
+            nonce=uuid.uuid4().hex,
+            events=[event for append in appends for event in append.events],
+            cursors={name: at for append in appends for name, at in append.cursors.items()},
+        )
+        batch = _Batch(segment, appends)
+        for append in appends:
+            batch.documents.update(append.documents)
+        return batch
+
+    def _writes(self, batch: _Batch) -> list[Write]:
+        writes: list[Write] = [
+            Create(f"{self._path}/{batch.segment.position.id}", batch.segment.fields())
+        ]
+        for path, fields in batch.documents.items():
+            version = self._versions.get(path)
+            if fields is None:
+                writes.append(Delete(path))
+            elif version is None:
+                writes.append(Create(path, fields))
+            else:
+                writes.append(Update(path, fields, version))
+        return writes
+
+    async def _commit(self, batch: _Batch) -> bool:
+        """Commit, however long it takes; return False when another writer is there."""
+        writes = self._writes(batch)
+        delay = _RETRY_FIRST
+        while True:
+            try:
+                committed = await self._store.commit(writes)
+            except StoreConflict:
+                return await self._mine(batch)
+            except Failure as failure:
+                # It may have been committed: the same nonce again will tell.
+                log.warning(
+                    "log commit failed",
+                    extra={"agent": str(self._agent), "reason": failure.reason_name},
+                )
+                await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311
+                delay = min(_RETRY_MOST, delay * 2)
+                if self._fence is not None:
+                    return False
+                continue
+            self._clock.observe(committed.time)
+            for write, version in zip(writes[1:], committed.versions[1:], strict=True):
+                self._remember(write.path, version)
+            return True
+
+    async def _mine(self, batch: _Batch) -> bool:
+        """Tell whether the segment found at our position is this very batch."""
+        delay = _RETRY_FIRST
+        while True:
+            try:
+                found = await self._history.at(batch.segment.position)
+                if found is None or found.nonce != batch.segment.nonce:
+                    return False
+                for path in batch.documents:
+                    document = await self._store.get(path)
+                    self._remember(path, document.version if document is not None else "")
+            except Failure:
+                await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311
+                delay = min(_RETRY_MOST, delay * 2)
+                if self._fence is not None:
+                    return False
+                continue
+            return True
+
+    def _remember(self, path: str, version: str) -> None:
+        if version:
+            self._versions[path] = version
+        else:
+            self._versions.pop(path, None)
+
+    def forget(self, path: str) -> None:
+        """Drop a document that no later append will write."""
+        self._versions.pop(path, None)
+
+    def _publish(self, batch: _Batch) -> None:
+        self._position = batch.segment.end
+        self.head = self._position.sequence - 1
+        events = [LoggedEvent(event) for event in batch.segment.events]
+        self._committed(events, batch.segment.cursors)
+        for append in batch.appends:
+            if not append.done.done():
+                append.done.set_result(None)

@@ -1,0 +1,284 @@
+"""The documents behind agents and turns: their paths and their fields.
+
+The one place that knows how they are laid out in the store:
+
+    users/{user}/agents/{agent}                      settings and summary
+    users/{user}/agents/{agent}/turns/{turn}         one turn
+    users/{user}/agents/{agent}/order/{sequence}     turns by number
+    users/{user}/agents/{agent}/log/{position}       a segment of events
+    work/{user}~{agent}~{turn}                       a turn that has not ended
+    work/{user}~{agent}~!{workspace}                 an agent being deleted
+
+Does not read or write the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import json_format
+
+from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import agents_pb2, turns_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.session.encoding import message_fields, parse_time, time_text, timestamp
+from services.session.names import AgentName, TurnName
+from services.session.store import Document
+
+WORK = "work"
+"""Collection of what has not ended; read whole when the service starts."""
+
+FINAL_STATES = frozenset(
+    {
+        turns_pb2.Turn.STATE_FINISHED,
+        turns_pb2.Turn.STATE_CANCELLED,
+        turns_pb2.Turn.STATE_FAILED,
+        turns_pb2.Turn.STATE_LOST,
+    }
+)
+
+# Makes execution ids of turns; any fixed UUID does.
+_EXECUTIONS = uuid.UUID("8f1f5a3e-6d0c-4d8e-9c5a-3b7e2f9d1a60")
+
+
+def number(sequence: int) -> str:
+    """Return a sequence as an id that sorts like it."""
+    return f"{sequence:010d}"
+
+
+def turns_path(agent: AgentName) -> str:
+    """Return the collection of an agent's turns."""
+    return f"{agent}/turns"
+
+
+def order_path(agent: AgentName) -> str:
+    """Return the collection that finds an agent's turns by number."""
+    return f"{agent}/order"
+
+
+def log_path(agent: AgentName) -> str:
+    """Return the collection of an agent's log."""
+    return f"{agent}/log"
+
+
+def turn_work_path(turn: TurnName) -> str:
+    """Return the document that exists until a turn has ended."""
+    return f"{WORK}/{turn.user}~{turn.agent}~{turn.turn}"
+
+
+def deletion_work_path(agent: AgentName, workspace: str) -> str:
+    """Return the document that exists until an agent's deletion is complete."""
+    return f"{WORK}/{agent.user}~{agent.agent}~!{workspace}"
+
+
+def work_range(agent: AgentName) -> tuple[str, str]:
+    """Return the bounds of the ids of an agent's unfinished turns."""
+    # "0" is the least character a turn's id begins with, "{" follows the greatest.
+    return f"{agent.user}~{agent.agent}~/", f"{agent.user}~{agent.agent}~" + "{"
+
+
+def work_fields(turn: TurnName) -> dict[str, Any]:
+    """Return the fields of a turn's work entry."""
+    return {"kind": "turn", "user": turn.user, "agent": turn.agent, "turn": turn.turn}
+
+
+def deletion_fields(agent: AgentName, workspace: str) -> dict[str, Any]:
+    """Return the fields of a deletion's work entry."""
+    return {
+        "kind": "deletion",
+        "user": agent.user,
+        "agent": agent.agent,
+        "workspace": workspace,
+    }
+
+
+@dataclass(slots=True)
+class AgentRecord:
+    """An agent's settings, and its summary as of the end of its last turn.
+
+    Attributes:
+        revision: Rises with every change of the settings.
+        origin: Digest of the settings it was created with.
+        head: Number of the newest event.
+        conversation: Handle by which the executor goes on with the conversation.
+        deleted: True from the moment of its deletion until nothing is left.
+    """
+
+    name: AgentName
+    display_name: str
+    instructions: str
+    backend: str
+    permission_mode: agents_pb2.Agent.PermissionMode.ValueType
+    create_time: datetime
+    update_time: datetime
+    revision: int
+    origin: str
+    head: int
+    activity_time: datetime
+    conversation: str = ""
+    deleted: bool = False
+
+    @property
+    def etag(self) -> str:
+        """Changes whenever a setting does, and with the agent itself."""
+        made = self.create_time.isoformat()
+        return hashlib.sha256(f"{made} {self.revision}".encode()).hexdigest()[:16]
+
+    @property
+    def workspace(self) -> str:
+        """Id of its files; a later agent of the same name has another one."""
+        made = f"{self.name.user} {self.name.agent} {self.create_time.isoformat()}"
+        return hashlib.sha256(made.encode()).hexdigest()[:32]
+
+    def fields(self) -> dict[str, Any]:
+        """Return the document's fields."""
+        return {
+            "displayName": self.display_name,
+            "instructions": self.instructions,
+            "backend": self.backend,
+            "permissionMode": agents_pb2.Agent.PermissionMode.Name(self.permission_mode),
+            "createTime": time_text(self.create_time),
+            "updateTime": time_text(self.update_time),
+            "revision": self.revision,
+            "origin": self.origin,
+            "head": self.head,
+            "activityTime": time_text(self.activity_time),
+            "conversation": self.conversation,
+            "deleted": self.deleted,
+        }
+
+    def message(self) -> agents_pb2.Agent:
+        """Return the agent as an idle one."""
+        return agents_pb2.Agent(
+            name=str(self.name),
+            display_name=self.display_name,
+            instructions=self.instructions,
+            backend=self.backend,
+            permission_mode=self.permission_mode,
+            create_time=timestamp(self.create_time),
+            update_time=timestamp(self.update_time),
+            etag=self.etag,
+            state=agents_pb2.Agent.STATE_IDLE,
+            head_sequence=self.head,
+            activity_time=timestamp(self.activity_time),
+        )
+
+
+def read_agent(user: str, document: Document) -> AgentRecord:
+    """Return the agent that a document holds."""
+    fields = document.fields
+    return AgentRecord(
+        name=AgentName(user, document.id),
+        display_name=fields["displayName"],
+        instructions=fields["instructions"],
+        backend=fields["backend"],
+        permission_mode=agents_pb2.Agent.PermissionMode.Value(fields["permissionMode"]),
+        create_time=parse_time(fields["createTime"]),
+        update_time=parse_time(fields["updateTime"]),
+        revision=fields["revision"],
+        origin=fields["origin"],
+        head=fields["head"],
+        activity_time=parse_time(fields["activityTime"]),
+        conversation=fields["conversation"],
+        deleted=fields["deleted"],
+    )
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """A turn as its document has it.
+
+    Attributes:
+        sequence: Number of its `UserMessage`.
+        attempt: Executions begun for it.
+        cancelled: True once its cancellation was asked for.
+        start_time: When its first attempt began; None while it waits.
+        permissions: At the end, what was decided about each of its requests:
+            `allowed` and `decider`.
+    """
+
+    name: TurnName
+    prompt: str
+    state: turns_pb2.Turn.State.ValueType
+    sequence: int
+    create_time: datetime
+    attempt: int = 0
+    cancelled: bool = False
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    error: errors_pb2.Error | None = None
+    usage: transcript_pb2.Usage | None = None
+    permissions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def final(self) -> bool:
+        """True when the turn has its outcome."""
+        return self.state in FINAL_STATES
+
+    @property
+    def execution(self) -> str:
+        """Id of the execution of the current attempt; the same for every caller."""
+        return uuid.uuid5(
+            _EXECUTIONS, f"{self.name} {self.create_time.isoformat()} {self.attempt}"
+        ).hex
+
+    def fields(self) -> dict[str, Any]:
+        """Return the document's fields."""
+        return {
+            "prompt": self.prompt,
+            "state": turns_pb2.Turn.State.Name(self.state),
+            "sequence": self.sequence,
+            "createTime": time_text(self.create_time),
+            "attempt": self.attempt,
+            "execution": self.execution,
+            "cancelled": self.cancelled,
+            "startTime": time_text(self.start_time) if self.start_time else None,
+            "endTime": time_text(self.end_time) if self.end_time else None,
+            "error": message_fields(self.error) if self.error else None,
+            "usage": message_fields(self.usage) if self.usage else None,
+            "permissions": self.permissions,
+        }
+
+    def message(self) -> turns_pb2.Turn:
+        """Return the turn as a message."""
+        turn = turns_pb2.Turn(
+            name=str(self.name),
+            prompt=transcript_pb2.UserMessage(text=self.prompt),
+            state=self.state,
+            error=self.error,
+            usage=self.usage,
+            sequence=self.sequence,
+            attempt=self.attempt,
+            create_time=timestamp(self.create_time),
+        )
+        if self.end_time is not None:
+            turn.end_time.CopyFrom(timestamp(self.end_time))
+        return turn
+
+
+def read_turn(agent: AgentName, document: Document) -> TurnRecord:
+    """Return the turn that a document holds."""
+    fields = document.fields
+    error, usage = fields["error"], fields["usage"]
+    return TurnRecord(
+        name=agent.turn(document.id),
+        prompt=fields["prompt"],
+        state=turns_pb2.Turn.State.Value(fields["state"]),
+        sequence=fields["sequence"],
+        create_time=parse_time(fields["createTime"]),
+        attempt=fields["attempt"],
+        cancelled=fields["cancelled"],
+        start_time=parse_time(fields["startTime"]) if fields["startTime"] else None,
+        end_time=parse_time(fields["endTime"]) if fields["endTime"] else None,
+        error=_parsed(error, errors_pb2.Error()) if error else None,
+        usage=_parsed(usage, transcript_pb2.Usage()) if usage is not None else None,
+        permissions=dict(fields["permissions"]),
+    )
+
+
+def _parsed(fields: Any, message: Any) -> Any:
+    return json_format.ParseDict(fields, message, ignore_unknown_fields=True)

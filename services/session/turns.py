@@ -1,0 +1,457 @@
+"""The life of one running turn: from its first execution to its outcome.
+
+A lost execution is repeated when it had called no tool; when it had, the turn
+is lost, because nobody knows what the tool did. Does not know the turns that
+wait, nor who reads what happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.session.v1 import agents_pb2, turns_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure, not_found
+from services.session.attempt import Attempt
+from services.session.deliveries import FIRST_DELAY, PASSING, Deliveries, pause
+from services.session.encoding import LoggedEvent
+from services.session.environment import Environment
+from services.session.executor import Subscription
+from services.session.log import Log
+from services.session.permissions import Permissions, Request, require_same, summarize
+from services.session.records import AgentRecord, TurnRecord, turn_work_path
+from services.session.timeline import Timeline
+
+log = logging.getLogger(__name__)
+
+Outcome = transcript_pb2.TurnOutcome
+
+_STATES = {
+    Outcome.STATE_FINISHED: turns_pb2.Turn.STATE_FINISHED,
+    Outcome.STATE_CANCELLED: turns_pb2.Turn.STATE_CANCELLED,
+    Outcome.STATE_FAILED: turns_pb2.Turn.STATE_FAILED,
+    Outcome.STATE_LOST: turns_pb2.Turn.STATE_LOST,
+}
+
+
+class TurnRun:
+    """Brings one turn to exactly one outcome.
+
+    Args:
+        environment: What it works with.
+        agent: Whose turn it is.
+        turn: The turn, in STATE_RUNNING.
+        agent_log: Where everything that lasts goes.
+        timeline: Where text being written goes.
+        changed: Called when `needs_you` may have changed.
+        ended: Called once, when the outcome is durable.
+    """
+
+    def __init__(
+        self,
+        *,
+        environment: Environment,
+        agent: AgentRecord,
+        turn: TurnRecord,
+        agent_log: Log,
+        timeline: Timeline,
+        changed: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self.turn = turn
+        self._environment = environment
+        self._executor = environment.executor
+        self._agent = agent
+        self._log = agent_log
+        self._timeline = timeline
+        self._changed = changed
+        self._ended = ended
+        self._unreachable = environment.limits.unreachable.total_seconds()
+        self._deliveries = Deliveries(tasks=environment.tasks)
+        self._permissions = Permissions()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._attempt = self._new_attempt()
+        self._task: asyncio.Task[None] | None = None
+        # Set while the execution is being created; moving it to now interrupts that.
+        self._creation: asyncio.Timeout | None = None
+        # Set while the execution is followed; a failure on it says that it is lost.
+        self._following: asyncio.Future[None] | None = None
+        self._cancellation: asyncio.Future[None] | None = None
+        self._conclusion: asyncio.Future[None] | None = None
+
+    @property
+    def open_requests(self) -> int:
+        """Permission requests that wait for somebody."""
+        return sum(1 for _ in self._permissions.open())
+
+    def start(self, recorded: asyncio.Future[None]) -> None:
+        """Run the first attempt, once the turn's state is durable."""
+        self._task = self._environment.tasks.spawn(self._run(recorded, created=False), name="turn")
+
+    def resume(self, events: Iterable[LoggedEvent], cursors: Mapping[str, int]) -> None:
+        """Go on where an earlier process stopped.
+
+        Args:
+            events: What the log has of this turn.
+            cursors: The executor's number of the last event in the log, by execution.
+        """
+        self._attempt.cursor = cursors.get(self.turn.execution, 0)
+        for event in events:
+            self._recall(event.item)
+        recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        recorded.set_result(None)
+        for request in self._permissions.open():
+            self._expire_later(request)
+        self._task = self._environment.tasks.spawn(self._run(recorded, created=True), name="turn")
+
+    def stop(self) -> None:
+        """Let go of the turn without ending it: another process or object goes on."""
+        self._attempt.close()
+        self._cancel_timers()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def cancel(self) -> None:
+        """Record that the turn shall stop, and see to it. Repeating it changes nothing.
+
+        Raises:
+            Failure: STORE_UNAVAILABLE, FENCED.
+        """
+        if self._conclusion is not None:
+            return
+        if self._cancellation is None:
+            self.turn.cancelled = True
+            self._cancellation = self._log.append(
+                self.turn.name.turn, [], documents={str(self.turn.name): self.turn.fields()}
+            )
+            self._cancellation.add_done_callback(self._cancellation_recorded)
+        await self._log.durable(self._cancellation)
+
+    async def resolve(self, answer: transcript_pb2.PermissionDecision) -> None:
+        """Record an answer, if it is the first, and hand it to the agent.
+
+        Raises:
+            Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, STORE_UNAVAILABLE,
+                FENCED.
+        """
+        request = self._permissions.get(answer.permission_id)
+        if request is None:
+            raise not_found()
+        first = request.decision
+        if first is None:
+            decision = transcript_pb2.PermissionDecision(
+                permission_id=answer.permission_id,
+                allowed=answer.allowed,
+                reason=answer.reason,
+                decider=transcript_pb2.PermissionDecision.DECIDER_USER,
+            )
+            self._decide(request, decision)
+        if request.recorded is not None:
+            await self._log.durable(request.recorded)
+        if first is not None:
+            require_same(summarize(first), answer.allowed)
+
+    async def _run(self, recorded: asyncio.Future[None], *, created: bool) -> None:
+        try:
+            await asyncio.shield(recorded)
+            while self._conclusion is None:
+                if not created:
+                    await self._create()
+                created = False
+                if self._conclusion is None:
+                    await self._follow()
+            await asyncio.shield(self._conclusion)
+        except Failure as failure:
+            if failure.reason != errors_pb2.ERROR_REASON_FENCED:
+                raise
+            # Whoever owns the agent now goes on with the turn.
+            return
+        self._environment.measures.turns.labels(outcome_label(self.turn)).inc()
+        self._ended()
+
+    async def _create(self) -> None:
+        """Start the execution, or conclude the turn without one."""
+        delay = FIRST_DELAY
+        failure = _unreachable()
+        try:
+            async with asyncio.timeout(self._unreachable) as self._creation:
+                while not self.turn.cancelled:
+                    try:
+                        await self._executor.create(self.turn.execution, self._execution())
+                    except Failure as error:
+                        failure = error
+                        if error.reason not in PASSING:
+                            break
+                    else:
+                        return
+                    delay = await pause(delay)
+        except TimeoutError:
+            # Cancelled, or the executor was away for too long: told apart below.
+            pass
+        finally:
+            self._creation = None
+        if self.turn.cancelled:
+            # A call that was interrupted may have had its effect.
+            self._deliver_cancellation()
+            self._conclude_ourselves(Outcome.STATE_CANCELLED, None)
+        else:
+            self._conclude_ourselves(Outcome.STATE_FAILED, failure)
+
+    async def _follow(self) -> None:
+        """Follow the execution until its outcome, or see what to do when it is lost."""
+        self._following = asyncio.get_running_loop().create_future()
+        # Looked at, so that a failure beside the one that is raised does not warn.
+        self._following.add_done_callback(lambda future: future.cancelled() or future.exception())
+        subscription: Subscription | None = None
+        try:
+            subscription = await self._subscribe()
+            self._deliver_again()
+            # No time limit: a turn may take days. The executor limits it, and
+            # tells us itself when it cannot be reached any more.
+            await self._following
+        except Failure as failure:
+            if failure.reason == errors_pb2.ERROR_REASON_FENCED:
+                raise
+            log.warning(
+                "execution lost",
+                extra={"turn": str(self.turn.name), "reason": failure.reason_name},
+            )
+            await self._recover()
+        finally:
+            self._following = None
+            if subscription is not None:
+                subscription.close()
+
+    async def _subscribe(self) -> Subscription:
+        delay = FIRST_DELAY
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._unreachable
+        while True:
+            try:
+                return await self._executor.subscribe(self.turn.execution, self._attempt)
+            except Failure as failure:
+                if failure.reason not in PASSING or loop.time() > deadline:
+                    raise
+            delay = await pause(delay)
+
+    async def _recover(self) -> None:
+        """Decide how to go on after the execution was lost."""
+        self._attempt.close()
+        if self._conclusion is not None:
+            return
+        lost = Failure(
+            errors_pb2.ERROR_REASON_EXECUTION_LOST,
+            "The execution is gone: its executor stopped or could not be reached.",
+        )
+        if self.turn.cancelled:
+            self._conclude_ourselves(Outcome.STATE_CANCELLED, None)
+        elif self._attempt.tool_called:
+            self._conclude_ourselves(Outcome.STATE_LOST, lost)
+        elif self.turn.attempt >= self._environment.limits.attempts:
+            self._conclude_ourselves(Outcome.STATE_FAILED, lost)
+        else:
+            self.turn.attempt += 1
+            again = transcript_pb2.TurnAttempt(attempt=self.turn.attempt, error=lost.to_error())
+            items = [*self._permissions.close(), transcript_pb2.Item(turn_attempt=again)]
+            self._permissions.clear()
+            self._attempt = self._new_attempt()
+            recorded = self._log.append(
+                self.turn.name.turn, items, documents={str(self.turn.name): self.turn.fields()}
+            )
+            self._changed()
+            # Before anything of the new attempt can be heard: it withdraws old text.
+            await asyncio.shield(recorded)
+
+    def _new_attempt(self) -> Attempt:
+        return Attempt(
+            turn_id=self.turn.name.turn,
+            execution_id=self.turn.execution,
+            log=self._log,
+            timeline=self._timeline,
+            permissions=self._permissions,
+            wait=self._environment.limits.permission,
+            requested=self._requested,
+            again=self._deliver_again,
+            finished=self._finished,
+            lost=self._lost,
+        )
+
+    def _execution(self) -> executions_pb2.Execution:
+        mode = agents_pb2.Agent.PermissionMode.Name(self._agent.permission_mode)
+        return executions_pb2.Execution(
+            backend=self._agent.backend,
+            workspace=f"workspaces/{self._agent.workspace}",
+            prompt=transcript_pb2.UserMessage(text=self.turn.prompt),
+            instructions=self._agent.instructions,
+            permission_mode=executions_pb2.Execution.PermissionMode.Value(mode),
+            resume_from=self._agent.conversation,
+        )
+
+    def _recall(self, item: transcript_pb2.Item) -> None:
+        """Take in an item of this turn that an earlier process has logged."""
+        match item.WhichOneof("kind"):
+            case "turn_attempt":
+                self._attempt.tool_called = False
+                self._permissions.clear()
+            case "tool_call":
+                self._attempt.tool_called = True
+            case "permission_request":
+                self._permissions.add(item.permission_request)
+            case "permission_decision":
+                request = self._permissions.get(item.permission_decision.permission_id)
+                if request is not None:
+                    request.decision = item.permission_decision
+
+    def _finished(self, event: executions_pb2.ExecutionEvent) -> None:
+        """Hear the execution's outcome, which is the turn's."""
+        if event.conversation:
+            self._agent.conversation = event.conversation
+        self._conclude(
+            event.item.turn_outcome,
+            time=event.create_time.ToDatetime(UTC),
+            cursors={self.turn.execution: event.sequence},
+        )
+        if self._following is not None and not self._following.done():
+            self._following.set_result(None)
+
+    def _lost(self, failure: Failure) -> None:
+        if self._following is not None and not self._following.done():
+            self._following.set_exception(failure)
+
+    def _conclude_ourselves(self, state: Outcome.State.ValueType, failure: Failure | None) -> None:
+        error = failure.to_error() if failure is not None else None
+        self._conclude(Outcome(state=state, error=error), before=self._attempt.partial_items())
+
+    def _conclude(
+        self,
+        outcome: transcript_pb2.TurnOutcome,
+        *,
+        before: Sequence[transcript_pb2.Item] = (),
+        time: datetime | None = None,
+        cursors: Mapping[str, int] | None = None,
+    ) -> None:
+        """Record the outcome, and with it that nothing is left to do for the turn."""
+        self._attempt.close()
+        self._cancel_timers()
+        turn, now = self.turn, self._environment.clock.now()
+        outcome.duration.FromTimedelta(now - (turn.start_time or turn.create_time))
+        items = [
+            *before,
+            *self._permissions.close(),
+            transcript_pb2.Item(turn_outcome=outcome),
+        ]
+        end_turn(turn, outcome, now)
+        turn.permissions = self._permissions.summary()
+        self._agent.head = self._log.next + len(items) - 1
+        self._agent.activity_time = now
+        self._conclusion = self._log.append(
+            turn.name.turn,
+            items,
+            time=time,
+            documents={
+                str(turn.name): turn.fields(),
+                str(self._agent.name): self._agent.fields(),
+                turn_work_path(turn.name): None,
+            },
+            cursors=cursors,
+        )
+        self._changed()
+
+    def _requested(self, request: Request) -> None:
+        self._expire_later(request)
+        self._changed()
+
+    def _expire_later(self, request: Request) -> None:
+        if not request.item.HasField("expire_time"):
+            return
+        left = request.item.expire_time.ToDatetime(UTC) - self._environment.clock.now()
+        self._timers.append(
+            asyncio.get_running_loop().call_later(
+                max(0.0, left.total_seconds()), self._expire, request
+            )
+        )
+
+    def _expire(self, request: Request) -> None:
+        if request.decision is None:
+            decision = transcript_pb2.PermissionDecision(
+                permission_id=request.item.permission_id,
+                allowed=False,
+                reason="Nobody answered in time.",
+                decider=transcript_pb2.PermissionDecision.DECIDER_TIMEOUT,
+            )
+            self._decide(request, decision)
+
+    def _decide(self, request: Request, decision: transcript_pb2.PermissionDecision) -> None:
+        request.decision = decision
+        request.recorded = self._log.append(
+            self.turn.name.turn, [transcript_pb2.Item(permission_decision=decision)]
+        )
+        request.recorded.add_done_callback(lambda done: self._decision_recorded(done, decision))
+        self._changed()
+
+    def _decision_recorded(
+        self, done: asyncio.Future[None], decision: transcript_pb2.PermissionDecision
+    ) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._deliver_decision(decision)
+
+    def _cancellation_recorded(self, done: asyncio.Future[None]) -> None:
+        if done.cancelled() or done.exception() is not None or self._conclusion is not None:
+            return
+        if self._creation is not None:
+            self._creation.reschedule(asyncio.get_running_loop().time())
+        else:
+            self._deliver_cancellation()
+
+    def _deliver_again(self) -> None:
+        """Hand over what was decided: whoever runs the execution now may not know it."""
+        if self.turn.cancelled:
+            self._deliver_cancellation()
+        for decision in self._permissions.recorded():
+            self._deliver_decision(decision)
+
+    def _deliver_cancellation(self) -> None:
+        execution = self.turn.execution
+        self._deliveries.send(
+            lambda: self._executor.cancel(execution), lambda: self._wanted(execution)
+        )
+
+    def _deliver_decision(self, decision: transcript_pb2.PermissionDecision) -> None:
+        execution = self.turn.execution
+        self._deliveries.send(
+            lambda: self._executor.resolve(execution, decision), lambda: self._wanted(execution)
+        )
+
+    def _wanted(self, execution: str) -> bool:
+        return self._conclusion is None and self.turn.execution == execution
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+
+def end_turn(turn: TurnRecord, outcome: transcript_pb2.TurnOutcome, now: datetime) -> None:
+    """Bring a turn's record to the state that an outcome tells."""
+    turn.state = _STATES.get(outcome.state, turns_pb2.Turn.STATE_FAILED)
+    turn.end_time = now
+    turn.error = outcome.error if outcome.HasField("error") else None
+    turn.usage = outcome.usage if outcome.HasField("usage") else None
+
+
+def outcome_label(turn: TurnRecord) -> str:
+    """Return a final state as a metric's label, for example `finished`."""
+    return turns_pb2.Turn.State.Name(turn.state).removeprefix("STATE_").lower()
+
+
+def _unreachable() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        "The executor cannot be reached. Send the prompt again later.",
+        service="executor",
+    )
