@@ -38,6 +38,7 @@ $(PAGE_READY): $(API_READY) services/gateway/vendor.py package.json package-lock
 	-@$(PY) -m services.gateway.vendor && touch $@
 
 setup: $(DEV_READY) $(PAGE_READY) ## Install everything that development needs
+	@:
 
 protos: $(RUN_READY) ## Generate the Python API from protos/
 	@$(PY) protos/generate.py

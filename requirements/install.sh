@@ -7,6 +7,7 @@ set -eu
 here=$(dirname "$0")
 python=$VENV/bin/python
 
+tell() { echo "Setting up $VENV (once, about half a minute) ..." >&2; }
 stop() { printf '%s\n' "$@" >&2; exit 2; }
 
 # Prints the newest Python that is new enough. A name on the path is no proof: a
@@ -29,12 +30,13 @@ make_with_pip() {
   found=$(newest_python)
   "$found" -c 'import venv, ensurepip' 2>/dev/null || stop "$found has no venv module." \
     "  Debian, Ubuntu:  sudo apt-get install -y $("$found" -c 'import sys; print("python3.%d-venv" % sys.version_info[1])')"
+  tell
   "$found" -m venv --clear "$VENV"
 }
 
 if ! "$python" -c '' 2>/dev/null; then
-  echo "Setting up $VENV (once, about a minute) ..." >&2
   if command -v uv >/dev/null 2>&1; then
+    tell
     uv venv --quiet --clear --seed --python "${PYTHON:->=3.11}" "$VENV"
   else
     make_with_pip
