@@ -28,8 +28,8 @@ def generate() -> None:
     Raises:
         SystemExit: `protoc` refused a file; it has said why on stderr.
     """
-    import grpc_tools
-    from grpc_tools import protoc
+    import grpc_tools  # noqa: PLC0415 - absent where hatchling only asks what it needs
+    from grpc_tools import protoc  # noqa: PLC0415
 
     sources = sorted(path.relative_to(PROTOS) for path in PROTOS.rglob("*.proto"))
     for folder in {source.parent for source in sources}:
@@ -45,6 +45,9 @@ def generate() -> None:
     ]
     if protoc.main(arguments) != 0:
         sys.exit("protoc failed")
+    for folder in {source.parent for source in sources}:
+        # A package like any other, so that the rules of imports see what is in it.
+        (ROOT / folder / "__init__.py").touch()
 
 
 def _executable(name: str) -> str:
@@ -56,7 +59,7 @@ def _executable(name: str) -> str:
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     """Runs `generate` before a wheel or an editable install is made."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         """Called by hatchling; its arguments are not used."""
         generate()
 

@@ -14,6 +14,7 @@ from services.local.folder import DataFolder
 
 
 def mode(path: Path) -> int:
+    """The permissions of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
@@ -28,7 +29,7 @@ def test_a_second_run_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     """Two supervisors on one folder would start every service twice."""
     with (
         DataFolder(tmp_path) as folder,
-        pytest.raises(StartError, match="is in use by process [0-9]+"),
+        pytest.raises(StartError, match=r"is in use by process [0-9]+"),
         DataFolder(tmp_path),
     ):
         pass

@@ -13,11 +13,13 @@ from services.local.programs import SERVICES, Ports, Program, choose_ports, prog
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[DataFolder]:
+    """A data folder in use."""
     with DataFolder(tmp_path) as folder:
         yield folder
 
 
 def described(folder: DataFolder, **inherited: str) -> dict[str, Program]:
+    """The services by name."""
     listed = programs(folder=folder, ports=choose_ports(8080), inherited=inherited)
     return {program.name: program for program in listed}
 

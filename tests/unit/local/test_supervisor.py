@@ -53,10 +53,12 @@ class Runs:
 
 @pytest.fixture
 def runs() -> Runs:
+    """News of one supervisor."""
     return Runs()
 
 
 def program(folder: Path, code: str, name: str = "one") -> Program:
+    """A program that runs some Python."""
     return Program(
         name=name,
         command=(sys.executable, "-c", code),
@@ -73,6 +75,7 @@ async def until_logged(log: Path, word: str) -> None:
 
 
 def alive(pid: int) -> bool:
+    """True for a process that runs, false for one that is gone or a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -159,7 +162,9 @@ async def test_leaving_during_a_pause_starts_nothing(tmp_path: Path, runs: Runs)
 
 async def test_a_program_gets_its_own_environment_only(tmp_path: Path, runs: Runs) -> None:
     """Nothing of the supervisor's environment leaks into a program."""
-    one = program(tmp_path, "import os, time; print(sorted(os.environ), flush=True); time.sleep(60)")
+    one = program(
+        tmp_path, "import os, time; print(sorted(os.environ), flush=True); time.sleep(60)"
+    )
 
     async with runs.of(one):
         await until_logged(one.log, "]")
@@ -203,7 +208,7 @@ async def test_a_killed_supervisor_leaves_no_orphans(tmp_path: Path) -> None:
         "        await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220 - a moment
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
     )
     with process:

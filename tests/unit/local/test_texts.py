@@ -34,4 +34,5 @@ def test_both_languages_say_the_same() -> None:
 
 
 def blanks(text: str) -> set[str]:
+    """The names to fill in."""
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}

@@ -1,0 +1,1 @@
+"""The generated API of errors; `make protos` fills `v1`."""

@@ -1,0 +1,1 @@
+"""The generated API of the executor; `make protos` fills `v1`."""

@@ -1,0 +1,1 @@
+"""The generated API of the gateway's frames; `make protos` fills `v1`."""

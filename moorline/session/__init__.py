@@ -1,0 +1,1 @@
+"""The generated API of the session service; `make protos` fills `v1`."""

@@ -1,0 +1,1 @@
+"""The generated API of what agents say and do; `make protos` fills `v1`."""
