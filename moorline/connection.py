@@ -139,7 +139,7 @@ class Connection:
             async with asyncio.timeout(limit.total_seconds()):
                 while True:
                     try:
-                        return await self._ask(name, request, repeatable)
+                        return await self._ask(name, request, repeatable, before=failures)
                     except (exceptions.UnavailableError, exceptions.ConflictError) as error:
                         if not (repeatable and error.retryable):
                             raise
@@ -179,11 +179,13 @@ class Connection:
         if self._line is not None:
             self._line.abort()
 
-    async def _ask(self, name: str, request: Json, repeatable: bool) -> Json:
+    async def _ask(self, name: str, request: Json, repeatable: bool, *, before: int) -> Json:
         if self.failure is not None:
             raise self.failure
         reply: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-        call = UnaryCall(name=name, request=request, repeatable=repeatable, reply=reply)
+        call = UnaryCall(
+            name=name, request=request, repeatable=repeatable, reply=reply, sends=before
+        )
         self._register(call)
         try:
             return await reply
@@ -311,7 +313,9 @@ class Connection:
             if call.reply.done():
                 return
             if "error" in frame:
-                call.reply.set_exception(exceptions.from_error(frame["error"]))
+                error = exceptions.from_error(frame["error"])
+                error.repeated = call.sends > 1
+                call.reply.set_exception(error)
             else:
                 call.reply.set_result(_payload(frame))
         elif "error" in frame:

@@ -56,7 +56,7 @@ class Event:
         raw: The `session.v1.EventUpdate` it came from, as the WebSocket's JSON.
     """
 
-    raw: Mapping[str, Any] = field(default=_EMPTY, repr=False, compare=False)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

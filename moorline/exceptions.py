@@ -33,7 +33,11 @@ class MoorlineError(Exception):
         retryable: True when the same call may succeed later.
         retry_after: Wait at least this long before; None when nothing is said.
         metadata: Facts about this failure, for example `limit`.
+        repeated: True when the client had sent the call before and does not
+            know whether that did something.
     """
+
+    repeated = False
 
     def __init__(
         self,
