@@ -185,8 +185,10 @@ class _Call:
             # Only servicers that are not ours abort by themselves.
             self.code = context.code().name if context.code() else "UNKNOWN"
             raise error
-        if context.done():
-            # The client is gone: its write failed before the cancel reached us.
+        task = asyncio.current_task()
+        if isinstance(error, grpc.aio.InternalError) or (task and task.cancelling()):
+            # The caller is gone: a write to it failed before the cancel came, or
+            # the method made something else of the cancel.
             self.code = "CANCELLED"
             raise asyncio.CancelledError from error
         failure = error if isinstance(error, Failure) else self._translate(error)

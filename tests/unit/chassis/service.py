@@ -33,24 +33,22 @@ def method(name: str) -> str:
 
 def settings(**changes: Any) -> ServiceSettings:
     """Return settings that suit a test."""
-    return ServiceSettings(**({"identity_key": KEY, "production": True} | changes))
+    values: dict[str, Any] = {"identity_key": KEY, "production": True} | changes
+    return ServiceSettings(**values)
 
 
 def handlers(
     unary: Mapping[str, Callable[..., Any]], streams: Mapping[str, Callable[..., Any]]
 ) -> Callable[[Any], None]:
     """Return a `register` that adds methods whose messages are all `Error`."""
-    codec = {
-        "request_deserializer": Message.FromString,
-        "response_serializer": Message.SerializeToString,
-    }
-    methods = {
-        name: grpc.unary_unary_rpc_method_handler(function, **codec)
-        for name, function in unary.items()
-    } | {
-        name: grpc.unary_stream_rpc_method_handler(function, **codec)
-        for name, function in streams.items()
-    }
+    methods: dict[str, Any] = {}
+    for kind, functions in (
+        (grpc.unary_unary_rpc_method_handler, unary),
+        (grpc.unary_stream_rpc_method_handler, streams),
+    ):
+        make: Any = kind
+        for name, function in functions.items():
+            methods[name] = make(function, Message.FromString, Message.SerializeToString)
 
     def register(to: Any) -> None:
         to.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
@@ -104,9 +102,11 @@ async def running(
             on_listening=listening.set_result,
         )
     )
-    await asyncio.wait([task, listening], return_when=asyncio.FIRST_COMPLETED)
+    task.add_done_callback(lambda _: listening.cancel())
     try:
-        if task.done():
+        try:
+            await listening
+        except asyncio.CancelledError:
             await task
         yield Running(port=listening.result(), metrics=metrics, task=task)
     finally:
@@ -130,3 +130,13 @@ async def call(peer: Peer, name: str, message: str = "") -> Message:
     return await peer.call(
         method(name), Message(message=message), Message, identity=ADA, timeout=SOON
     )
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until a condition holds that no event tells, for at most 5 s."""
+    async with asyncio.timeout(5):
+        while True:
+            holds = condition()
+            if await holds if isinstance(holds, Awaitable) else holds:
+                return
+            await asyncio.sleep(0.001)

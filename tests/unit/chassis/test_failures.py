@@ -17,17 +17,20 @@ from services.chassis.failures import Failure, field_invalid, not_found
 def rpc_error(
     code: grpc.StatusCode, details: str = "", trailers: tuple[Any, ...] = ()
 ) -> grpc.aio.AioRpcError:
+    """Return the exception a call raises."""
     return grpc.aio.AioRpcError(
         code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details=details
     )
 
 
 def over_the_wire(status: status_pb2.Status) -> grpc.aio.AioRpcError:
+    """Return what a caller gets when a server answers with a status."""
     sent = rpc_status.to_status(status)
     return rpc_error(sent.code, sent.details, tuple(sent.trailing_metadata))
 
 
 def facts(failure: Failure) -> tuple[Any, ...]:
+    """Return all that a failure says."""
     return failure.reason, failure.message, failure.retry_delay, failure.metadata
 
 
@@ -68,19 +71,19 @@ def test_every_reason_has_a_code() -> None:
 
 def test_the_reason_is_named_without_its_prefix() -> None:
     """ErrorInfo carries the short name, and so does `repr`."""
-    assert "RESOURCE_NOT_FOUND" == not_found().reason_name
+    assert not_found().reason_name == "RESOURCE_NOT_FOUND"
     assert repr(LIMITED) == "Failure(RATE_LIMITED, 'Too fast.')"
 
 
 def test_not_found_never_varies() -> None:
     """A missing and a foreign resource get the same bytes."""
     assert not_found().to_status() == not_found().to_status()
-    assert {} == not_found().metadata
+    assert not_found().metadata == {}
 
 
 def test_a_malformed_field_is_told_as_a_sentence() -> None:
     """The rule reads as the end of a sentence, whether it starts with "must" or not."""
-    assert "name must be short." == field_invalid("name", "be short").message
+    assert field_invalid("name", "be short").message == "name must be short."
     assert facts(field_invalid("name", "be short")) == facts(field_invalid("name", "must be short"))
 
 
@@ -105,7 +108,7 @@ def test_a_foreign_status_gets_the_closest_reason(code: grpc.StatusCode, reason:
 
 def test_a_status_without_text_is_named_by_its_code() -> None:
     """The message is never empty."""
-    assert "ABORTED" == Failure.from_rpc_error(rpc_error(grpc.StatusCode.ABORTED)).message
+    assert Failure.from_rpc_error(rpc_error(grpc.StatusCode.ABORTED)).message == "ABORTED"
 
 
 def test_trailers_that_contradict_the_status_are_ignored() -> None:
@@ -113,7 +116,7 @@ def test_trailers_that_contradict_the_status_are_ignored() -> None:
     trailers = rpc_status.to_status(LIMITED.to_status()).trailing_metadata
     error = rpc_error(grpc.StatusCode.UNAVAILABLE, "rewritten", tuple(trailers))
 
-    assert "SERVICE_UNAVAILABLE" == Failure.from_rpc_error(error).reason_name
+    assert Failure.from_rpc_error(error).reason_name == "SERVICE_UNAVAILABLE"
 
 
 def test_a_reason_of_a_newer_release_gets_the_closest_one() -> None:
@@ -125,5 +128,5 @@ def test_a_reason_of_a_newer_release_gets_the_closest_one() -> None:
     failure = Failure.from_rpc_error(over_the_wire(status))
     stored = Failure.from_error(errors_pb2.Error(code=4, reason=9999, message="New."))  # type: ignore[arg-type]
 
-    assert ("SERVICE_UNAVAILABLE", {"a": "b"}) == (failure.reason_name, failure.metadata)
-    assert ("CALL_TIMEOUT", "New.") == (stored.reason_name, stored.message)
+    assert (failure.reason_name, failure.metadata) == ("SERVICE_UNAVAILABLE", {"a": "b"})
+    assert (stored.reason_name, stored.message) == ("CALL_TIMEOUT", "New.")

@@ -21,15 +21,18 @@ class Clock:
         self.now = 1_000_000.0
 
     def __call__(self) -> float:
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
+    """A clock that stands still."""
     return Clock()
 
 
 def forged(key: str = KEY, **claims: object) -> str:
+    """Return a token with claims of our choice."""
     good = {"iss": "moorline", "sub": "users/ada", "exp": 1_000_060}
     return jwt.encode({"alg": "HS256"}, good | claims, jwk.OctKey.import_key(key))
 
@@ -67,7 +70,7 @@ def test_a_token_expires(clock: Clock) -> None:
     for asked in (checker, Checker(key=KEY, clock=clock)):
         with pytest.raises(Failure, match="expired") as caught:
             asked.check(token)
-        assert errors_pb2.ERROR_REASON_TOKEN_INVALID == caught.value.reason
+        assert caught.value.reason == errors_pb2.ERROR_REASON_TOKEN_INVALID
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,7 @@ def test_a_token_that_is_not_ours_is_refused(token: str, clock: Clock) -> None:
     with pytest.raises(Failure) as caught:
         Checker(key=KEY, clock=clock).check(token)
 
-    assert errors_pb2.ERROR_REASON_TOKEN_INVALID == caught.value.reason
+    assert caught.value.reason == errors_pb2.ERROR_REASON_TOKEN_INVALID
     assert not token or token not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -104,14 +107,14 @@ def test_caches_are_bounded(clock: Clock) -> None:
     token("users/u2")
     clock.now += 30
     assert token("users/u3") == token("users/u3")
-    assert ["users/u3"] == [who.user for who in signer._tokens]
+    assert [who.user for who in signer._tokens] == ["users/u3"]
     token("users/u4")
     token("users/u5")
-    assert ["users/u5"] == [who.user for who in signer._tokens]
+    assert [who.user for who in signer._tokens] == ["users/u5"]
 
 
 @pytest.mark.parametrize("kind", [Signer, Checker])
-def test_a_short_key_is_refused(kind: type[Signer] | type[Checker]) -> None:
+def test_a_short_key_is_refused(kind: type[Signer | Checker]) -> None:
     """A key below 32 characters is a mistake in the settings."""
     with pytest.raises(ValueError, match="at least 32"):
         kind(key="short")
@@ -127,6 +130,6 @@ async def test_the_caller_belongs_to_its_task() -> None:
 
     answers = await asyncio.gather(*(answer(f"users/u{n}") for n in range(3)))
 
-    assert ["users/u0", "users/u1", "users/u2"] == answers
+    assert answers == ["users/u0", "users/u1", "users/u2"]
     with pytest.raises(LookupError):
         identity.caller()

@@ -8,9 +8,11 @@ import pytest
 
 from services.chassis import metrics as module
 from services.chassis.metrics import Metrics
+from tests.unit.chassis.service import until
 
 
 async def get(port: int, request: bytes) -> bytes:
+    """Return the raw answer to a raw request."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     answer = await reader.read()
@@ -31,7 +33,7 @@ async def test_the_page_has_what_was_counted() -> None:
         answer = await get(port, b"GET /metrics?x=1 HTTP/1.1\r\nHost: x\r\n\r\n")
 
     head, _, page = answer.partition(b"\r\n\r\n")
-    assert b"HTTP/1.1 200 OK" == head.splitlines()[0]
+    assert head.splitlines()[0] == b"HTTP/1.1 200 OK"
     for line in (
         b'moorline_turns_total{outcome="finished"} 1.0',
         b"moorline_sessions 3.0",
@@ -65,7 +67,7 @@ async def test_a_scraper_that_leaves_is_forgotten() -> None:
         writer.write(b"GET /metr")
         writer.write_eof()
 
-        assert b"" == await reader.read()
+        assert await reader.read() == b""
 
         writer.close()
         await writer.wait_closed()
@@ -80,9 +82,7 @@ async def test_the_event_loop_is_measured() -> None:
 
     async with metrics.serve("") as port:
         assert port is None
-        async with asyncio.timeout(5):
-            while not measured():
-                await asyncio.sleep(0.01)
+        await until(lambda: measured() > 0)
 
 
 def test_asking_twice_gives_the_same_metric() -> None:

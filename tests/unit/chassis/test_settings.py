@@ -105,7 +105,7 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         load(Everything, environ)
 
-    assert (
+    assert caught.value.problems == (
         "MOORLINE_NAME is required: A name.",
         "MOORLINE_PASSWORD is not valid: A password.",
         "MOORLINE_COUNT='many' is not valid: How many, 1 to 9.",
@@ -115,7 +115,7 @@ def test_all_problems_are_told_at_once() -> None:
         "MOORLINE_COLOUR='green' is not valid: A colour.",
         "MOORLINE_STYLE='loud' is not valid: `plain` | `fancy`.",
         "MOORLINE_FATS is not a setting of this service.",
-    ) == caught.value.problems
+    )
     assert "tell-nobody" not in str(caught.value)
 
 
@@ -134,7 +134,7 @@ def test_secrets_are_not_in_repr() -> None:
 
 def test_a_short_identity_key_is_refused() -> None:
     """Every service needs a key of at least 32 characters."""
-    assert KEY == load(ServiceSettings, {"MOORLINE_IDENTITY_KEY": KEY}).identity_key
+    assert load(ServiceSettings, {"MOORLINE_IDENTITY_KEY": KEY}).identity_key == KEY
     with pytest.raises(SettingsError, match="at least 32"):
         load(ServiceSettings, {"MOORLINE_IDENTITY_KEY": "short"})
 
@@ -143,7 +143,7 @@ def test_the_table_lists_every_variable_once() -> None:
     """The table is Markdown: name, default, meaning; durations in seconds."""
     lines = table(Everything, Even, Everything).splitlines()
 
-    assert [
+    assert lines == [
         "| variable | default | meaning |",
         "|---|---|---|",
         "| `MOORLINE_NAME` | required | A name. |",
@@ -159,7 +159,7 @@ def test_the_table_lists_every_variable_once() -> None:
         "| `MOORLINE_STYLE` | `plain` | `plain` \\| `fancy`. |",
         "| `DISABLE_DOCKER` | `false` | Docker off. |",
         "| `MOORLINE_NUMBER` | `0` | An even number. |",
-    ] == lines
+    ]
 
 
 def test_main_gets_the_settings() -> None:

@@ -12,6 +12,7 @@ from services.chassis.tasks import Tasks
 
 
 async def forever() -> None:
+    """Run until cancelled."""
     await asyncio.Event().wait()
 
 
@@ -24,9 +25,9 @@ async def test_a_task_gives_its_result() -> None:
     async with Tasks() as tasks:
         task = tasks.spawn(answer(), name="answer")
 
-        assert 42 == await task
+        assert await task == 42
         await asyncio.sleep(0)
-        assert 0 == len(tasks)
+        assert len(tasks) == 0
 
 
 async def test_leaving_cancels_what_runs() -> None:
@@ -43,7 +44,7 @@ async def test_leaving_cancels_what_runs() -> None:
         first = tasks.spawn(spawn_at_end(tasks), name="first")
         await asyncio.sleep(0)
 
-    assert (True, True) == (first.cancelled(), second[0].cancelled())
+    assert (first.cancelled(), second[0].cancelled()) == (True, True)
 
 
 async def test_a_failed_task_is_logged_and_concerns_no_other(
@@ -63,7 +64,7 @@ async def test_a_failed_task_is_logged_and_concerns_no_other(
         assert not other.done()
 
     record = caplog.records[0]
-    assert ("task failed", "failing") == (record.message, record.__dict__["task"])
+    assert (record.message, record.__dict__["task"]) == ("task failed", "failing")
     assert record.exc_info is not None
 
 
@@ -85,6 +86,6 @@ async def test_a_task_that_does_not_stop_is_named(
             task = tasks.spawn(stubborn(), name="stubborn")
             await asyncio.sleep(0)
 
-    assert ["task did not stop"] == [record.message for record in caplog.records]
+    assert [record.message for record in caplog.records] == ["task did not stop"]
     release.set()
     await task
