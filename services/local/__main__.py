@@ -23,9 +23,8 @@ def parse(arguments: Sequence[str]) -> Request:
     parser = argparse.ArgumentParser(prog="python -m services.local", description=__doc__)
     parser.add_argument(
         "--port",
-        type=int,
+        type=_port,
         default=8080,
-        choices=range(65536),
         metavar="PORT",
         help="the gateway's port on the loopback interface; 0 takes a free one",
     )
@@ -34,6 +33,17 @@ def parse(arguments: Sequence[str]) -> Request:
     )
     options = parser.parse_args(arguments)
     return Request(port=options.port, data=options.data)
+
+
+def _port(text: str) -> int:
+    """Read a port.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port; use 0 to 65535")
+    return int(text)
 
 
 async def serve(request: Request, environ: Mapping[str, str]) -> None:

@@ -1,0 +1,201 @@
+"""What `make run` starts, with the real services."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("gateway", "session", "executor")
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@dataclass
+class Running:
+    """A supervisor, started as `make run` starts it."""
+
+    process: subprocess.Popen[str]
+    data: Path
+    banner: str
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `run.json` says."""
+        record: dict[str, Any] = json.loads((self.data / "run.json").read_text())
+        return record
+
+    @property
+    def pids(self) -> list[int]:
+        """The three services' processes."""
+        return [self.record["pids"][name] for name in SERVICES]
+
+    def url(self, path: str) -> str:
+        """An address at the gateway."""
+        return f"http://127.0.0.1:{self.record['ports']['gateway']}{path}"
+
+
+@contextmanager
+def running(data: Path, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """Start everything, wait for the banner, and end what is left."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.local", "--port", "0", "--data", str(data)],
+        cwd=ROOT,
+        env={
+            "PATH": os.defpath,
+            "HOME": str(data.parent),
+            "AWS_SECRET_ACCESS_KEY": "must-not-leak",
+            **(environment or {}),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        banner = ""
+        for line in process.stdout:
+            banner += line
+            if "Ctrl-C" in line:
+                break
+        yield Running(process, data, banner)
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def alive(pid: int) -> bool:
+    """True for a process that runs, false for one that is gone or a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(pids: list[int], seconds: float) -> None:
+    """Wait for other processes' ends."""
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def ready(run: Running) -> bool:
+    """True when the gateway answers 200 to `/readyz`."""
+    try:
+        with urllib.request.urlopen(run.url("/readyz"), timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def test_it_is_ready_when_the_banner_shows(tmp_path: Path) -> None:
+    """The address in the banner works at once, and what is kept is the owner's alone."""
+    with running(tmp_path / "data") as run:
+        token = (run.data / "token").read_text().strip()
+
+        assert run.url(f"/?token={token}") in run.banner
+        assert str(run.data) in run.banner
+        assert ready(run)
+        for private in (run.data, *run.data.rglob("*")):
+            assert 0 == stat.S_IMODE(private.stat().st_mode) & 0o077, private
+
+
+def test_it_listens_on_the_loopback_interface_only(tmp_path: Path) -> None:
+    """No service of the three can be reached from another machine."""
+    with running(tmp_path / "data") as run:
+        inodes = {
+            os.readlink(link)
+            for pid in run.pids
+            for link in Path(f"/proc/{pid}/fd").iterdir()
+            if link.is_symlink()
+        }
+        listening = [
+            fields[1]
+            for table in ("tcp", "tcp6")
+            for fields in map(str.split, Path(f"/proc/net/{table}").read_text().splitlines()[1:])
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes
+        ]
+
+        assert len(listening) >= len(SERVICES)
+        assert {"0100007F"} == {address.split(":")[0] for address in listening}
+
+
+def test_services_see_nothing_of_the_environment(tmp_path: Path) -> None:
+    """A secret in the shell that runs `make run` does not reach a service."""
+    with running(tmp_path / "data", {"DISABLE_DOCKER": "true"}) as run:
+        for pid in run.pids:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+
+            assert b"must-not-leak" not in environment
+            assert b"DISABLE_DOCKER=true" in environment
+
+
+def test_a_dead_service_comes_back(tmp_path: Path) -> None:
+    """Each service that is killed is started again on its port, and all is ready again."""
+    with running(tmp_path / "data") as run:
+        for name in SERVICES:
+            before = run.record
+            os.kill(before["pids"][name], signal.SIGKILL)
+            deadline = time.monotonic() + 15
+            while run.record["pids"][name] == before["pids"][name] or not ready(run):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
+            assert before["ports"] == run.record["ports"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
+    """One Ctrl-C is enough, takes less than 3 s, and is no failure."""
+    with running(tmp_path / "data") as run:
+        pids = run.pids
+        begin = time.monotonic()
+        run.process.send_signal(number)
+
+        assert 0 == run.process.wait(10)
+        assert time.monotonic() - begin < 3
+        assert not any(map(alive, pids))
+        assert not (run.data / "run.json").exists()
+
+
+def test_a_killed_supervisor_leaves_no_service(tmp_path: Path) -> None:
+    """Even SIGKILL leaves no orphans, and the folder can be used again at once."""
+    with running(tmp_path / "data") as run:
+        pids = run.pids
+        run.process.kill()
+        wait_until_gone(pids, 5)
+
+    with running(tmp_path / "data") as run:
+        assert ready(run)
+
+
+def test_the_token_survives_a_restart(tmp_path: Path) -> None:
+    """A program that has read the token need not read it again after a restart."""
+    with running(tmp_path / "data") as run:
+        first = (run.data / "token").read_text()
+        run.process.send_signal(signal.SIGINT)
+        run.process.wait(10)
+    with running(tmp_path / "data") as run:
+        assert first == (run.data / "token").read_text()
+
+
+def test_the_banner_speaks_korean(tmp_path: Path) -> None:
+    """The language of the terminal is the language of the banner."""
+    with running(tmp_path / "data", {"LC_ALL": "ko_KR.UTF-8"}) as run:
+        assert "실행 중" in run.banner

@@ -1,0 +1,54 @@
+"""The command line of a run on this machine."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.local.folder import DataFolder
+from services.local.ports import LOOPBACK
+from services.local.programs import ROOT
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, which every test here makes come soon."""
+    command = [sys.executable, "-m", "services.local", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("port", ["x", "70000", "-1", "8080.5"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    """The error is one line that says what a port is."""
+    done = run(f"--port={port}")
+
+    assert 2 == done.returncode
+    assert f"{port} is not a port; use 0 to 65535" in done.stderr
+
+
+def test_a_port_in_use_is_told_with_another(tmp_path: Path) -> None:
+    """The person learns what to type, and nothing has been started or made."""
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+
+        done = run(f"--port={port}", f"--data={tmp_path / 'data'}")
+
+    assert 2 == done.returncode
+    assert f"Port {port} is in use. Try:  make run PORT={port + 10}\n" == done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_in_use_is_told(tmp_path: Path) -> None:
+    """Two runs do not share one folder."""
+    with DataFolder(tmp_path):
+        done = run("--port=0", f"--data={tmp_path}")
+
+    assert 2 == done.returncode
+    assert "is in use by process" in done.stderr
