@@ -91,17 +91,16 @@ class Book:
         """Whether the outcome is recorded."""
         self.full = False
         """Whether so much waits for an acknowledgement that nothing should be added."""
+        self.last = 0
+        """Number of the newest item; 0 when there is none."""
+        self.discards = 0
+        """How often a piece was taken back; readers compare it with what they know."""
         self._records: list[_Record] = []
         self._forgotten = 0
         self._waiting_bytes = 0
         self._unbounded = False
         self._readers: set[Callable[[], None]] = set()
         self._room: asyncio.Future[None] | None = None
-
-    @property
-    def last(self) -> int:
-        """Number of the newest item; 0 when there is none."""
-        return self._forgotten + len(self._records)
 
     @property
     def acknowledged(self) -> bool:
@@ -125,10 +124,11 @@ class Book:
         elif kind == "agent_thought":
             block_id = item.agent_thought.block_id
         self.blocks.pop(block_id, None)
+        self.last += 1
         record = _Record(
             executions_pb2.ExecutionUpdate(
                 event=executions_pb2.ExecutionEvent(
-                    sequence=self.last + 1,
+                    sequence=self.last,
                     create_time=timestamp_pb2.Timestamp(seconds=now, nanos=nanos),
                     item=item,
                     conversation=conversation,
@@ -148,7 +148,8 @@ class Book:
 
     def discard(self, block_id: str) -> None:
         """Take back a piece that is still open."""
-        self.blocks.pop(block_id, None)
+        if self.blocks.pop(block_id, None) is not None:
+            self.discards += 1
 
     def publish(self) -> None:
         """Tell the readers that something was added. Once for a burst is enough."""
@@ -223,13 +224,14 @@ class Cursor:
     another reader acknowledged goes on after it: those items are stored, and can be read there.
     """
 
-    __slots__ = ("_book", "_mark", "_sent", "_sequence", "done")
+    __slots__ = ("_book", "_discards", "_mark", "_sent", "_sequence", "done")
 
     def __init__(self, book: Book, after: int, mark: Callable[[], None]) -> None:
         self.done = False
         """Whether the outcome was taken, so that nothing follows."""
         self._book = book
         self._sequence = after
+        self._discards = book.discards
         self._mark = mark
         self._sent: dict[str, int] = {}
 
@@ -245,7 +247,7 @@ class Cursor:
             budget = self._take_items(updates, budget)
             if self._sequence < book.last:
                 return updates, True
-        if self._sent:
+        if self._discards != book.discards:
             self._take_discarded(updates)
         for block_id, block in book.blocks.items():
             sent = self._sent.get(block_id, 0)
@@ -253,13 +255,16 @@ class Cursor:
                 continue
             if budget <= 0:
                 return updates, True
-            delta = transcript_pb2.MessageDelta(
-                block_id=block_id,
-                thought=block.thought,
-                snapshot=not sent,
-                text=block.after(sent),
-            )
-            updates.append(executions_pb2.ExecutionUpdate(delta=delta))
+            # Field by field, which takes a third of the time of keyword arguments.
+            update = executions_pb2.ExecutionUpdate()
+            delta = update.delta
+            delta.block_id = block_id
+            delta.text = block.after(sent)
+            if block.thought:
+                delta.thought = True
+            if not sent:
+                delta.snapshot = True
+            updates.append(update)
             budget -= block.length - sent
             self._sent[block_id] = block.length
         self.done = book.ended
@@ -274,13 +279,17 @@ class Cursor:
         while self._sequence < book.last and budget > 0:
             self._sequence += 1
             record = book.read(self._sequence)
-            if record is not None:
-                updates.append(record.update)
-                self._sent.pop(record.block_id, None)
-                budget -= record.size
+            if record is None:
+                # Whether it closed a piece that this reader shows is not known any more.
+                self._discards = -1
+                continue
+            updates.append(record.update)
+            self._sent.pop(record.block_id, None)
+            budget -= record.size
         return budget
 
     def _take_discarded(self, updates: list[executions_pb2.ExecutionUpdate]) -> None:
+        self._discards = self._book.discards
         for block_id in [known for known in self._sent if known not in self._book.blocks]:
             del self._sent[block_id]
             discarded = transcript_pb2.MessageDiscarded(block_id=block_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
@@ -166,14 +167,14 @@ class ClaudeCode:
         turn = self._turn
         if turn is None or turn.asks or turn.book.full:
             return timedelta(0)
-        return timedelta(seconds=asyncio.get_running_loop().time() - self._heard)
+        return timedelta(seconds=time.monotonic() - self._heard)
 
     # Reading.
 
     async def _read(self) -> None:
-        loads = orjson.loads
+        loads, now = orjson.loads, time.monotonic
         async for lines in self._channel.lines():
-            self._listen_anew()
+            self._heard = now()
             turn = self._turn
             for line in lines:
                 try:
@@ -299,7 +300,7 @@ class ClaudeCode:
         return f"moorline-{self._request_count}"
 
     def _listen_anew(self) -> None:
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = time.monotonic()
 
     async def _gone(self, seconds: float) -> bool:
         reader = self._reader

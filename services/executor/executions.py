@@ -159,8 +159,12 @@ class Executions:
                 execution.book.publish()
 
     async def kill(self) -> None:
-        """End all agent processes. What ran is lost, and is told so by its absence."""
+        """End all agent processes, and wait until what ran has ended with them."""
+        running = list(self._running.values())
+        for execution in running:
+            execution.stop(cause=None, grace=timedelta(0))
         await self._agents.kill()
+        await asyncio.gather(*(execution.over() for execution in running))
 
     def check_serving(self) -> None:
         """Raise the failure that callers get while this executor shuts down.

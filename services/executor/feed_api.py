@@ -26,12 +26,13 @@ def response(
     news: list[tuple[int, Sequence[executions_pb2.ExecutionUpdate]]],
 ) -> feed_pb2.OpenFeedResponse:
     """Build one response of a feed from the news of its subscriptions."""
-    return feed_pb2.OpenFeedResponse(
-        subscriptions=[
-            feed_pb2.SubscribedExecution(subscription=subscription, updates=updates)
-            for subscription, updates in news
-        ]
-    )
+    built = feed_pb2.OpenFeedResponse()
+    add = built.subscriptions.add
+    for subscription, updates in news:
+        subscribed = add()
+        subscribed.subscription = subscription
+        subscribed.updates.extend(updates)
+    return built
 
 
 class ExecutionFeedApi(feed_pb2_grpc.ExecutionFeedServiceServicer):

@@ -17,6 +17,7 @@ import orjson
 from services.executor.channels.simulation import files, script
 from services.executor.channels.simulation.frames import Frames
 from services.executor.channels.simulation.lines import Lines
+from services.executor.channels.simulation.pace import Pace
 
 _BURST = 32
 """Fragments printed before others get a turn."""
@@ -149,21 +150,27 @@ class Performance:
     ) -> str:
         frames, lines = self._frames, self._lines
         head, middle = frames.delta_shape(message_id, kind)
-        put, dumps, now = lines.put, orjson.dumps, asyncio.get_running_loop().time
+        put, dumps = lines.put, orjson.dumps
         texts: list[str] = []
-        pause, start = pause_ms / 1000, now()
-        for index in range(count):
-            if pause:
-                # By the schedule and not from word to word, so that being late does not add up.
-                delay = start + index * pause - now()
-                if delay > 0:
-                    await asyncio.sleep(delay)
+
+        def print_word(index: int) -> None:
             text = word(index)
             texts.append(text)
             frames.count += 1
             put(head + dumps(text) + middle + b'%012x"}' % frames.count)
-            if index % _BURST == _BURST - 1 or lines.full:
+
+        if pause_ms:
+            pace = Pace(
+                count=count, pause=pause_ms / 1000, step=print_word, held=lambda: lines.full
+            )
+            while not pace.finished:
+                await pace.run()
                 await lines.room()
+        else:
+            for index in range(count):
+                print_word(index)
+                if index % _BURST == _BURST - 1:
+                    await lines.room()
         self.fragments += count
         return "".join(texts)
 
