@@ -64,7 +64,8 @@ types: setup ## Check types
 	@$(BIN)/mypy
 
 bench: setup ## Measure this machine, and write the README's figures
-	@$(PY) -m tests.load
+	@$(PY) -m tests.load --out docs/benchmarks.json
+	@$(PY) -m tests.load.readme
 
 pins: ## Resolve requirements/ anew (needs uv)
 	@sh requirements/compile.sh
