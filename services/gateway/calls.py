@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import cast
 
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -60,6 +61,11 @@ _FILES = {
 }
 
 
+def message_of(field: FieldDescriptor) -> Descriptor:
+    """Return what a member of a frame holds; every one holds a message."""
+    return cast("Descriptor", field.message_type)
+
+
 def _methods() -> Iterator[tuple[Service, MethodDescriptor]]:
     for service, files in _FILES.items():
         for file in files:
@@ -71,14 +77,14 @@ def _methods() -> Iterator[tuple[Service, MethodDescriptor]]:
 def _calls() -> dict[str, Call]:
     methods = {method.input_type.full_name: (service, method) for service, method in _methods()}
     replies = {
-        field.message_type.full_name: field.name
+        message_of(field).full_name: field.name
         for field in frames_pb2.ServerFrame.DESCRIPTOR.oneofs_by_name["reply"].fields
     }
     calls = {}
     for field in frames_pb2.ClientFrame.DESCRIPTOR.oneofs_by_name["call"].fields:
         if field.name in (AUTHENTICATE, CANCEL):
             continue
-        service, method = methods[field.message_type.full_name]
+        service, method = methods[message_of(field).full_name]
         calls[field.name] = Call(
             name=field.name,
             method=f"/{method.containing_service.full_name}/{method.name}",

@@ -22,6 +22,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.gateway.v1 import frames_pb2
 from moorline.session.v1 import feed_pb2
 from services.chassis.failures import Failure, field_invalid
+from services.gateway.calls import message_of
 
 EVENTS = "watch_events_response"
 """Member of `ServerFrame` that carries an agent's events."""
@@ -66,17 +67,15 @@ class Frame:
 
 
 class Encoding(Protocol):
-    """One of the two ways frames travel. Stateless.
-
-    Attributes:
-        wire: How the session service names it.
-        binary: True when frames are binary messages.
-    """
+    """One of the two ways frames travel. Stateless."""
 
     @property
-    def wire(self) -> feed_pb2.Encoding.ValueType: ...
+    def wire(self) -> feed_pb2.Encoding.ValueType:
+        """How the session service names it."""
+
     @property
-    def binary(self) -> bool: ...
+    def binary(self) -> bool:
+        """True when frames are binary messages."""
 
     def parse(self, payload: bytes) -> Frame:
         """Read a client's frame.
@@ -100,7 +99,9 @@ class Encoding(Protocol):
     def splice(self, opening: bytes, updates: Sequence[bytes]) -> bytes:
         """Put a frame around encoded updates."""
 
-    def delta(self, block_id: str, text: bytes, *, thought: bool, snapshot: bool) -> bytes:
+    def delta(
+        self, block_id: str, text: bytes | bytearray, *, thought: bool, snapshot: bool
+    ) -> bytes:
         """Encode an update from the text of an `EncodedDelta`."""
 
     def discarded(self, block_id: str) -> bytes:
@@ -163,13 +164,15 @@ class JsonEncoding:
         """See `Encoding`."""
         return b"%b%b]}}" % (opening, b",".join(updates))
 
-    def delta(self, block_id: str, text: bytes, *, thought: bool, snapshot: bool) -> bytes:
+    def delta(
+        self, block_id: str, text: bytes | bytearray, *, thought: bool, snapshot: bool
+    ) -> bytes:
         """See `Encoding`."""
         return b'{"delta":{"blockId":%b%b%b%b}}' % (
             orjson.dumps(block_id),
             b',"thought":true' if thought else b"",
             b',"snapshot":true' if snapshot else b"",
-            b',"text":"%b"' % text if text else b"",
+            b',"text":"%b"' % bytes(text) if text else b"",
         )
 
     def discarded(self, block_id: str) -> bytes:
@@ -204,8 +207,10 @@ class ProtobufEncoding:
         number = _number(frame.id)
         name = frame.WhichOneof("call")
         if name is None:
-            unknown = [field.field_number for field in UnknownFieldSet(frame)]
-            raise BadMessage(number, _method_unknown(str(unknown[0])) if unknown else _one_call())
+            unknown = UnknownFieldSet(frame)
+            if len(unknown):
+                raise BadMessage(number, _method_unknown(str(unknown[0].field_number)))
+            raise BadMessage(number, _one_call())
         return Frame(number, name, getattr(frame, name))
 
     def encode(self, frame: frames_pb2.ServerFrame) -> bytes:
@@ -224,7 +229,9 @@ class ProtobufEncoding:
             body = b"".join([_bytes_field(1, update) for update in updates])
         return opening + _varint(len(body)) + body
 
-    def delta(self, block_id: str, text: bytes, *, thought: bool, snapshot: bool) -> bytes:
+    def delta(
+        self, block_id: str, text: bytes | bytearray, *, thought: bool, snapshot: bool
+    ) -> bytes:
         """See `Encoding`."""
         body = _bytes_field(1, block_id.encode())
         if thought:
@@ -266,7 +273,7 @@ _MEMBERS: dict[str, FieldDescriptor] = {
     for spelling in (field.name, field.json_name)
 }
 _CLASSES: dict[str, type[Message]] = {
-    field.name: GetMessageClass(field.message_type) for field in _CALL_FIELDS
+    field.name: GetMessageClass(message_of(field)) for field in _CALL_FIELDS
 }
 _REPLIES: dict[str, FieldDescriptor] = dict(frames_pb2.ServerFrame.DESCRIPTOR.fields_by_name)
 
@@ -305,6 +312,6 @@ def _varint(value: int) -> bytes:
     return bytes(parts)
 
 
-def _bytes_field(number: int, content: bytes) -> bytes:
+def _bytes_field(number: int, content: bytes | bytearray) -> bytes:
     """Encode a length-delimited field whose number is less than 16."""
     return bytes((number << 3 | 2,)) + _varint(len(content)) + content

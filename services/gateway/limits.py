@@ -23,7 +23,6 @@ class Limits:
         frames_per_second: Frames from the client, sustained.
         frames_burst: Frames from the client that may come at once.
         heartbeat: Silence after which a heartbeat is sent.
-        call_timeout: How long a call may take.
     """
 
     frame_bytes: int = 262_144
@@ -33,7 +32,6 @@ class Limits:
     frames_per_second: int = 20
     frames_burst: int = 60
     heartbeat: timedelta = timedelta(seconds=20)
-    call_timeout: timedelta = timedelta(seconds=30)
 
     def to_message(self) -> frames_pb2.Limits:
         """Return what a client is told."""
@@ -71,11 +69,6 @@ class TokenBucket:
             return False
         self._tokens -= 1
         return True
-
-    def full(self, now: float) -> bool:
-        """True when nothing was taken for as long as a whole burst takes to come back."""
-        self._refill(now)
-        return self._tokens >= self._burst
 
     def wait(self) -> timedelta:
         """How long until a token is there; zero when one is."""

@@ -1,0 +1,1 @@
+"""Who a client is: each way to prove it is a `Verifier`."""

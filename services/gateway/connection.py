@@ -1,0 +1,457 @@
+"""One client's connection as a state machine: frames in, frames and a close out.
+
+Knows the protocol of `gateway/v1/frames.proto` and nothing of sockets: whatever
+carries the frames calls it and is called by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+
+from moorline.errors.v1 import errors_pb2
+from moorline.gateway.v1 import frames_pb2
+from services.chassis.failures import Failure, field_invalid
+from services.chassis.identity import Identity
+from services.chassis.tasks import Tasks
+from services.gateway.auth.verifier import Principal, Verifier
+from services.gateway.calls import AUTHENTICATE, CALLS, CANCEL, Call
+from services.gateway.closing import CloseCode
+from services.gateway.delivery import Delivery, Watch
+from services.gateway.encoding import JSON, PROTOBUF, BadFrame, BadMessage, Encoding, Frame
+from services.gateway.limits import Limits, TokenBucket
+from services.gateway.stalls import Stalls
+
+REVISION = 1
+"""Revision of the protocol, for `Welcome`."""
+FIRST_FRAME_SECONDS = 10.0
+"""How long a client has for its first frame."""
+MAX_BUFFERED = 768 * 1024
+"""Bytes that may wait for a client to read; with what its watches hold, less than 2 MiB."""
+RECHECK_SECONDS = 10.0
+"""How often the API key behind a live connection is checked again."""
+_BAD_MESSAGES = 10
+_BAD_SECONDS = 10.0
+_ABUSE_SECONDS = 5.0
+_ABUSE_FRAMES = 1000
+
+
+class Socket(Protocol):
+    """What carries the frames of one connection. No method waits."""
+
+    def send(self, payload: bytes, *, binary: bool) -> None:
+        """Send a message; ignored once the socket is closing or gone."""
+
+    def writable(self) -> bool:
+        """True when little enough waits for the client to read."""
+
+    def buffered(self) -> int:
+        """Bytes that wait for the client to read."""
+
+    def shut(self, code: int, reason: str) -> None:
+        """Send a close frame, and cut the connection if that does not end it soon."""
+
+
+class Peers(Protocol):
+    """The services behind."""
+
+    async def call(self, call: Call, request: Message, *, identity: Identity) -> Message:
+        """Make a unary call.
+
+        Raises:
+            Failure: What the service answered, or why it could not.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all connections of a server share.
+
+    Attributes:
+        peers: Answer calls.
+        delivery: Serves streams.
+        stalls: Looks after clients that do not read.
+        verifier: Checks the tokens of `authenticate`.
+        tasks: Owns calls in progress.
+        limits: What a connection may do.
+        clock: Seconds of a clock that does not go back.
+        wall_clock: Seconds since the epoch.
+        closed: Told of each close: the code and who began it, `server` or `client`.
+        limited: Told of each refusal: the name of the limit.
+        version: This server's version, for people.
+    """
+
+    peers: Peers
+    delivery: Delivery
+    stalls: Stalls
+    verifier: Verifier
+    tasks: Tasks
+    limits: Limits
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    closed: Callable[[int, str], None]
+    limited: Callable[[str], None]
+    version: str
+
+
+class Connection:
+    """The state of one connection.
+
+    Everything is called from the event loop and returns at once. After a close
+    every call is harmless and does nothing.
+
+    Args:
+        socket: Carries the frames.
+        principal: Who the client is.
+        recheck: Verifies that again, for a proof that can be revoked; else None.
+        surroundings: What all connections share.
+    """
+
+    __slots__ = (
+        "_bad", "_bucket", "_calls", "_encoding", "_limited", "_limited_count",
+        "_opened", "_recheck", "_recheck_at", "_rechecking", "_sent", "_silent_since",
+        "_socket", "_surroundings", "_watches", "close_code", "close_initiator", "closed",
+        "frames", "principal",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        socket: Socket,
+        principal: Principal,
+        recheck: Callable[[], Awaitable[Principal]] | None,
+        surroundings: Surroundings,
+    ) -> None:
+        now = surroundings.clock()
+        limits = surroundings.limits
+        self.principal = principal
+        self.closed = False
+        self.close_code = 0
+        self.close_initiator = ""
+        self.frames = 0
+        self._socket = socket
+        self._surroundings = surroundings
+        self._recheck = recheck
+        self._recheck_at = now + RECHECK_SECONDS
+        self._rechecking: asyncio.Task[None] | None = None
+        self._encoding: Encoding | None = None
+        self._opened = now
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._watches: dict[int, Watch] = {}
+        self._bucket = TokenBucket(
+            rate=limits.frames_per_second, burst=limits.frames_burst, now=now
+        )
+        # When the last bad messages came, oldest first.
+        self._bad: list[float] = []
+        # First and last refusal of the present flood, and how many there were.
+        self._limited = (float("-inf"), float("-inf"))
+        self._limited_count = 0
+        # Whether anything was sent since the last tick, and since when nothing was.
+        self._sent = False
+        self._silent_since = now
+
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding of its frames; known once the client's first frame came."""
+        if self._encoding is None:
+            raise RuntimeError("no frame has come yet")
+        return self._encoding
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The calls in progress."""
+        return list(self._calls.values())
+
+    # From the socket.
+
+    def receive(self, payload: bytes, *, binary: bool) -> None:
+        """Take a message from the client."""
+        if self.closed:
+            return
+        self.frames += 1
+        if len(payload) > self._surroundings.limits.frame_bytes:
+            limit = self._surroundings.limits.frame_bytes
+            self.close(CloseCode.BAD_FRAME, f"a frame has more than {limit} bytes")
+            return
+        encoding = self._encoding or (PROTOBUF if binary else JSON)
+        if binary != encoding.binary:
+            self.close(CloseCode.BAD_FRAME, "the first frame decided between text and binary")
+            return
+        now = self._surroundings.clock()
+        allowed = self._bucket.take(now)
+        if not allowed and self._abusive(now):
+            self._surroundings.limited("frames")
+            self.close(CloseCode.RATE_LIMITED, "too many frames for too long")
+            return
+        try:
+            frame = encoding.parse(payload)
+        except BadFrame as bad:
+            self.close(CloseCode.BAD_FRAME, str(bad))
+            return
+        except BadMessage as bad:
+            self._welcome(encoding)
+            self._refuse_message(bad.id, bad.failure, now)
+            return
+        self._welcome(encoding)
+        if frame.name == CANCEL:
+            # Never refused: a client in trouble must be able to stop what it began.
+            self._cancel(frame.id)
+        elif not allowed:
+            self._refuse(frame.id, "frames", self._surroundings.limits.frames_per_second)
+        else:
+            self._accept(frame, now)
+
+    def resumed(self) -> None:
+        """Note that the socket is writable again."""
+        self._surroundings.stalls.discard(self)
+        for watch in self._watches.values():
+            self._surroundings.delivery.resume(watch)
+
+    def lost(self, code: int) -> None:
+        """Note that the client is gone, with the close code it gave or 1006."""
+        if not self.closed:
+            self._end(code, "client")
+
+    def violated(self, reason: str) -> None:
+        """Note that the client broke the WebSocket protocol or sent too large a message."""
+        self.close(CloseCode.BAD_FRAME, reason)
+
+    # From the server.
+
+    def tick(self, now: float) -> None:
+        """Do what is due by time; called about once a second."""
+        if self.closed:
+            return
+        if self.principal.expired(self._surroundings.wall_clock()):
+            self.close(CloseCode.TOKEN_EXPIRED, "the token has expired; reconnect with a new one")
+        elif self._encoding is None:
+            if now - self._opened >= FIRST_FRAME_SECONDS:
+                self.close(CloseCode.NO_FIRST_FRAME, "no frame came")
+        elif self._sent:
+            self._sent = False
+            self._silent_since = now
+        elif now - self._silent_since >= self._surroundings.limits.heartbeat.total_seconds():
+            self._send_frame(frames_pb2.ServerFrame(heartbeat=frames_pb2.Heartbeat()))
+        if self._recheck is not None and now >= self._recheck_at and not self.closed:
+            self._recheck_at = now + RECHECK_SECONDS
+            if self._rechecking is None:
+                self._rechecking = self._surroundings.tasks.spawn(
+                    self._check_again(self._recheck), name="recheck"
+                )
+
+    def go_away(self, reconnect_delay: timedelta) -> None:
+        """Tell the client that the server is about to close the connection."""
+        if self._encoding is not None:
+            message = frames_pb2.GoAway()
+            message.reconnect_delay.FromTimedelta(reconnect_delay)
+            self._send_frame(frames_pb2.ServerFrame(go_away=message))
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection; only the first close counts.
+
+        Args:
+            code: One of `CloseCode`.
+            reason: For people; at most 123 bytes of it arrive.
+        """
+        if not self.closed:
+            self._end(code, "server")
+            self._socket.shut(code, reason)
+
+    # From delivery and the stalls.
+
+    def writable(self) -> bool:
+        """See `Outlet`."""
+        return self._socket.writable()
+
+    def buffered(self) -> int:
+        """See `Outlet`."""
+        return self._socket.buffered()
+
+    def too_slow(self) -> None:
+        """See `Outlet`."""
+        self.close(CloseCode.SLOW_CONSUMER, "the client does not read")
+
+    def send(self, payload: bytes) -> None:
+        """Send a frame, or give the client up when too much waits for it already."""
+        if self.closed:
+            return
+        buffered = self._socket.buffered()
+        if buffered and buffered + len(payload) > MAX_BUFFERED:
+            self.too_slow()
+            return
+        self._socket.send(payload, binary=self.encoding.binary)
+        self._sent = True
+        if not self._socket.writable():
+            self._surroundings.stalls.add(self)
+
+    def watch_ended(self, id: int, failure: Failure) -> None:  # noqa: A002
+        """See `delivery.Client`."""
+        self._watches.pop(id, None)
+        self._fail(id, failure)
+
+    # The machine.
+
+    def _welcome(self, encoding: Encoding) -> None:
+        if self._encoding is not None:
+            return
+        self._encoding = encoding
+        limits = self._surroundings.limits
+        welcome = frames_pb2.Welcome(
+            user=self.principal.user,
+            limits=limits.to_message(),
+            revision=REVISION,
+            version=self._surroundings.version,
+        )
+        if self.principal.expire_time is not None:
+            welcome.expire_time.FromDatetime(self.principal.expire_time)
+        welcome.heartbeat_interval.FromTimedelta(limits.heartbeat)
+        self._send_frame(frames_pb2.ServerFrame(welcome=welcome))
+
+    def _accept(self, frame: Frame, now: float) -> None:
+        limits = self._surroundings.limits
+        if frame.id in self._calls or frame.id in self._watches:
+            # Under id 0: an error under its own would end the call that has it.
+            rule = f"not be the number of a call in flight, as {frame.id} is"
+            self._refuse_message(0, field_invalid("id", rule), now)
+        elif frame.name != AUTHENTICATE and CALLS[frame.name].streams:
+            if len(self._watches) >= limits.watches:
+                self._surroundings.limited("watches")
+                self._fail(frame.id, _quota("watches", limits.watches))
+                return
+            self._watches[frame.id] = self._surroundings.delivery.watch(
+                self, frame.id, frame.request, user=self.principal.user
+            )
+        elif len(self._calls) >= limits.calls_in_flight:
+            self._refuse(frame.id, "callsInFlight", limits.calls_in_flight)
+        else:
+            self._calls[frame.id] = self._surroundings.tasks.spawn(self._answer(frame), name="call")
+
+    def _cancel(self, id: int) -> None:  # noqa: A002
+        call = self._calls.pop(id, None)
+        if call is not None:
+            call.cancel()
+            self._fail(id, _cancelled())
+        watch = self._watches.pop(id, None)
+        if watch is not None:
+            self._surroundings.delivery.leave(watch)
+            self._send_frame(frames_pb2.ServerFrame(id=id, end=frames_pb2.End()))
+        # Else it is over already: its last frame and this one crossed.
+
+    async def _answer(self, frame: Frame) -> None:
+        # What the client is told if a bug passes through here on its way to the log.
+        reply: dict[str, Any] = {"error": _internal().to_error()}
+        try:
+            if frame.name == AUTHENTICATE:
+                reply = await self._authenticate(frame.request)
+            else:
+                call = CALLS[frame.name]
+                response = await self._surroundings.peers.call(
+                    call, frame.request, identity=self.principal.identity
+                )
+                reply = {call.reply: response}
+        except Failure as failure:
+            reply = {"error": failure.to_error()}
+        finally:
+            if self._calls.pop(frame.id, None) is not None:
+                self._send_frame(frames_pb2.ServerFrame(id=frame.id, **reply))
+
+    async def _authenticate(self, request: Any) -> dict[str, Any]:
+        token = request.token
+        verifier = self._surroundings.verifier
+        principal = await verifier.verify(token)
+        if principal.user != self.principal.user:
+            raise Failure(
+                errors_pb2.ERROR_REASON_FORBIDDEN,
+                "The token is another user's. Open another connection for that user.",
+                rule="the user must stay the same",
+            )
+        self.principal = principal
+        self._recheck = (lambda: verifier.verify(token)) if principal.key else None
+        message = frames_pb2.Authenticated(user=principal.user)
+        if principal.expire_time is not None:
+            message.expire_time.FromDatetime(principal.expire_time)
+        return {"authenticated": message}
+
+    async def _check_again(self, recheck: Callable[[], Awaitable[Principal]]) -> None:
+        try:
+            await recheck()
+        except Failure as failure:
+            # Any other reason says nothing about the proof; it is asked again.
+            if failure.reason == errors_pb2.ERROR_REASON_TOKEN_INVALID and recheck is self._recheck:
+                self.close(CloseCode.UNAUTHENTICATED, "the proof of who you are was revoked")
+        finally:
+            self._rechecking = None
+
+    def _refuse_message(self, id: int, failure: Failure, now: float) -> None:  # noqa: A002
+        self._bad = [when for when in self._bad if now - when < _BAD_SECONDS]
+        self._bad.append(now)
+        if len(self._bad) > _BAD_MESSAGES:
+            self.close(CloseCode.BAD_FRAME, "too many messages that are no calls")
+        else:
+            self._fail(id, failure)
+
+    def _refuse(self, id: int, limit: str, value: int) -> None:  # noqa: A002
+        self._surroundings.limited(limit)
+        delay = self._bucket.wait() if limit == "frames" else timedelta(seconds=1)
+        failure = Failure(
+            errors_pb2.ERROR_REASON_RATE_LIMITED,
+            "Too much at once on this connection. Wait, then send it again.",
+            retry_delay=delay,
+            limit=str(value),
+            limitName=limit,
+        )
+        self._fail(id, failure)
+
+    def _abusive(self, now: float) -> bool:
+        first, last = self._limited
+        if now - last > _ABUSE_SECONDS:
+            first, self._limited_count = now, 0
+        self._limited = (first, now)
+        self._limited_count += 1
+        return now - first > _ABUSE_SECONDS or self._limited_count > _ABUSE_FRAMES
+
+    def _fail(self, id: int, failure: Failure) -> None:  # noqa: A002
+        self._send_frame(frames_pb2.ServerFrame(id=id, error=failure.to_error()))
+
+    def _send_frame(self, frame: frames_pb2.ServerFrame) -> None:
+        if not self.closed:
+            self.send(self.encoding.encode(frame))
+
+    def _end(self, code: int, initiator: str) -> None:
+        self.closed = True
+        self.close_code = code
+        self.close_initiator = initiator
+        self._surroundings.closed(code, initiator)
+        self._surroundings.stalls.discard(self)
+        for call in self._calls.values():
+            call.cancel()
+        self._calls.clear()
+        for watch in self._watches.values():
+            self._surroundings.delivery.leave(watch)
+        self._watches.clear()
+        if self._rechecking is not None:
+            self._rechecking.cancel()
+
+
+def _quota(name: str, value: int) -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
+        "This connection follows as much as it may. Cancel a stream first.",
+        limit=str(value),
+        limitName=name,
+    )
+
+
+def _cancelled() -> Failure:
+    return Failure(errors_pb2.ERROR_REASON_CALL_CANCELLED, "The call was cancelled.")
+
+
+def _internal() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_INTERNAL, "The call failed because of a bug. Please report it."
+    )

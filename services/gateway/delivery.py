@@ -1,0 +1,402 @@
+"""Brings what users follow from the session service to their connections.
+
+Everything that asks for the same thing shares one upstream subscription. What
+arrives is put into a stream and its watches are marked; one pass over the marked
+ones, later in the same turn of the event loop, writes one frame for each. No
+task, queue or lock is made for an update or a connection. Does not know the
+WebSocket, nor who may follow what: the session service decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2
+from services.chassis.failures import Failure
+from services.chassis.feed_link import FeedLink, Subscription
+from services.chassis.identity import Identity
+from services.chassis.metrics import Metrics
+from services.chassis.tasks import Tasks
+from services.gateway.encoding import AGENTS, EVENTS, Encoding
+from services.gateway.stalls import Outlet, Stalls
+from services.gateway.streams import AgentReader, AgentStream, EventReader, EventStream, Reader
+
+log = logging.getLogger(__name__)
+
+RING_BYTES = 1 << 20
+"""Bytes of events held for readers of one stream."""
+FRAME_BYTES = 64 * 1024
+"""About how many bytes one frame of a stream carries at most."""
+_RETRY_SECONDS = 0.5
+
+# A new watch waits for these to pass, as `FeedLink` does for an old one.
+_PASSING = frozenset(
+    {
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        errors_pb2.ERROR_REASON_DRAINING,
+        errors_pb2.ERROR_REASON_FEED_UNKNOWN,
+        errors_pb2.ERROR_REASON_CALL_TIMEOUT,
+        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
+    }
+)
+
+Update = feed_pb2.EncodedUpdate
+
+
+class Client(Outlet, Protocol):
+    """A connection, as delivery sees it."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding of its frames."""
+
+    def send(self, payload: bytes) -> None:
+        """Send a frame; never waits."""
+
+    def watch_ended(self, id: int, failure: Failure) -> None:  # noqa: A002
+        """Called once when a watch is over by itself, after its last frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What is shared: never between two users."""
+
+    user: str
+    parent: str
+    encoding: Encoding
+
+
+class _Source:
+    """One upstream subscription, its stream, and the watches that read it."""
+
+    __slots__ = ("follower", "key", "paused", "stream", "subscribing", "subscription", "watches")
+
+    def __init__(self, key: _Key, stream: EventStream | AgentStream) -> None:
+        self.key = key
+        self.stream = stream
+        self.watches: dict[Watch, None] = {}
+        self.follower: _Follower | None = None
+        self.subscription: Subscription[Update] | None = None
+        self.subscribing: asyncio.Task[None] | None = None
+        self.paused = False
+
+
+class Watch:
+    """One stream of one connection. Made by `Delivery.watch`."""
+
+    __slots__ = ("client", "id", "marked", "opening", "reader", "source", "waiting")
+
+    def __init__(
+        self,
+        client: Client,
+        id: int,  # noqa: A002
+        opening: bytes,
+        source: _Source,
+        reader: Reader,
+    ) -> None:
+        self.client = client
+        self.id = id
+        self.opening = opening
+        self.reader = reader
+        # None once it is over.
+        self.source: _Source | None = source
+        self.marked = False
+        # True while it has news that the client's connection does not take.
+        self.waiting = False
+
+
+class Delivery:
+    """All watches of this server.
+
+    Args:
+        link: The feed of the session service.
+        stalls: Looks after clients that do not read.
+        tasks: Owns the subscribing.
+        loop: Runs the flushes.
+        metrics: Gets `moorline_updates_sent_total`.
+        ring_bytes: Bytes of events held for the readers of one stream.
+    """
+
+    def __init__(
+        self,
+        *,
+        link: FeedLink[Update],
+        stalls: Stalls,
+        tasks: Tasks,
+        loop: asyncio.AbstractEventLoop,
+        metrics: Metrics,
+        ring_bytes: int = RING_BYTES,
+    ) -> None:
+        self._link = link
+        self._stalls = stalls
+        self._tasks = tasks
+        self._loop = loop
+        self._ring_bytes = ring_bytes
+        sent = metrics.counter("moorline_updates_sent_total", "Updates sent to clients.", ("kind",))
+        self._sent = {EventStream: sent.labels("event"), AgentStream: sent.labels("agent")}
+        # The mutable state: what is followed, and which watches have news.
+        self._sources: dict[_Key, list[_Source]] = {}
+        self._marked: list[Watch] = []
+
+    def __len__(self) -> int:
+        return sum(len(sources) for sources in self._sources.values())
+
+    def watch(
+        self,
+        client: Client,
+        id: int,  # noqa: A002
+        request: Message,
+        *,
+        user: str,
+    ) -> Watch:
+        """Start to send a stream; its frames follow, the first at the next flush.
+
+        Args:
+            client: Where they go.
+            id: The call's number, part of each frame.
+            request: A `WatchEventsRequest` or a `WatchAgentsRequest`.
+            user: Whom the session service is told.
+        """
+        reader: Reader
+        if isinstance(request, events_pb2.WatchEventsRequest):
+            source, reader, reply = self._join_events(client, request, user)
+        elif isinstance(request, agents_pb2.WatchAgentsRequest):
+            source, reader, reply = self._join_agents(client, request, user)
+        else:
+            raise TypeError(type(request))
+        watch = Watch(client, id, client.encoding.opening(id, reply), source, reader)
+        source.watches[watch] = None
+        self._mark(watch)
+        return watch
+
+    def leave(self, watch: Watch) -> None:
+        """End a watch; leaving twice changes nothing."""
+        source, watch.source = watch.source, None
+        if source is None:
+            return
+        del source.watches[watch]
+        if not source.watches:
+            self._drop(source)
+
+    def resume(self, watch: Watch) -> None:
+        """Go on with a watch whose client is writable again."""
+        if watch.waiting:
+            watch.waiting = False
+            self._mark(watch)
+
+    def _join_events(
+        self, client: Client, request: events_pb2.WatchEventsRequest, user: str
+    ) -> tuple[_Source, EventReader, str]:
+        key = _Key(user, request.parent, client.encoding)
+        after = request.after_sequence
+        for source in self._sources.get(key, ()):
+            stream = source.stream
+            if isinstance(stream, EventStream) and stream.covers(after):
+                break
+        else:
+            stream = EventStream(parent=key.parent, after=after, encoding=key.encoding)
+            source = self._open(key, stream)
+        return source, EventReader(stream, after=after, deltas=request.include_deltas), EVENTS
+
+    def _join_agents(
+        self, client: Client, request: agents_pb2.WatchAgentsRequest, user: str
+    ) -> tuple[_Source, AgentReader, str]:
+        key = _Key(user, request.parent, client.encoding)
+        for source in self._sources.get(key, ()):
+            stream = source.stream
+            if isinstance(stream, AgentStream) and stream.failure is None:
+                break
+        else:
+            stream = AgentStream(parent=key.parent, encoding=key.encoding)
+            source = self._open(key, stream)
+        return source, AgentReader(stream), AGENTS
+
+    def _open(self, key: _Key, stream: EventStream | AgentStream) -> _Source:
+        source = _Source(key, stream)
+        self._sources.setdefault(key, []).append(source)
+        self._subscribe(source)
+        return source
+
+    def _drop(self, source: _Source) -> None:
+        sources = self._sources[source.key]
+        sources.remove(source)
+        if not sources:
+            del self._sources[source.key]
+        self._unsubscribe(source)
+
+    def _subscribe(self, source: _Source) -> None:
+        source.paused = False
+        source.follower = follower = _Follower(self, source)
+        source.subscribing = self._tasks.spawn(self._follow(source, follower), name="subscribe")
+
+    def _unsubscribe(self, source: _Source) -> None:
+        source.follower = None
+        if source.subscribing is not None:
+            source.subscribing.cancel()
+            source.subscribing = None
+        subscription, source.subscription = source.subscription, None
+        if subscription is not None:
+            self._tasks.spawn(self._link.unsubscribe(subscription), name="unsubscribe")
+
+    async def _follow(self, source: _Source, follower: _Follower) -> None:
+        """Subscribe, however long it takes; a cancel takes it back."""
+        while True:
+            source.stream.reset()
+            try:
+                subscription = await self._link.subscribe(
+                    identity=Identity(user=source.key.user),
+                    request=follower.request,
+                    on_updates=follower.on_updates,
+                    on_end=follower.on_end,
+                    on_reset=source.stream.reset,
+                )
+            except Failure as failure:
+                if failure.reason not in _PASSING:
+                    follower.on_end(failure)
+                    return
+            else:
+                if subscription.open:
+                    source.subscription = subscription
+                    source.subscribing = None
+                return
+            await asyncio.sleep(_RETRY_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
+
+    def arrived(self, source: _Source, updates: Sequence[Update]) -> None:
+        """Take in updates of a source. Called by the link, from the event loop."""
+        stream = source.stream
+        if not stream.apply(updates):
+            log.error("updates are missing from the feed")
+            self._unsubscribe(source)
+            self._subscribe(source)
+        for watch in source.watches:
+            self._mark(watch)
+        if isinstance(stream, EventStream) and stream.size > self._ring_bytes:
+            self._bound(source, stream)
+
+    def ended(self, source: _Source, failure: Failure) -> None:
+        """Note that a source will bring nothing more. Called by the link."""
+        source.stream.failure = failure
+        source.subscription = None
+        source.subscribing = None
+        for watch in source.watches:
+            self._mark(watch)
+
+    def _bound(self, source: _Source, stream: EventStream) -> None:
+        """Keep a stream within its bytes, at the cost of nobody who reads.
+
+        While all its readers are far behind, upstream waits for them. A reader
+        behind others falls out, and begins a stream of its own when it can.
+        """
+        base = stream.base_within(self._ring_bytes)
+        positions = [
+            watch.reader.sequence
+            for watch in source.watches
+            if isinstance(watch.reader, EventReader)
+        ]
+        if all(position < base for position in positions):
+            stream.drop(min(positions))
+            source.paused = True
+            self._unsubscribe(source)
+        else:
+            stream.drop(base)
+
+    def _mark(self, watch: Watch) -> None:
+        if not watch.marked:
+            watch.marked = True
+            self._marked.append(watch)
+            if len(self._marked) == 1:
+                self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        marked, self._marked = self._marked, []
+        for watch in marked:
+            watch.marked = False
+            if watch.source is None:
+                continue
+            if watch.client.writable():
+                self._deliver(watch, watch.source)
+            else:
+                watch.waiting = True
+                self._stalls.add(watch.client)
+
+    def _deliver(self, watch: Watch, source: _Source) -> None:
+        if watch.reader.fallen:
+            source = self._restart(watch, source)
+        updates, more = watch.reader.take(FRAME_BYTES)
+        if updates:
+            watch.client.send(watch.client.encoding.splice(watch.opening, updates))
+            self._sent[type(source.stream)].inc(len(updates))
+        if more:
+            self._mark(watch)
+        elif source.stream.failure is not None:
+            failure = source.stream.failure
+            self.leave(watch)
+            watch.client.watch_ended(watch.id, failure)
+        elif source.paused and isinstance(source.stream, EventStream):
+            # The fastest reader has all that was held: go on.
+            source.stream.drop(source.stream.head)
+            self._subscribe(source)
+
+    def _restart(self, watch: Watch, source: _Source) -> _Source:
+        """Give a watch that fell out of its stream one of its own, from its position."""
+        reader = watch.reader
+        if not isinstance(reader, EventReader):
+            raise TypeError(type(reader))
+        self.leave(watch)
+        stream = EventStream(
+            parent=source.key.parent, after=reader.sequence, encoding=source.key.encoding
+        )
+        reader.move(stream)
+        watch.source = self._open(source.key, stream)
+        watch.source.watches[watch] = None
+        return watch.source
+
+
+class _Follower:
+    """What the link calls for one subscription attempt of a source.
+
+    A source can be subscribed to again while the link still holds calls of the
+    subscription before; those must not reach it.
+    """
+
+    __slots__ = ("_delivery", "_source")
+
+    def __init__(self, delivery: Delivery, source: _Source) -> None:
+        self._delivery = delivery
+        self._source = source
+
+    def request(self, feed_id: str, subscription: int) -> Message:
+        request = feed_pb2.SubscribeRequest(feed_id=feed_id, subscription=subscription)
+        self._source.stream.fill(request)
+        return request
+
+    def on_updates(self, updates: Sequence[Update]) -> None:
+        if self._source.follower is self:
+            self._delivery.arrived(self._source, updates)
+
+    def on_end(self, failure: Failure) -> None:
+        if self._source.follower is self:
+            self._delivery.ended(self._source, failure)
+
+
+def split(
+    response: feed_pb2.OpenFeedResponse,
+) -> list[tuple[int, Sequence[Update], errors_pb2.Error | None]]:
+    """Take a response of the session service's feed apart, for `FeedLink`."""
+    return [
+        (item.subscription, item.updates, item.end if item.HasField("end") else None)
+        for item in response.subscriptions
+    ]
+
+
+def open_request(feed_id: str) -> Message:
+    """Build the request that opens a feed, for `FeedLink`."""
+    return feed_pb2.OpenFeedRequest(feed_id=feed_id)

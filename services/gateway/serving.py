@@ -1,0 +1,227 @@
+"""Puts the gateway together, serves, and drains.
+
+The one place that knows all its parts. Does not read the environment and knows
+no signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import aiohttp
+from aiohttp import web
+
+from moorline.session.v1 import feed_pb2
+from services.chassis.client import Peer
+from services.chassis.feed_link import FeedLink
+from services.chassis.identity import Identity, Signer
+from services.chassis.metrics import Metrics
+from services.chassis.tasks import Tasks
+from services.gateway import application, delivery
+from services.gateway.auth.chain import Chain
+from services.gateway.auth.cookies import CookieVerifier
+from services.gateway.auth.development import DevelopmentVerifier
+from services.gateway.auth.jwks import Jwks, from_file, from_url
+from services.gateway.auth.keys import KeyVerifier
+from services.gateway.auth.seal import Seal
+from services.gateway.auth.signed import SignedVerifier
+from services.gateway.auth.tickets import Tickets
+from services.gateway.auth.verifier import Verifier
+from services.gateway.calls import Service
+from services.gateway.connection import Surroundings
+from services.gateway.connections import Connections
+from services.gateway.credentials import Credentials, Origins
+from services.gateway.delivery import Delivery
+from services.gateway.door import Door
+from services.gateway.gateway_metrics import GatewayMetrics
+from services.gateway.limits import Limits
+from services.gateway.listener import listen
+from services.gateway.peers import ServicePeers
+from services.gateway.settings import Authentication, Settings
+from services.gateway.stalls import Stalls
+from services.gateway.web import BODY_BYTES, STATIC, Web
+
+SERVICE = "gateway"
+"""Name of this service."""
+
+log = logging.getLogger(__name__)
+
+_END_SECONDS = 0.5
+_FEED = "/moorline.session.v1.SessionFeedService/"
+
+
+async def serve(
+    settings: Settings, *, stop: asyncio.Event, on_listening: Callable[[int], None]
+) -> None:
+    """Serve until `stop` is set, then send everybody away and return.
+
+    Args:
+        settings: What was configured.
+        stop: Ends it.
+        on_listening: Called with the port once clients are accepted.
+
+    Raises:
+        OSError: The address cannot be listened on.
+    """
+    metrics = Metrics(service=SERVICE)
+    figures = GatewayMetrics(metrics)
+    loop = asyncio.get_running_loop()
+    signer = Signer(key=settings.identity_key)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(metrics.serve(settings.metrics_listen))
+        session, executor = [
+            await stack.enter_async_context(
+                Peer(service=name, target=target, signer=signer, metrics=metrics)
+            )
+            for name, target in (("session", settings.session), ("executor", settings.executor))
+        ]
+        tasks = await stack.enter_async_context(Tasks())
+        peers = ServicePeers(
+            peers={Service.SESSION: session, Service.EXECUTOR: executor},
+            timeout=settings.call_timeout,
+            clock=loop.time,
+        )
+        link = _link(session, tasks)
+        stack.callback(link.close)
+        keys = KeyVerifier(peer=session, clock=time.time)
+        tokens = await _verifier(settings, keys, stack)
+        cookies = CookieVerifier(seal=_seal(settings, "cookie"), keys=keys)
+        tickets = Tickets(
+            seal=_seal(settings, "ticket"),
+            keys=keys,
+            nonce=lambda: secrets.token_urlsafe(16),
+            clock=time.time,
+        )
+        origins = Origins(allowed=settings.allowed_origins)
+        credentials = Credentials(
+            tokens=tokens,
+            cookies=cookies,
+            tickets=tickets,
+            origins=origins,
+            behind_tls=settings.behind_tls,
+            attempts=figures.auth_attempts,
+        )
+        stalls = Stalls(loop=loop)
+        surroundings = Surroundings(
+            peers=peers,
+            delivery=Delivery(link=link, stalls=stalls, tasks=tasks, loop=loop, metrics=metrics),
+            stalls=stalls,
+            verifier=tokens,
+            tasks=tasks,
+            limits=_limits(settings),
+            clock=loop.time,
+            wall_clock=time.time,
+            closed=figures.closed,
+            limited=figures.limited,
+            version=_version(),
+        )
+        connections = await stack.enter_async_context(Connections(loop=loop))
+        door = Door(
+            credentials=credentials,
+            connections=connections,
+            surroundings=surroundings,
+            per_user=settings.connections_per_user,
+            upgrades_per_second=settings.upgrades_per_second,
+            handshakes=figures.handshakes,
+            open_connections=figures.open_connections,
+        )
+        site = Web(
+            door=door,
+            credentials=credentials,
+            cookies=cookies,
+            tickets=tickets,
+            origins=origins,
+            peers=peers,
+            static=STATIC,
+            behind_tls=settings.behind_tls,
+            csp_reports=figures.csp_reports,
+        )
+        runner = web.AppRunner(
+            application.make(
+                site.routes(),
+                duration=figures.request_duration,
+                behind_tls=settings.behind_tls,
+                body_bytes=BODY_BYTES,
+            ),
+            shutdown_timeout=_END_SECONDS,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        port = await stack.enter_async_context(
+            listen(settings.listen, runner, application.AccessLog)
+        )
+        on_listening(port)
+        # No time limit: this is what the process is for.
+        await stop.wait()
+        log.info("draining", extra={"connections": len(connections)})
+        door.draining = True
+        await asyncio.sleep(settings.lame_duck.total_seconds())
+        await connections.drain(settings.drain_seconds - timedelta(seconds=_END_SECONDS))
+    log.info("stopped")
+
+
+def _link(session: Peer, tasks: Tasks) -> FeedLink[delivery.Update]:
+    return FeedLink(
+        peer=session,
+        open_method=_FEED + "OpenFeed",
+        open_request=delivery.open_request,
+        open_response=feed_pb2.OpenFeedResponse,
+        subscribe_method=_FEED + "Subscribe",
+        unsubscribe_method=_FEED + "Unsubscribe",
+        split=delivery.split,
+        tasks=tasks,
+        identity=Identity(user="services/gateway"),
+    )
+
+
+async def _verifier(settings: Settings, keys: KeyVerifier, stack: AsyncExitStack) -> Verifier:
+    verifiers: list[Verifier] = [keys]
+    if settings.auth is Authentication.DEVELOPMENT:
+        verifiers.append(DevelopmentVerifier(token=settings.development_token))
+    if settings.auth is Authentication.JWT:
+        if settings.jwt_jwks_file is not None:
+            fetch = from_file(settings.jwt_jwks_file)
+        else:
+            client = await stack.enter_async_context(aiohttp.ClientSession())
+            fetch = from_url(client, settings.jwt_jwks_url)
+        verifiers.append(
+            SignedVerifier(
+                keys=Jwks(fetch=fetch, clock=time.monotonic),
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                user_claim=settings.jwt_user_claim,
+                admins=settings.admins,
+                clock=time.time,
+            )
+        )
+    return Chain(verifiers=verifiers)
+
+
+def _seal(settings: Settings, purpose: str) -> Seal:
+    return Seal(key=settings.identity_key, purpose=purpose, clock=time.time)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        frame_bytes=settings.frame_bytes,
+        prompt_characters=settings.prompt_characters,
+        calls_in_flight=settings.calls_in_flight,
+        watches=settings.watches,
+        frames_per_second=settings.frames_per_second,
+        frames_burst=settings.frames_burst,
+        heartbeat=settings.heartbeat,
+    )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("moorline")
+    except importlib.metadata.PackageNotFoundError:
+        return "development"

@@ -1,0 +1,376 @@
+"""What users follow, held once and read by any number of readers.
+
+A stream takes in what the session service sends; a reader remembers how far one
+client has come and turns the rest into encoded updates. A reader that waits
+gets more in one piece later; nothing is queued for it. Does not know
+connections, calls or the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from moorline.session.v1 import events_pb2, feed_pb2
+from services.chassis.failures import Failure
+from services.gateway.encoding import Encoding
+
+
+class Reader(Protocol):
+    """How far one client has come in a stream."""
+
+    @property
+    def fallen(self) -> bool:
+        """True when what comes next for it is no longer held."""
+
+    def take(self, budget: int) -> tuple[list[bytes], bool]:
+        """Return the updates it has not seen, and whether more is waiting.
+
+        Args:
+            budget: Stop after this many bytes; passed by at most one update.
+        """
+
+
+class Stream(Protocol):
+    """What one upstream subscription brings.
+
+    Attributes:
+        live: True from the checkpoint on, False again after `reset`.
+        failure: Why nothing will follow; None as long as something may.
+    """
+
+    live: bool
+    failure: Failure | None
+
+    def apply(self, updates: Sequence[feed_pb2.EncodedUpdate]) -> bool:
+        """Take in news.
+
+        Returns:
+            False when something is missing before them; they were ignored then,
+            and the stream must be subscribed to again.
+        """
+
+    def reset(self) -> None:
+        """Prepare for a new subscription, which repeats part of what is known."""
+
+    def fill(self, request: feed_pb2.SubscribeRequest) -> None:
+        """Set what is to be followed, from the position reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    encoded: bytes
+    block_id: str
+    closes_blocks: bool
+
+
+class _Block:
+    """A piece still being written."""
+
+    __slots__ = ("serial", "stale", "text", "thought")
+
+    def __init__(self, serial: int, text: bytes, *, thought: bool) -> None:
+        self.serial = serial
+        self.text = bytearray(text)
+        self.thought = thought
+        self.stale = False
+
+
+class EventStream:
+    """An agent's events from some point on, and its pieces still being written.
+
+    Args:
+        parent: `users/{user}/agents/{agent}`.
+        after: Sequence after which it begins.
+        encoding: Encoding of everything held.
+    """
+
+    def __init__(self, *, parent: str, after: int, encoding: Encoding) -> None:
+        self.live = False
+        self.failure: Failure | None = None
+        self.size = 0
+        self.encoding = encoding
+        self.head = after
+        self.base = after
+        # `events[i]` has the sequence `base + 1 + i`: sequences have no holes.
+        self.events: list[_Event] = []
+        self.blocks: dict[str, _Block] = {}
+        self._parent = parent
+        self._serial = 0
+
+    def covers(self, after: int) -> bool:
+        """True when a reader that has seen `after` can be given the rest."""
+        return self.base <= after <= self.head and self.failure is None
+
+    def fill(self, request: feed_pb2.SubscribeRequest) -> None:
+        """See `Stream`."""
+        request.encoding = self.encoding.wire
+        request.watch_events.CopyFrom(
+            events_pb2.WatchEventsRequest(
+                parent=self._parent, after_sequence=self.head, include_deltas=True
+            )
+        )
+
+    def apply(self, updates: Sequence[feed_pb2.EncodedUpdate]) -> bool:
+        """See `Stream`."""
+        for update in updates:
+            kind = update.WhichOneof("update")
+            if kind == "delta":
+                self._extend(update.delta)
+            elif kind == "event":
+                if not self._append(update.event):
+                    return False
+            elif kind == "discarded_block_id":
+                self.blocks.pop(update.discarded_block_id, None)
+            elif kind == "checkpoint":
+                for block_id in [key for key, block in self.blocks.items() if block.stale]:
+                    del self.blocks[block_id]
+                self.live = True
+        return True
+
+    def reset(self) -> None:
+        """See `Stream`. Pieces are kept until the checkpoint tells which were taken back."""
+        self.live = False
+        for block in self.blocks.values():
+            block.stale = True
+
+    def base_within(self, size: int) -> int:
+        """Return the `base` it would have if it held at most `size` bytes of events."""
+        excess, base = self.size - size, self.base
+        while excess > 0 and base < self.head:
+            excess -= len(self.events[base - self.base].encoded)
+            base += 1
+        return base
+
+    def drop(self, base: int) -> None:
+        """Give up the events up to sequence `base`; nothing when they are gone."""
+        count = max(0, base - self.base)
+        self.size -= sum(len(event.encoded) for event in self.events[:count])
+        del self.events[:count]
+        self.base += count
+
+    def _append(self, event: feed_pb2.EncodedEvent) -> bool:
+        if event.sequence <= self.head:
+            return True
+        if event.sequence != self.head + 1:
+            return False
+        # A copy: the message would keep the whole response it came in alive.
+        stored = _Event(event.encoded, event.block_id, event.closes_blocks)
+        self.events.append(stored)
+        self.size += len(stored.encoded)
+        self.head = event.sequence
+        if stored.closes_blocks:
+            self.blocks.clear()
+        elif stored.block_id:
+            self.blocks.pop(stored.block_id, None)
+        return True
+
+    def _extend(self, delta: feed_pb2.EncodedDelta) -> None:
+        block = self.blocks.get(delta.block_id)
+        text = delta.text
+        if block is None:
+            self._open(delta, text)
+        elif not delta.snapshot:
+            block.text += text
+        elif text.startswith(block.text):
+            # The usual one after a new subscription: readers go on where they are.
+            block.text += text[len(block.text) :]
+            block.stale = False
+        else:
+            self._open(delta, text)
+
+    def _open(self, delta: feed_pb2.EncodedDelta, text: bytes) -> None:
+        self._serial += 1
+        self.blocks[delta.block_id] = _Block(self._serial, text, thought=delta.thought)
+
+
+class EventReader:
+    """A client's position in an agent's events.
+
+    Args:
+        stream: What to read; must cover `after`.
+        after: Sequence of the last event the client has.
+        deltas: True when it wants pieces still being written, too.
+    """
+
+    __slots__ = ("_checkpointed", "_deltas", "_seen", "_stream", "sequence")
+
+    def __init__(self, stream: EventStream, *, after: int, deltas: bool) -> None:
+        self.sequence = after
+        self._stream = stream
+        self._deltas = deltas
+        self._checkpointed = False
+        # By block id, what the client shows of it: which block, how many bytes.
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    @property
+    def fallen(self) -> bool:
+        """See `Reader`."""
+        return self.sequence < self._stream.base
+
+    def move(self, stream: EventStream) -> None:
+        """Go on in another stream of the same agent, which must cover the position."""
+        self._stream = stream
+        # Pieces are counted per stream: each one shown is sent whole once more.
+        self._seen = dict.fromkeys(self._seen, (0, 0))
+
+    def take(self, budget: int) -> tuple[list[bytes], bool]:
+        """See `Reader`."""
+        updates: list[bytes] = []
+        stream = self._stream
+        if self.sequence < stream.head and self._take_events(updates, budget):
+            return updates, True
+        if self._deltas and (stream.blocks or self._seen):
+            self._take_blocks(updates)
+        if stream.live and not self._checkpointed:
+            self._checkpointed = True
+            updates.append(stream.encoding.checkpoint(stream.head))
+        return updates, False
+
+    def _take_events(self, updates: list[bytes], budget: int) -> bool:
+        stream = self._stream
+        for index in range(self.sequence - stream.base, len(stream.events)):
+            if budget <= 0:
+                return True
+            event = stream.events[index]
+            updates.append(event.encoded)
+            budget -= len(event.encoded)
+            self.sequence += 1
+            if event.closes_blocks:
+                self._seen.clear()
+            elif event.block_id:
+                self._seen.pop(event.block_id, None)
+        return False
+
+    def _take_blocks(self, updates: list[bytes]) -> None:
+        stream, seen = self._stream, self._seen
+        for block_id, block in stream.blocks.items():
+            serial, offset = seen.get(block_id, (0, 0))
+            text, end = block.text, len(block.text)
+            snapshot = serial != block.serial
+            if not snapshot:
+                if offset == end:
+                    continue
+                text = text[offset:]
+            seen[block_id] = (block.serial, end)
+            updates.append(
+                stream.encoding.delta(block_id, text, thought=block.thought, snapshot=snapshot)
+            )
+        if len(seen) > len(stream.blocks) and stream.live:
+            for block_id in [key for key in seen if key not in stream.blocks]:
+                del seen[block_id]
+                updates.append(stream.encoding.discarded(block_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Agent:
+    version: int
+    encoded: bytes
+    removed: bool
+
+
+class AgentStream:
+    """A user's list of agents as it is, each with the number of its last change.
+
+    Args:
+        parent: `users/{user}`.
+        encoding: Encoding of everything held.
+    """
+
+    def __init__(self, *, parent: str, encoding: Encoding) -> None:
+        self.live = False
+        self.failure: Failure | None = None
+        self.encoding = encoding
+        self.version = 0
+        # In the order of their versions.
+        self.agents: dict[str, _Agent] = {}
+        self._parent = parent
+        self._stale: set[str] = set()
+
+    def fill(self, request: feed_pb2.SubscribeRequest) -> None:
+        """See `Stream`."""
+        request.encoding = self.encoding.wire
+        request.watch_agents.parent = self._parent
+
+    def apply(self, updates: Sequence[feed_pb2.EncodedUpdate]) -> bool:
+        """See `Stream`."""
+        for update in updates:
+            kind = update.WhichOneof("update")
+            if kind == "agent":
+                agent = update.agent
+                self._stale.discard(agent.name)
+                self._put(agent.name, agent.encoded, removed=agent.removed)
+            elif kind == "agents_checkpoint":
+                for name in self._stale:
+                    self._put(name, self.encoding.removed(name), removed=True)
+                self._stale.clear()
+                self.live = True
+        return True
+
+    def reset(self) -> None:
+        """See `Stream`."""
+        self.live = False
+        self._stale = {name for name, agent in self.agents.items() if not agent.removed}
+
+    def forget_removed(self, version: int) -> None:
+        """Drop the traces of agents removed up to a version that every reader has."""
+        self.agents = {
+            name: agent
+            for name, agent in self.agents.items()
+            if not agent.removed or agent.version > version
+        }
+
+    def _put(self, name: str, encoded: bytes, *, removed: bool) -> None:
+        known = self.agents.get(name)
+        if known is not None and known.encoded == encoded:
+            return
+        self.version += 1
+        self.agents.pop(name, None)
+        self.agents[name] = _Agent(self.version, encoded, removed)
+
+
+class AgentReader:
+    """A client's position in the changes of a list of agents.
+
+    Args:
+        stream: What to read.
+    """
+
+    __slots__ = ("_checkpointed", "_joined", "_stream", "version")
+
+    fallen = False
+
+    def __init__(self, stream: AgentStream) -> None:
+        self.version = 0
+        self._joined = stream.version
+        self._stream = stream
+        self._checkpointed = False
+
+    def take(self, budget: int) -> tuple[list[bytes], bool]:
+        """See `Reader`."""
+        updates: list[bytes] = []
+        stream = self._stream
+        if self.version < stream.version:
+            for agent in self._news():
+                if budget <= 0:
+                    return updates, True
+                self.version = agent.version
+                if agent.removed and agent.version <= self._joined:
+                    continue
+                updates.append(agent.encoded)
+                budget -= len(agent.encoded)
+            self.version = stream.version
+        if stream.live and not self._checkpointed:
+            self._checkpointed = True
+            updates.append(stream.encoding.agents_checkpoint())
+        return updates, False
+
+    def _news(self) -> list[_Agent]:
+        news = []
+        for agent in reversed(self._stream.agents.values()):
+            if agent.version <= self.version:
+                break
+            news.append(agent)
+        news.reverse()
+        return news
