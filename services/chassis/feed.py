@@ -111,7 +111,7 @@ class Feed(Generic[U]):
         left = RESPONSE_BYTES
         # Each at most once: one that has more goes to the end for the next response.
         for _ in range(len(self._dirty)):
-            if left <= 0:
+            if left <= 0 or not self._dirty:
                 break
             subscription = next(iter(self._dirty))
             del self._dirty[subscription]
@@ -121,6 +121,9 @@ class Feed(Generic[U]):
                 batch.append((subscription, updates))
                 for update in updates:
                     left -= update.ByteSize()
+            if subscription not in self._sources:
+                # Taking may tell somebody who then unsubscribes.
+                continue
             if more:
                 self._dirty[subscription] = None
             elif source.done:
@@ -209,7 +212,8 @@ class Feeds(Generic[U, V]):
                 yield response
         finally:
             feed.close()
-            if self._feeds[feed_id][1] is feed:
+            # Not when the owner has opened it again meanwhile.
+            if self._feeds.get(feed_id) == (owner, feed):
                 del self._feeds[feed_id]
             if not self._feeds:
                 self._empty.set()

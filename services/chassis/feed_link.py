@@ -28,8 +28,6 @@ U = TypeVar("U")
 
 log = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 2.0
-_OPEN_SECONDS = 5.0
 _CALL_TIMEOUT = timedelta(seconds=10)
 _CONCURRENCY = 64
 _FIRST_DELAY = 0.05
@@ -87,6 +85,7 @@ class FeedLink(Generic[U]):
             the subscription or None.
         tasks: Owns the reader.
         identity: Whom the feed is opened for.
+        patience: How long `subscribe` waits for the feed to be open.
     """
 
     def __init__(
@@ -101,6 +100,7 @@ class FeedLink(Generic[U]):
         split: Callable[[Any], Iterable[tuple[int, Sequence[U], errors_pb2.Error | None]]],
         tasks: Tasks,
         identity: Identity,
+        patience: timedelta = timedelta(seconds=2),
     ) -> None:
         self._peer = peer
         self._open_method = open_method
@@ -113,6 +113,7 @@ class FeedLink(Generic[U]):
         self._split = split
         self._tasks = tasks
         self._identity = identity
+        self._patience = patience.total_seconds()
         # The mutable state: what must be followed, what each number on the open
         # feed stands for, and the open feed's id, empty while there is none.
         self._kept: dict[Subscription[U], None] = {}
@@ -162,7 +163,7 @@ class FeedLink(Generic[U]):
 
         Raises:
             Failure: What the peer answered; SERVICE_UNAVAILABLE when the feed is
-                not open within 2 s.
+                not open within the patience.
         """
         subscription = Subscription(
             identity=identity,
@@ -210,7 +211,7 @@ class FeedLink(Generic[U]):
 
     async def _wait_connected(self) -> str:
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            async with asyncio.timeout(self._patience):
                 while not self._feed_id:
                     await self._connected.wait()
         except TimeoutError:
@@ -252,7 +253,7 @@ class FeedLink(Generic[U]):
         reason = "ended"
         try:
             async with aclosing(responses):
-                async with asyncio.timeout(_OPEN_SECONDS):
+                async with asyncio.timeout(2 * self._patience):
                     await anext(responses, None)
                 self._opened(feed_id)
                 async for response in responses:
