@@ -1,0 +1,33 @@
+/** How the page stands with the server, in words. */
+
+import {ConnectionState} from '../connection.js';
+import {t} from '../i18n.js';
+import {html, nothing} from '../vendor/lit.js';
+import {PageElement} from './element.js';
+
+/** `<connection-status>`: set `connection`, and `unsent`, the prompts that wait for it. */
+export class ConnectionStatus extends PageElement {
+  static properties = {connection: {attribute: false}, unsent: {attribute: false}};
+
+  connectedCallback() {
+    super.connectedCallback();
+    this.follow(this.connection, 'state');
+  }
+
+  render() {
+    const {state, refusal} = this.connection;
+    const waiting = state !== ConnectionState.CONNECTED && this.unsent > 0;
+    const stopped = state === ConnectionState.REFUSED;
+    return html`<span role="status" class="link ${state}">
+        ${t(`connection.${state}`, {code: refusal})}
+        ${waiting ? html`<span class="unsent">${t('connection.unsent', {count: this.unsent})}</span>` : nothing}
+      </span>
+      ${stopped
+        ? html`<button type="button" class="small" @click=${() => location.reload()}>
+            ${t('reload')}
+          </button>`
+        : nothing}`;
+  }
+}
+
+customElements.define('connection-status', ConnectionStatus);

@@ -1,0 +1,25 @@
+/** A file change, with signs as well as colours. */
+
+import {diffRows} from '../diffs.js';
+import {t, wholeNumber} from '../i18n.js';
+import {html, nothing} from '../vendor/lit.js';
+
+/**
+ * @param {{path: string, changes: {before: string, after: string}[]}} change
+ * @returns {import('../vendor/lit.js').TemplateResult}
+ */
+export function diffBlock({path, changes}) {
+  const {rows, added, removed, omitted} = diffRows(path, changes);
+  return html`<figure class="diff">
+    <figcaption>
+      <span class="path">${path}</span>
+      <span class="sum"
+        >${t('diff.sum', {added: wholeNumber(added), removed: wholeNumber(removed)})}</span
+      >
+    </figcaption>
+    <pre tabindex="0" role="region" aria-label=${t('diff.label', {path})}>${rows.map(
+      ({kind, text}) => html`<span class=${kind}>${text}\n</span>`,
+    )}</pre>
+    ${omitted ? html`<p class="hint">${t('diff.omitted', {count: wholeNumber(omitted)})}</p>` : nothing}
+  </figure>`;
+}

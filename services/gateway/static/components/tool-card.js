@@ -1,0 +1,60 @@
+/** One tool call: its name, its target, where it stands; input and output on demand. */
+
+import {t, wholeNumber} from '../i18n.js';
+import {fileChange, layOut, parseInput, target, toolState} from '../tools.js';
+import {html, nothing} from '../vendor/lit.js';
+import {diffBlock} from './diff-block.js';
+import {PageElement} from './element.js';
+
+/** `<tool-card>`: set `tool`, an entry of a turn, and `ended`, whether its turn is over. */
+export class ToolCard extends PageElement {
+  static properties = {tool: {attribute: false}, ended: {attribute: false}};
+
+  render() {
+    const {tool, ended} = this;
+    const state = toolState(tool, ended);
+    const input = parseInput(tool.inputJson);
+    const name = tool.name || t('tool.unknown');
+    return html`<details
+      class="tool ${state} ${tool.parentId ? 'nested' : ''}"
+      ?open=${state === 'failed'}
+    >
+      <summary>
+        <span class="dot" aria-hidden="true"></span>
+        <b>${name}</b>
+        <code class="target">${target(input)}</code>
+        <span class="state">${t(`tool.${state}`)}</span>
+      </summary>
+      ${this.#input(input, tool)} ${this.#output(tool.result)}
+    </details>`;
+  }
+
+  #input(input, {inputJson, omittedBytes}) {
+    const change = fileChange(input);
+    return html`${change ? diffBlock(change) : textBlock(t('tool.input'), layOut(inputJson))}
+    ${omitted(omittedBytes)}`;
+  }
+
+  #output(result) {
+    if (!result) return nothing;
+    const text = result.output || t('tool.noOutput');
+    return html`${textBlock(t(result.failed ? 'tool.error' : 'tool.output'), text)}
+    ${omitted(result.omittedBytes)}`;
+  }
+}
+
+/**
+ * @param {string} label
+ * @param {string} text
+ * @returns {import('../vendor/lit.js').TemplateResult} Text as it is, in a box that scrolls.
+ */
+export const textBlock = (label, text) =>
+  html`<div class="text-block">
+    <span class="label">${label}</span>
+    <pre tabindex="0" role="region" aria-label=${label}>${text}</pre>
+  </div>`;
+
+const omitted = (bytes) =>
+  bytes ? html`<p class="hint">${t('tool.omitted', {count: wholeNumber(bytes)})}</p>` : nothing;
+
+customElements.define('tool-card', ToolCard);

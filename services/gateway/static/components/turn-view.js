@@ -1,0 +1,203 @@
+/** One turn: the prompt, what the agent did, how it ended. */
+
+import './elapsed-time.js';
+import './markdown-view.js';
+import './permission-card.js';
+import './tool-card.js';
+import {failureText} from '../failure-text.js';
+import {Failure} from '../failures.js';
+import {duration, fullTime, money, shortNumber, t, timeOfDay, wholeNumber} from '../i18n.js';
+import {html, nothing, repeat} from '../vendor/lit.js';
+import {PageElement} from './element.js';
+
+const LONG_PROMPT = 1200; // characters; a longer one is folded
+
+/** `<turn-view>`: set `turn`, and `version` so that a change of it is noticed. */
+export class TurnView extends PageElement {
+  static properties = {
+    client: {attribute: false},
+    turn: {attribute: false},
+    version: {attribute: false},
+    stopping: {attribute: false},
+    answers: {attribute: false},
+  };
+
+  render() {
+    const {turn, stopping} = this;
+    return html`${promptBlock(turn.prompt, turn.createdAt)}
+    <div class="answer">
+      ${repeat(
+        turn.shown,
+        ({key}) => key,
+        (entry) => this.#entry(entry, turn),
+      )}
+      ${turn.outcome ? this.#outcome(turn) : working(turn, stopping)}
+    </div>`;
+  }
+
+  #entry(entry, turn) {
+    switch (entry.kind) {
+      case 'message':
+        return html`<article aria-label=${t('agent.says')} class="message">
+          <markdown-view .content=${{text: entry.text, writing: entry.writing}}></markdown-view>
+          ${entry.partial ? html`<p class="partial">${t('turn.partial')}</p>` : nothing}
+        </article>`;
+      case 'thought':
+        return thought(entry);
+      case 'tool':
+        return this.#tool(entry, turn);
+      case 'attempt':
+        return attempt(entry);
+      default:
+        return nothing;
+    }
+  }
+
+  #tool(entry, turn) {
+    const ended = turn.outcome !== null;
+    return html`<tool-card .tool=${{...entry}} .ended=${ended}></tool-card>
+      ${entry.permission
+        ? html`<permission-card
+            .permission=${{...entry.permission}}
+            .ended=${ended}
+            .sent=${this.client.answered.get(entry.permission.id)}
+            @decided=${({detail}) => this.client.resolvePermission(turn.id, detail)}
+          ></permission-card>`
+        : nothing}`;
+  }
+
+  #outcome(turn) {
+    const {state, error} = turn.outcome;
+    if (state === 'finished') return meta(turn, 'turn.finished');
+    if (state === 'cancelled') {
+      return html`<p class="outcome cancelled">${t('turn.cancelled')}</p>
+        ${meta(turn)}`;
+    }
+    const {what, next, details} = failureText(new Failure(error));
+    return html`<div class="outcome ${state}">
+        <p>
+          <b>${t(state === 'lost' ? 'turn.lost' : 'turn.failed')}</b> ${what}
+          ${state === 'lost' ? t('turn.lost.next') : next}
+        </p>
+        <details>
+          <summary>${t('turn.details')}</summary>
+          <code>${details}</code>
+          <p lang="en">${error.message}</p>
+        </details>
+        <button type="button" class="small" @click=${() => this.client.send(turn.prompt)}>
+          ${t('turn.again')}
+        </button>
+      </div>
+      ${meta(turn)}`;
+  }
+}
+
+/** The prompt as the user wrote it. */
+export function promptBlock(text, at) {
+  const folded = text.length > LONG_PROMPT;
+  const body = html`<p class="prompt-text">${text}</p>`;
+  return html`<article class="prompt" aria-label=${t('you.said')}>
+    ${folded
+      ? html`<details>
+          <summary>
+            <span class="prompt-text">${text.slice(0, LONG_PROMPT / 4)}…</span>
+            <span class="fold">${t('turn.wholePrompt', {count: wholeNumber(text.length)})}</span>
+          </summary>
+          ${body}
+        </details>`
+      : body}
+    ${at ? html`<time title=${fullTime(at)}>${timeOfDay(at)}</time>` : nothing}
+  </article>`;
+}
+
+function working(turn, stopping) {
+  if (turn.waiting && !stopping) {
+    return html`<p class="working waiting">${t('turn.waiting')}</p>`;
+  }
+  return html`<p class="working">
+    <span class="pulse" aria-hidden="true"></span>
+    ${t(stopping ? 'turn.stopping' : 'turn.working')}
+    <elapsed-time aria-hidden="true" .since=${turn.createdAt}></elapsed-time>
+  </p>`;
+}
+
+function thought(entry) {
+  return html`<details class="thought">
+    <summary>
+      <span>${t(entry.writing ? 'turn.thinking' : 'turn.thought')}</span>
+      <span class="preview">${entry.text.slice(0, 120)}</span>
+    </summary>
+    <p>${entry.text}</p>
+    ${entry.partial ? html`<p class="partial">${t('turn.partial')}</p>` : nothing}
+  </details>`;
+}
+
+function attempt({attempt: number, error}) {
+  const {what, details} = failureText(new Failure(error));
+  return html`<p class="attempt" title=${details}>
+    ${t('turn.attempt', {number: wholeNumber(number)})} ${what}
+  </p>`;
+}
+
+/** Duration, tokens and cost, as far as they are known. */
+function meta({outcome: {usage, durationMs}}, stateKey = null) {
+  const input = usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens;
+  const facts = [
+    stateKey && t(stateKey),
+    durationMs > 0 && duration(durationMs),
+    (input || usage.outputTokens) &&
+      t('usage.tokens', {input: shortNumber(input), output: shortNumber(usage.outputTokens)}),
+    usage.costUsdMicros > 0 && money(usage.costUsdMicros),
+  ].filter(Boolean);
+  const cached = t('usage.exact', {
+    input: wholeNumber(usage.inputTokens),
+    output: wholeNumber(usage.outputTokens),
+    read: wholeNumber(usage.cacheReadTokens),
+    write: wholeNumber(usage.cacheWriteTokens),
+  });
+  return html`<p class="meta" title=${cached}>
+    ${facts.map((fact) => html`<span>${fact}</span>`)}
+  </p>`;
+}
+
+/** `<pending-turn>`: a prompt the server has not recorded yet. */
+export class PendingTurn extends PageElement {
+  static properties = {client: {attribute: false}, prompt: {attribute: false}};
+
+  render() {
+    const {text, at, state, failure} = this.prompt;
+    return html`${promptBlock(text, at)}
+    ${state === 'failed' ? this.#failed(failure) : this.#waiting(failure)}`;
+  }
+
+  #waiting(failure) {
+    const connected = this.client.connection.state === 'connected';
+    const {what} = failure ? failureText(failure) : {what: ''};
+    return html`<p class="working">
+      <span class="pulse" aria-hidden="true"></span>
+      ${t(connected ? 'outbox.sending' : 'outbox.kept')} ${what}
+    </p>`;
+  }
+
+  #failed(failure) {
+    const {what, next} = failureText(failure);
+    const {turnId} = this.prompt;
+    return html`<div class="outcome failed" role="alert">
+      <p><b>${t('outbox.failed')}</b> ${what} ${next}</p>
+      <button type="button" class="small" @click=${() => this.client.outbox.retry(turnId)}>
+        ${t('outbox.retry')}
+      </button>
+      <button type="button" class="small quiet" @click=${() => this.#edit()}>
+        ${t('outbox.edit')}
+      </button>
+    </div>`;
+  }
+
+  #edit() {
+    this.closest('moorline-app').querySelector('composer-box').put(this.prompt.text);
+    this.client.outbox.drop(this.prompt.turnId);
+  }
+}
+
+customElements.define('turn-view', TurnView);
+customElements.define('pending-turn', PendingTurn);
