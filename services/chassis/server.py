@@ -40,8 +40,10 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+_ONE_SIGNAL_SECONDS = 0.3
 _SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_NOT_ONE_SIGNAL_SECONDS = 0.3
+_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -64,8 +66,8 @@ async def serve(
 
     Draining withdraws readiness, goes on for `settings.lame_duck`, awaits
     `draining`, then gives the calls in progress what is left of
-    `settings.drain_seconds` before it cancels them. The same signal a second
-    time ends the process at once. A cancel ends the calls at once.
+    `settings.drain_seconds` before it cancels them. The same signal a moment
+    later ends the process at once. A cancel ends the calls at once.
 
     Args:
         settings: Addresses and times.
@@ -146,18 +148,19 @@ async def _set_ready(condition: health.aio.HealthServicer, status: int) -> None:
 def _stop_signal(leave: Callable[[int], object] = os._exit) -> Iterator[asyncio.Event]:
     """Yield an event that SIGTERM and SIGINT set.
 
-    A signal of the same kind again ends the process. One of the other kind does
-    not: Ctrl-C reaches a whole process group, and then a supervisor sends SIGTERM.
+    A signal of the same kind again ends the process, unless it comes at once: some
+    programs signal both a process and its group. One of the other kind does not:
+    Ctrl-C reaches the whole group, and then a supervisor sends SIGTERM.
     """
     stop = asyncio.Event()
-    seen: set[int] = set()
+    seen: dict[int, float] = {}
     loop = asyncio.get_running_loop()
 
     def receive(number: int) -> None:
-        if number in seen:
+        first = seen.setdefault(number, loop.time())
+        if loop.time() - first > _ONE_SIGNAL_SECONDS:
             log.warning("forced to stop")
             leave(128 + number)
-        seen.add(number)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

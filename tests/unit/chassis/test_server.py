@@ -212,13 +212,15 @@ async def test_nobody_needs_to_know_the_port(
 
 
 async def test_the_same_signal_again_ends_the_process() -> None:
-    """One of the other kind does not: a supervisor repeats Ctrl-C as SIGTERM."""
+    """One of the other kind does not, nor one that comes at once: they mean the same."""
     left: asyncio.Queue[int] = asyncio.Queue()
     with module._stop_signal(left.put_nowait) as stop:
         os.kill(os.getpid(), signal.SIGINT)
         await stop.wait()
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(0.3)
         assert left.empty()
 
         os.kill(os.getpid(), signal.SIGINT)
@@ -279,7 +281,7 @@ async def test_a_process_ends_on_sigterm(drain: str, signals: int, code: int) ->
         await anext(answers)
         for _ in range(signals):
             process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.35)
 
         with pytest.raises(Failure):
             await anext(answers)
