@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import grpc
@@ -32,8 +33,13 @@ from services.executor.workspaces import Workspaces
 SERVICE = "executor"
 
 
-async def main(settings: Settings) -> None:
-    """Serve until told to stop."""
+async def main(settings: Settings, *, on_listening: Callable[[int], None] | None) -> None:
+    """Serve until told to stop.
+
+    Args:
+        settings: What the operator chose.
+        on_listening: Called with the port when calls are accepted; None when nobody wants to know.
+    """
     async with AsyncExitStack() as stack:
         metrics = Metrics(service=SERVICE)
         await stack.enter_async_context(metrics.serve(settings.metrics_listen))
@@ -96,10 +102,11 @@ async def main(settings: Settings) -> None:
             checker=Checker(key=settings.identity_key),
             metrics=metrics,
             draining=draining,
+            on_listening=on_listening,
         )
 
 
 if __name__ == "__main__":
     chosen = read(Settings, argv=sys.argv[1:], environ=os.environ)
     logs.configure(service=SERVICE, format=chosen.log_format, level=chosen.log_level)
-    server.run(lambda: main(chosen))
+    server.run(lambda: main(chosen, on_listening=None))

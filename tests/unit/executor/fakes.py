@@ -1,0 +1,245 @@
+"""Stand-ins for what the executor's logic rests on, and builders of what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure, not_found
+from services.executor.agent_process import Ending, Result, Work
+from services.executor.backend import Backend, Capabilities
+from services.executor.book import Book, Cursor
+from services.executor.channel import Channel, Exit, ExitReason, Launch
+from services.executor.execution import Execution
+
+WORKSPACE = "abcdefgh"
+
+
+def make_work(prompt: str = "hello", **changed: Any) -> Work:
+    """Return an execution's work."""
+    values: dict[str, Any] = {
+        "execution_id": "e1",
+        "backend": "simulation",
+        "workspace": WORKSPACE,
+        "prompt": prompt,
+        "instructions": "",
+        "permission_mode": executions_pb2.Execution.PERMISSION_MODE_ASK,
+        "resume_from": "",
+        "timeout": timedelta(minutes=1),
+    }
+    return Work(**(values | changed))
+
+
+def follow(book: Book) -> Cursor:
+    """Return a cursor that nobody wakes."""
+    return book.follow(after=0, mark=lambda: None)
+
+
+def items(book: Book) -> list[transcript_pb2.Item]:
+    """Return the items of a book."""
+    updates, _ = follow(book).take(1 << 30)
+    return [update.event.item for update in updates if update.HasField("event")]
+
+
+def kinds(book: Book) -> list[str]:
+    """Return the kinds of the items of a book."""
+    return [str(item.WhichOneof("kind")) for item in items(book)]
+
+
+def texts(book: Book) -> list[str]:
+    """Return the texts of the complete messages of a book."""
+    return [item.agent_message.text for item in items(book) if item.HasField("agent_message")]
+
+
+def outcome(execution: Execution) -> transcript_pb2.TurnOutcome:
+    """Return the outcome of an execution that is over."""
+    return items(execution.book)[-1].turn_outcome
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Let others run until a condition holds; the test's time limit bounds it."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+class FakeChannel:
+    """A channel whose process is the test: it prints what `say` is given."""
+
+    def __init__(self) -> None:
+        self.written: list[dict[str, Any]] = []
+        self.opened = False
+        self.input_closed = False
+        self.killed = 0
+        self.answers = True
+        """Whether `initialize` is answered."""
+        self.exits_on_close = True
+        self.dies_on_kill = True
+        self._queue: asyncio.Queue[Sequence[bytes] | None] = asyncio.Queue()
+        self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+
+    async def open(self) -> None:
+        """See `Channel`."""
+        self.opened = True
+
+    async def write(self, line: bytes) -> None:
+        """See `Channel`."""
+        frame = orjson.loads(line)
+        self.written.append(frame)
+        request = frame.get("request") or {}
+        if request.get("subtype") == "initialize" and self.answers:
+            response = {"subtype": "success", "request_id": frame["request_id"]}
+            self.say({"type": "control_response", "response": response})
+
+    async def lines(self) -> AsyncIterator[Sequence[bytes]]:
+        """See `Channel`."""
+        while (batch := await self._queue.get()) is not None:
+            yield batch
+
+    async def close_input(self) -> None:
+        """See `Channel`."""
+        self.input_closed = True
+        if self.exits_on_close:
+            self.exit(0)
+
+    async def kill(self) -> None:
+        """See `Channel`."""
+        self.killed += 1
+        if self.dies_on_kill:
+            self.exit(-9, ExitReason.KILLED)
+
+    async def wait(self) -> Exit:
+        """See `Channel`."""
+        return await asyncio.shield(self._exit)
+
+    def say(self, *frames: Any) -> None:
+        """Print frames in one burst; bytes go out as they are."""
+        self._queue.put_nowait(
+            [frame if isinstance(frame, bytes) else orjson.dumps(frame) for frame in frames]
+        )
+
+    def exit(self, code: int | None, reason: ExitReason = ExitReason.EXITED) -> None:
+        """End the process."""
+        if not self._exit.done():
+            self._exit.set_result(Exit(code, reason))
+            self._queue.put_nowait(None)
+
+
+class FakeBackend:
+    """A backend of fake channels."""
+
+    name = "simulation"
+    capabilities = Capabilities(
+        deltas=True, permissions=True, resume=True, durable_workspace=True
+    )
+
+    def __init__(self) -> None:
+        self.unavailable = ""
+        self.launches: list[Launch] = []
+
+    def channel(self, launch: Launch) -> Channel:
+        """See `Backend`."""
+        self.launches.append(launch)
+        return FakeChannel()
+
+
+class FakeProcess:
+    """An agent process that does what the test says."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.alive = True
+        self.conversation = work.resume_from
+        self.begun: list[str] = []
+        self.closed = False
+        self.killed = False
+        self.interrupts = 0
+        self.obeys = True
+        """Whether an interrupt ends the turn."""
+        self.answered: list[tuple[str, bool, str]] = []
+        self.quiet = timedelta(0)
+        self.open_failure: Failure | None = None
+        self.opening: asyncio.Event | None = None
+        """When set, `open` waits for it."""
+        self.book = Book()
+        self.ending: asyncio.Future[Ending] | None = None
+
+    async def open(self) -> None:
+        """See `AgentProcess`."""
+        if self.opening is not None:
+            await self.opening.wait()
+        if self.open_failure is not None:
+            raise self.open_failure
+
+    async def begin(self, work: Work, book: Book) -> asyncio.Future[Ending]:
+        """See `AgentProcess`."""
+        self.begun.append(work.execution_id)
+        self.book = book
+        self.conversation = self.conversation or "c1"
+        self.ending = asyncio.get_running_loop().create_future()
+        return self.ending
+
+    async def interrupt(self) -> None:
+        """See `AgentProcess`."""
+        self.interrupts += 1
+        if self.obeys:
+            self.end(Result.INTERRUPTED)
+
+    async def answer(self, permission_id: str, *, allowed: bool, reason: str) -> None:
+        """See `AgentProcess`."""
+        if permission_id == "unknown":
+            raise not_found()
+        self.answered.append((permission_id, allowed, reason))
+
+    async def close(self) -> None:
+        """See `AgentProcess`."""
+        self.closed = True
+        self.alive = False
+
+    async def kill(self) -> None:
+        """See `AgentProcess`."""
+        self.killed = True
+        self.alive = False
+        failure = Failure(errors_pb2.ERROR_REASON_AGENT_CRASHED, "killed")
+        self.end(Result.DIED, failure=failure)
+
+    def quiet_for(self) -> timedelta:
+        """See `AgentProcess`."""
+        return self.quiet
+
+    def end(self, result: Result, **changed: Any) -> None:
+        """End the running turn."""
+        values: dict[str, Any] = {
+            "result": result,
+            "failure": None,
+            "usage": transcript_pb2.Usage(input_tokens=1),
+            "tools_running": 0,
+            "tools_succeeded": 0,
+            "tools_failed": 0,
+        }
+        if self.ending is not None and not self.ending.done():
+            self.ending.set_result(Ending(**(values | changed)))
+
+
+class FakeProcesses:
+    """Makes fake processes and remembers them."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeProcess] = []
+        self.open_failure: Failure | None = None
+        self.opening: asyncio.Event | None = None
+
+    def __call__(self, work: Work, backend: Backend, directory: Path) -> FakeProcess:
+        """Make one."""
+        process = FakeProcess(work)
+        process.open_failure = self.open_failure
+        process.opening = self.opening
+        self.made.append(process)
+        return process
