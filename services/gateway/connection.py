@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
-
-from google.protobuf.message import Message
+from typing import Any
 
 from moorline.errors.v1 import errors_pb2
 from moorline.gateway.v1 import frames_pb2
 from services.chassis.failures import Failure, field_invalid
-from services.chassis.identity import Identity
-from services.chassis.tasks import Tasks
-from services.gateway.auth.verifier import Principal, Verifier
-from services.gateway.calls import AUTHENTICATE, CALLS, CANCEL, Call
+from services.gateway.auth.verifier import Principal
+from services.gateway.calls import AUTHENTICATE, CALLS, CANCEL
 from services.gateway.closing import CloseCode
-from services.gateway.delivery import Delivery, Watch
+from services.gateway.conduct import Conduct
+from services.gateway.delivery import Watch
 from services.gateway.encoding import JSON, PROTOBUF, BadFrame, BadMessage, Encoding, Frame
-from services.gateway.limits import Limits, TokenBucket
-from services.gateway.stalls import Stalls
+from services.gateway.surroundings import Socket, Surroundings
 
 REVISION = 1
 """Revision of the protocol, for `Welcome`."""
@@ -35,68 +30,6 @@ MAX_BUFFERED = 768 * 1024
 """Bytes that may wait for a client to read; with what its watches hold, less than 2 MiB."""
 RECHECK_SECONDS = 10.0
 """How often the API key behind a live connection is checked again."""
-_BAD_MESSAGES = 10
-_BAD_SECONDS = 10.0
-_ABUSE_SECONDS = 5.0
-_ABUSE_FRAMES = 1000
-
-
-class Socket(Protocol):
-    """What carries the frames of one connection. No method waits."""
-
-    def send(self, payload: bytes, *, binary: bool) -> None:
-        """Send a message; ignored once the socket is closing or gone."""
-
-    def writable(self) -> bool:
-        """True when little enough waits for the client to read."""
-
-    def buffered(self) -> int:
-        """Bytes that wait for the client to read."""
-
-    def shut(self, code: int, reason: str) -> None:
-        """Send a close frame, and cut the connection if that does not end it soon."""
-
-
-class Peers(Protocol):
-    """The services behind."""
-
-    async def call(self, call: Call, request: Message, *, identity: Identity) -> Message:
-        """Make a unary call.
-
-        Raises:
-            Failure: What the service answered, or why it could not.
-        """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all connections of a server share.
-
-    Attributes:
-        peers: Answer calls.
-        delivery: Serves streams.
-        stalls: Looks after clients that do not read.
-        verifier: Checks the tokens of `authenticate`.
-        tasks: Owns calls in progress.
-        limits: What a connection may do.
-        clock: Seconds of a clock that does not go back.
-        wall_clock: Seconds since the epoch.
-        closed: Told of each close: the code and who began it, `server` or `client`.
-        limited: Told of each refusal: the name of the limit.
-        version: This server's version, for people.
-    """
-
-    peers: Peers
-    delivery: Delivery
-    stalls: Stalls
-    verifier: Verifier
-    tasks: Tasks
-    limits: Limits
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    closed: Callable[[int, str], None]
-    limited: Callable[[str], None]
-    version: str
 
 
 class Connection:
@@ -113,8 +46,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_bad", "_bucket", "_calls", "_encoding", "_limited", "_limited_count",
-        "_opened", "_recheck", "_recheck_at", "_rechecking", "_sent", "_silent_since",
+        "_calls", "_conduct", "_encoding", "_opened", "_recheck", "_recheck_at", "_rechecking",
+        "_sent", "_silent_since",
         "_socket", "_surroundings", "_watches", "close_code", "close_initiator", "closed",
         "frames", "principal",
     )  # fmt: skip
@@ -128,7 +61,6 @@ class Connection:
         surroundings: Surroundings,
     ) -> None:
         now = surroundings.clock()
-        limits = surroundings.limits
         self.principal = principal
         self.closed = False
         self.close_code = 0
@@ -143,14 +75,7 @@ class Connection:
         self._opened = now
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._watches: dict[int, Watch] = {}
-        self._bucket = TokenBucket(
-            rate=limits.frames_per_second, burst=limits.frames_burst, now=now
-        )
-        # When the last bad messages came, oldest first.
-        self._bad: list[float] = []
-        # First and last refusal of the present flood, and how many there were.
-        self._limited = (float("-inf"), float("-inf"))
-        self._limited_count = 0
+        self._conduct = Conduct(limits=surroundings.limits, now=now)
         # Whether anything was sent since the last tick, and since when nothing was.
         self._sent = False
         self._silent_since = now
@@ -183,8 +108,8 @@ class Connection:
             self.close(CloseCode.BAD_FRAME, "the first frame decided between text and binary")
             return
         now = self._surroundings.clock()
-        allowed = self._bucket.take(now)
-        if not allowed and self._abusive(now):
+        allowed = self._conduct.allows(now)
+        if not allowed and self._conduct.abusive:
             self._surroundings.limited("frames")
             self.close(CloseCode.RATE_LIMITED, "too many frames for too long")
             return
@@ -388,16 +313,14 @@ class Connection:
             self._rechecking = None
 
     def _refuse_message(self, id: int, failure: Failure, now: float) -> None:  # noqa: A002
-        self._bad = [when for when in self._bad if now - when < _BAD_SECONDS]
-        self._bad.append(now)
-        if len(self._bad) > _BAD_MESSAGES:
-            self.close(CloseCode.BAD_FRAME, "too many messages that are no calls")
-        else:
+        if self._conduct.forgives(now):
             self._fail(id, failure)
+        else:
+            self.close(CloseCode.BAD_FRAME, "too many messages that are no calls")
 
     def _refuse(self, id: int, limit: str, value: int) -> None:  # noqa: A002
         self._surroundings.limited(limit)
-        delay = self._bucket.wait() if limit == "frames" else timedelta(seconds=1)
+        delay = self._conduct.wait if limit == "frames" else timedelta(seconds=1)
         failure = Failure(
             errors_pb2.ERROR_REASON_RATE_LIMITED,
             "Too much at once on this connection. Wait, then send it again.",
@@ -406,14 +329,6 @@ class Connection:
             limitName=limit,
         )
         self._fail(id, failure)
-
-    def _abusive(self, now: float) -> bool:
-        first, last = self._limited
-        if now - last > _ABUSE_SECONDS:
-            first, self._limited_count = now, 0
-        self._limited = (first, now)
-        self._limited_count += 1
-        return now - first > _ABUSE_SECONDS or self._limited_count > _ABUSE_FRAMES
 
     def _fail(self, id: int, failure: Failure) -> None:  # noqa: A002
         self._send_frame(frames_pb2.ServerFrame(id=id, error=failure.to_error()))

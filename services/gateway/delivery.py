@@ -21,13 +21,14 @@ from google.protobuf.message import Message
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2
 from services.chassis.failures import Failure
-from services.chassis.feed_link import FeedLink, Subscription
+from services.chassis.feed_link import Subscription
 from services.chassis.identity import Identity
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
 from services.gateway.encoding import AGENTS, EVENTS, Encoding
 from services.gateway.stalls import Outlet, Stalls
 from services.gateway.streams import AgentReader, AgentStream, EventReader, EventStream, Reader
+from services.gateway.upstream import Link, Update
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,6 @@ _PASSING = frozenset(
         errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
     }
 )
-
-Update = feed_pb2.EncodedUpdate
 
 
 class Client(Outlet, Protocol):
@@ -128,7 +127,7 @@ class Delivery:
     def __init__(
         self,
         *,
-        link: FeedLink[Update],
+        link: Link,
         stalls: Stalls,
         tasks: Tasks,
         loop: asyncio.AbstractEventLoop,
@@ -385,18 +384,3 @@ class _Follower:
     def on_end(self, failure: Failure) -> None:
         if self._source.follower is self:
             self._delivery.ended(self._source, failure)
-
-
-def split(
-    response: feed_pb2.OpenFeedResponse,
-) -> list[tuple[int, Sequence[Update], errors_pb2.Error | None]]:
-    """Take a response of the session service's feed apart, for `FeedLink`."""
-    return [
-        (item.subscription, item.updates, item.end if item.HasField("end") else None)
-        for item in response.subscriptions
-    ]
-
-
-def open_request(feed_id: str) -> Message:
-    """Build the request that opens a feed, for `FeedLink`."""
-    return feed_pb2.OpenFeedRequest(feed_id=feed_id)

@@ -14,11 +14,12 @@ from prometheus_client import Counter, Gauge
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure, field_invalid
 from services.gateway.closing import CloseCode
-from services.gateway.connection import Connection, Surroundings
+from services.gateway.connection import Connection
 from services.gateway.connections import Connections
 from services.gateway.credentials import Credentials, Proof, offered_subprotocols
 from services.gateway.http_errors import Refusal
 from services.gateway.limits import TokenBucket
+from services.gateway.surroundings import Surroundings
 from services.gateway.websocket import SUBPROTOCOL, WebSocket, can_upgrade
 
 log = logging.getLogger(__name__)

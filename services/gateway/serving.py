@@ -18,13 +18,11 @@ from datetime import timedelta
 import aiohttp
 from aiohttp import web
 
-from moorline.session.v1 import feed_pb2
 from services.chassis.client import Peer
-from services.chassis.feed_link import FeedLink
-from services.chassis.identity import Identity, Signer
+from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
-from services.gateway import application, delivery
+from services.gateway import application, upstream
 from services.gateway.auth.chain import Chain
 from services.gateway.auth.cookies import CookieVerifier
 from services.gateway.auth.development import DevelopmentVerifier
@@ -35,7 +33,6 @@ from services.gateway.auth.signed import SignedVerifier
 from services.gateway.auth.tickets import Tickets
 from services.gateway.auth.verifier import Verifier
 from services.gateway.calls import Service
-from services.gateway.connection import Surroundings
 from services.gateway.connections import Connections
 from services.gateway.credentials import Credentials, Origins
 from services.gateway.delivery import Delivery
@@ -46,6 +43,7 @@ from services.gateway.listener import listen
 from services.gateway.peers import ServicePeers
 from services.gateway.settings import Authentication, Settings
 from services.gateway.stalls import Stalls
+from services.gateway.surroundings import Surroundings
 from services.gateway.web import BODY_BYTES, STATIC, Web
 
 SERVICE = "gateway"
@@ -54,7 +52,6 @@ SERVICE = "gateway"
 log = logging.getLogger(__name__)
 
 _END_SECONDS = 0.5
-_FEED = "/moorline.session.v1.SessionFeedService/"
 
 
 async def serve(
@@ -88,7 +85,7 @@ async def serve(
             timeout=settings.call_timeout,
             clock=loop.time,
         )
-        link = _link(session, tasks)
+        link = upstream.open_link(session, tasks)
         stack.callback(link.close)
         keys = KeyVerifier(peer=session, clock=time.time)
         tokens = await _verifier(settings, keys, stack)
@@ -165,20 +162,6 @@ async def serve(
         await asyncio.sleep(settings.lame_duck.total_seconds())
         await connections.drain(settings.drain_seconds - timedelta(seconds=_END_SECONDS))
     log.info("stopped")
-
-
-def _link(session: Peer, tasks: Tasks) -> FeedLink[delivery.Update]:
-    return FeedLink(
-        peer=session,
-        open_method=_FEED + "OpenFeed",
-        open_request=delivery.open_request,
-        open_response=feed_pb2.OpenFeedResponse,
-        subscribe_method=_FEED + "Subscribe",
-        unsubscribe_method=_FEED + "Unsubscribe",
-        split=delivery.split,
-        tasks=tasks,
-        identity=Identity(user="services/gateway"),
-    )
 
 
 async def _verifier(settings: Settings, keys: KeyVerifier, stack: AsyncExitStack) -> Verifier:
