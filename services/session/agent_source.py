@@ -23,12 +23,16 @@ class AgentList(Protocol):
         """Return the ids of all agents."""
         ...
 
-    def agent(self, agent_id: str) -> agents_pb2.Agent | None:
+    def find(self, agent_id: str) -> agents_pb2.Agent | None:
         """Return an agent as it is now, or None when it was deleted."""
         ...
 
     def agent_name(self, agent_id: str) -> str:
         """Return an agent's name, whether it exists or not."""
+        ...
+
+    def follow(self, follower: AgentFollower) -> None:
+        """Add a follower."""
         ...
 
     def leave(self, follower: AgentFollower) -> None:
@@ -70,6 +74,7 @@ class AgentSource(Generic[U]):
         """Why nothing will follow; None while something may."""
         self.done = False
         """True when everything was taken and nothing will follow."""
+        agents.follow(self)
 
     def take(self, budget: int) -> tuple[Sequence[U], bool]:
         """Return agents that changed, and whether there are more at once.
@@ -85,7 +90,7 @@ class AgentSource(Generic[U]):
         while self._dirty and (budget > 0 or not updates):
             agent_id = next(iter(self._dirty))
             del self._dirty[agent_id]
-            agent = self._agents.agent(agent_id)
+            agent = self._agents.find(agent_id)
             if agent is None:
                 updates.append(self._form.removed(self._agents.agent_name(agent_id)))
                 budget -= 100

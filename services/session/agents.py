@@ -6,8 +6,8 @@ Does not know the agents beside it, nor who may ask for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, turns_pb2
@@ -15,6 +15,8 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
 from services.session.encoding import LoggedEvent, timestamp
 from services.session.environment import Environment
+from services.session.event_source import EventSource
+from services.session.forms import EventForm
 from services.session.history import History, Segment
 from services.session.log import Log
 from services.session.names import AgentName
@@ -32,6 +34,8 @@ from services.session.records import (
 )
 from services.session.timeline import Timeline
 from services.session.turns import TurnRun, end_turn, outcome_label
+
+U = TypeVar("U")
 
 Outcome = transcript_pb2.TurnOutcome
 
@@ -218,6 +222,29 @@ class LiveAgent:
             raise not_found()
         require_same(decided, answer.allowed)
 
+    def follow(
+        self,
+        *,
+        form: EventForm[U],
+        after_sequence: int,
+        include_deltas: bool,
+        mark: Callable[[], None],
+    ) -> EventSource[U]:
+        """Return a new subscription; see `EventSource`.
+
+        Raises:
+            Failure: SEQUENCE_UNKNOWN.
+        """
+        return EventSource(
+            timeline=self.timeline,
+            history=self.history,
+            tasks=self._environment.tasks,
+            form=form,
+            after_sequence=after_sequence,
+            include_deltas=include_deltas,
+            mark=mark,
+        )
+
     async def save(self) -> None:
         """Record changed settings.
 
@@ -234,6 +261,21 @@ class LiveAgent:
             return self._unfinished[turn_id]
         document = await self._environment.store.get(str(self.record.name.turn(turn_id)))
         return read_turn(self.record.name, document) if document is not None else None
+
+    async def turn_ids(self, *, before: int, limit: int) -> list[str]:
+        """Return the ids of turns, newest first.
+
+        Args:
+            before: Only turns with a smaller sequence; 0 for all.
+            limit: At most this many.
+        """
+        documents = await self._environment.store.read(
+            order_path(self.record.name),
+            before=number(before) if before else "",
+            limit=limit,
+            reverse=True,
+        )
+        return [document.fields["turn"] for document in documents]
 
     def close(self, failure: Failure) -> None:
         """Let go of everything without ending a turn; followers end with a failure."""
@@ -278,7 +320,7 @@ class LiveAgent:
             sequence=self.log.next,
             create_time=now,
         )
-        runs = not self._unfinished
+        runs = self._run is None and not self._waiting
         if runs:
             self._start(turn)
         else:
@@ -286,16 +328,18 @@ class LiveAgent:
         self._unfinished[turn_id] = turn
         self.record.activity_time = now
         message = transcript_pb2.UserMessage(text=prompt)
+        order = f"{order_path(self.record.name)}/{number(turn.sequence)}"
         recorded = self.log.append(
             turn_id,
             [transcript_pb2.Item(user_message=message)],
             time=now,
             documents={
                 str(name): turn.fields(),
-                f"{order_path(self.record.name)}/{number(turn.sequence)}": {"turn": turn_id},
+                order: {"turn": turn_id},
                 turn_work_path(name): work_fields(name),
             },
         )
+        recorded.add_done_callback(lambda _: self.log.forget(order))
         self._open(turn_id, recorded)
         if runs:
             self._run = self._new_run(turn)
@@ -352,10 +396,15 @@ class LiveAgent:
         outcome.duration.FromTimedelta(now - now)
         turn.cancelled = True
         end_turn(turn, outcome, now)
+        self.record.head = self.log.next
         ended = self.log.append(
             turn.name.turn,
             [transcript_pb2.Item(turn_outcome=outcome)],
-            documents={str(turn.name): turn.fields(), turn_work_path(turn.name): None},
+            documents={
+                str(turn.name): turn.fields(),
+                str(self.record.name): self.record.fields(),
+                turn_work_path(turn.name): None,
+            },
         )
         self._open(turn.name.turn, ended)
         ended.add_done_callback(lambda done: self._waiting_ended(done, turn))
@@ -392,6 +441,7 @@ class LiveAgent:
         for execution, sequence in cursors.items():
             self._environment.executor.acknowledge(execution, sequence, at_once=over)
         if events:
+            self.record.activity_time = self._environment.clock.now()
             self._changed()
 
     def _changed(self) -> None:

@@ -126,6 +126,11 @@ class Log:
         """True when every append has ended."""
         return self._writer is None
 
+    @property
+    def fenced(self) -> bool:
+        """True when nothing can be appended any more."""
+        return self._fence is not None
+
     def track(self, path: str, version: str) -> None:
         """Tell the version of a document that later appends will write."""
         self._versions[path] = version

@@ -1,0 +1,130 @@
+"""Starts the session service: the one place that knows all its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from contextlib import AsyncExitStack
+
+import grpc
+
+from moorline.session.v1 import (
+    agents_pb2_grpc,
+    events_pb2_grpc,
+    feed_pb2_grpc,
+    keys_pb2_grpc,
+    turns_pb2_grpc,
+)
+from services.chassis import logs, server
+from services.chassis.client import Peer
+from services.chassis.failures import Failure
+from services.chassis.feed import Feeds
+from services.chassis.identity import Checker, Signer
+from services.chassis.metrics import Metrics
+from services.chassis.settings import read
+from services.chassis.tasks import Tasks
+from services.session import feed_api
+from services.session.agents_api import AgentApi
+from services.session.clock import DatabaseClock
+from services.session.environment import Environment, Measures
+from services.session.events_api import EventApi
+from services.session.executor_link import ExecutorLink
+from services.session.keys import Keys
+from services.session.keys_api import KeyApi
+from services.session.sessions import Sessions
+from services.session.settings import Settings
+from services.session.stores.measured import MeasuredStore
+from services.session.stores.sqlite import SqliteStore
+from services.session.turns_api import TurnApi
+from services.session.watches import Watches
+
+SERVICE = "session"
+
+_RETRY_SECONDS = 1.0
+
+
+async def main(settings: Settings) -> None:
+    """Serve until told to stop."""
+    async with AsyncExitStack() as stack:
+        metrics = Metrics(service=SERVICE)
+        await stack.enter_async_context(metrics.serve(settings.metrics_listen))
+        store = await stack.enter_async_context(
+            MeasuredStore(inner=SqliteStore(path=settings.store_path()), metrics=metrics)
+        )
+        peer = await stack.enter_async_context(
+            Peer(
+                service="executor",
+                target=settings.executor,
+                signer=Signer(key=settings.identity_key),
+                metrics=metrics,
+            )
+        )
+        executor = await stack.enter_async_context(
+            ExecutorLink(peer=peer, unreachable=settings.executor_unreachable)
+        )
+        tasks = await stack.enter_async_context(Tasks())
+        limits = settings.limits()
+        sessions = Sessions(
+            environment=Environment(
+                store=store,
+                executor=executor,
+                tasks=tasks,
+                clock=DatabaseClock(monotonic=time.monotonic),
+                limits=limits,
+                measures=Measures(metrics=metrics),
+            )
+        )
+        feeds: feed_api.SessionFeeds = Feeds(wrap=feed_api.wrap)
+        watches = Watches()
+
+        def register(to: grpc.aio.Server) -> None:
+            agents_pb2_grpc.add_AgentServiceServicer_to_server(
+                AgentApi(sessions=sessions, watches=watches, limits=limits), to
+            )
+            turns_pb2_grpc.add_TurnServiceServicer_to_server(
+                TurnApi(sessions=sessions, limits=limits), to
+            )
+            events_pb2_grpc.add_EventServiceServicer_to_server(
+                EventApi(sessions=sessions, watches=watches), to
+            )
+            feed_pb2_grpc.add_SessionFeedServiceServicer_to_server(
+                feed_api.FeedApi(sessions=sessions, feeds=feeds), to
+            )
+            keys_pb2_grpc.add_KeyServiceServicer_to_server(
+                KeyApi(keys=Keys(store=store, limit=limits.keys), limits=limits), to
+            )
+
+        async def drain() -> None:
+            watches.drain()
+            await feeds.drain()
+            await sessions.drain()
+
+        await _take_up(sessions)
+        await server.serve(
+            settings=settings,
+            service=SERVICE,
+            register=register,
+            checker=Checker(key=settings.identity_key),
+            metrics=metrics,
+            draining=drain,
+            on_listening=lambda _port: None,
+        )
+
+
+async def _take_up(sessions: Sessions) -> None:
+    """Take up what an earlier process left, however long the store is away."""
+    while True:
+        try:
+            await sessions.start()
+        except Failure:
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    settings = read(Settings, argv=sys.argv[1:], environ=os.environ)
+    logs.configure(service=SERVICE, format=settings.log_format, level=settings.log_level)
+    server.run(lambda: main(settings))

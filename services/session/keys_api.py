@@ -1,0 +1,89 @@
+"""The door of `KeyService`: checks requests and who may manage whose keys."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import grpc
+
+from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import keys_pb2, keys_pb2_grpc
+from services.chassis.failures import Failure, field_invalid
+from services.chassis.identity import caller
+from services.session.checks import check_length
+from services.session.keys import Keys
+from services.session.limits import Limits
+from services.session.names import KeyName, UserName, parse_key, parse_user, require_owner
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+_LEAST_SECONDS = 1
+_MOST_SECONDS = 366 * 24 * 3600
+_DEFAULT_TTL = timedelta(days=90)
+_SECRET_CHARACTERS = 200
+
+
+class KeyApi(keys_pb2_grpc.KeyServiceServicer):
+    """Makes, lists, revokes and checks API keys."""
+
+    def __init__(self, *, keys: Keys, limits: Limits) -> None:
+        self._keys = keys
+        self._limits = limits
+
+    async def CreateKey(
+        self, request: keys_pb2.CreateKeyRequest, context: Context
+    ) -> keys_pb2.CreateKeyResponse:
+        """Make a key; see `keys.proto`."""
+        user = parse_user("parent", request.parent)
+        check_length("display_name", request.display_name, most=self._limits.display_name)
+        ttl = _ttl(request)
+        _require_manager(user)
+        key, secret = await self._keys.create(user, display_name=request.display_name, ttl=ttl)
+        return keys_pb2.CreateKeyResponse(key=key, secret=secret)
+
+    async def ListKeys(
+        self, request: keys_pb2.ListKeysRequest, context: Context
+    ) -> keys_pb2.ListKeysResponse:
+        """List a user's keys; see `keys.proto`."""
+        user = parse_user("parent", request.parent)
+        _require_manager(user)
+        return keys_pb2.ListKeysResponse(keys=await self._keys.of(user))
+
+    async def RevokeKey(
+        self, request: keys_pb2.RevokeKeyRequest, context: Context
+    ) -> keys_pb2.RevokeKeyResponse:
+        """Revoke a key; see `keys.proto`."""
+        name = parse_key("name", request.name)
+        _require_manager(name)
+        return keys_pb2.RevokeKeyResponse(key=await self._keys.revoke(name))
+
+    async def VerifyKey(
+        self, request: keys_pb2.VerifyKeyRequest, context: Context
+    ) -> keys_pb2.VerifyKeyResponse:
+        """Tell whose key a secret is; see `keys.proto`."""
+        check_length("secret", request.secret, least=1, most=_SECRET_CHARACTERS)
+        if not caller().user.startswith("services/"):
+            raise _forbidden("Only a service may verify keys.")
+        return keys_pb2.VerifyKeyResponse(key=await self._keys.verify(request.secret))
+
+
+def _require_manager(name: UserName | KeyName) -> None:
+    identity = caller()
+    # Else a stolen key could make itself a successor that outlives its revocation.
+    if identity.keyed:
+        raise _forbidden("A caller authenticated by a key may not manage keys.")
+    require_owner(name, identity, or_administrator=True)
+
+
+def _ttl(request: keys_pb2.CreateKeyRequest) -> timedelta:
+    if not request.HasField("ttl"):
+        return _DEFAULT_TTL
+    # Compared as seconds: a hostile duration is more than a timedelta can hold.
+    if not _LEAST_SECONDS <= request.ttl.seconds <= _MOST_SECONDS:
+        raise field_invalid("ttl", "be 1 s to 366 days")
+    return timedelta(seconds=request.ttl.seconds)
+
+
+def _forbidden(rule: str) -> Failure:
+    return Failure(errors_pb2.ERROR_REASON_FORBIDDEN, rule, rule=rule)

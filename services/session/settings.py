@@ -1,0 +1,71 @@
+"""What the session service can be told.
+
+Read once, in `__main__.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from services.chassis.settings import ServiceSettings, setting
+from services.session.limits import Limits
+
+_SQLITE = "sqlite:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ServiceSettings):
+    """Settings of the session service."""
+
+    listen: str = setting("Address to serve on, `host:port`; port 0 takes any.", "127.0.0.1:7001")
+    executor: str = setting("Address of the executor, `host:port`.")
+    store: str = setting(
+        "Where everything that lasts is kept: `sqlite:` and the path of a file.",
+        "sqlite:.data/moorline.db",
+    )
+    max_agents: int = setting("Agents a user may have, at least 1.", 200, minimum=1, maximum=900)
+    max_keys: int = setting("API keys a user may have, at least 1.", 100, minimum=1, maximum=900)
+    max_queued_turns: int = setting("Turns that may wait for one agent.", 20, minimum=0)
+    max_prompt_characters: int = setting("Characters of a prompt.", 100_000, minimum=1)
+    max_sessions: int = setting("Users in memory at once, at least 1.", 10_000, minimum=1)
+    max_attempts: int = setting("Executions of one turn, at least 1.", 3, minimum=1)
+    executor_unreachable: timedelta = setting(
+        "Seconds after which the executions of an executor that is away are given up.",
+        timedelta(seconds=20),
+        minimum=0.1,
+    )
+    permission_timeout: timedelta = setting(
+        "Seconds after which an unanswered permission request is refused; 0 means never.",
+        timedelta(0),
+        minimum=0,
+    )
+    session_idle: timedelta = setting(
+        "Seconds a session stays in memory with nothing to do.",
+        timedelta(minutes=30),
+        minimum=1,
+    )
+
+    def __post_init__(self) -> None:
+        """Check what one field alone cannot tell."""
+        if not self.store.startswith(_SQLITE) or self.store == _SQLITE:
+            raise ValueError("MOORLINE_STORE must be `sqlite:` and the path of a file.")
+
+    def store_path(self) -> Path:
+        """Return the file that the store is in."""
+        return Path(self.store.removeprefix(_SQLITE))
+
+    def limits(self) -> Limits:
+        """Return the limits that the logic holds to."""
+        return Limits(
+            agents=self.max_agents,
+            keys=self.max_keys,
+            queued_turns=self.max_queued_turns,
+            prompt=self.max_prompt_characters,
+            sessions=self.max_sessions,
+            attempts=self.max_attempts,
+            unreachable=self.executor_unreachable,
+            permission=self.permission_timeout,
+            idle=self.session_idle,
+        )
