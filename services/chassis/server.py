@@ -42,8 +42,7 @@ _OPTIONS = (
 )
 _ONE_SIGNAL_SECONDS = 0.3
 _SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_ONE_SIGNAL_SECONDS = 0.3
-_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
