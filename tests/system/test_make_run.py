@@ -120,7 +120,7 @@ def test_it_listens_on_the_loopback_interface_only(tmp_path: Path) -> None:
     """No service of the three can be reached from another machine."""
     with running(tmp_path / "data") as run:
         inodes = {
-            os.readlink(link)
+            str(link.readlink())
             for pid in run.pids
             for link in Path(f"/proc/{pid}/fd").iterdir()
             if link.is_symlink()
@@ -133,7 +133,8 @@ def test_it_listens_on_the_loopback_interface_only(tmp_path: Path) -> None:
         ]
 
         assert len(listening) >= len(SERVICES)
-        assert {"0100007F"} == {address.split(":")[0] for address in listening}
+        # 127.0.0.1, by itself or as IPv6 writes it.
+        assert [] == [each for each in listening if not each.split(":")[0].endswith("0100007F")]
 
 
 def test_services_see_nothing_of_the_environment(tmp_path: Path) -> None:
