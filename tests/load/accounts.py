@@ -24,7 +24,7 @@ async def _make(system: System, users: list[str]) -> tuple[Account, ...]:
     administrator = Account(user="users/dev", token=system.token)
     for first in range(0, len(users), KEYS_PER_CONNECTION):
         connection = await Connection.open(
-            url=system.url, account=administrator, recorder=Recorder()
+            url=system.url, account=administrator, agent="", recorder=Recorder()
         )
         for user in users[first : first + KEYS_PER_CONNECTION]:
             request = {"parent": user, "displayName": "bench", "ttl": "86400s"}

@@ -11,6 +11,7 @@ import itertools
 import resource
 import secrets
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,10 +41,14 @@ DRAIN_SECONDS = 120.0
 async def connect(url: str, accounts: Sequence[Account], recorder: Recorder) -> list[Connection]:
     """Connect every account and watch its agent, a few at a time."""
     gate = asyncio.Semaphore(CONNECTING)
+    # New agents each time: a history from before would be replayed and counted.
+    agent = f"bench-{secrets.token_hex(4)}"
 
     async def one(account: Account) -> Connection:
         async with gate:
-            connection = await Connection.open(url=url, account=account, recorder=recorder)
+            connection = await Connection.open(
+                url=url, account=account, agent=agent, recorder=recorder
+            )
             await connection.watch()
             return connection
 
@@ -148,17 +153,16 @@ async def run_streams(job: jobs.StreamJob) -> Stream:
 
 async def run_turns(job: jobs.TurnJob) -> Turns:
     """Run a `TurnJob`."""
-    loop = asyncio.get_running_loop()
     (connection,) = await connect(job.url, (job.account,), Recorder())
     acknowledged: list[float] = []
     first: list[float] = []
     for _ in range(job.count + 3):
-        begin = loop.time()
+        begin = time.perf_counter()
         await connection.start_turn(turn_id(), "/sim clock 3 0")
-        acknowledged.append((loop.time() - begin) * 1e6)
+        acknowledged.append((time.perf_counter() - begin) * 1e6)
         await connection.turn_end(DRAIN_SECONDS)
         first.append((connection.first_word - begin) * 1e6)
-        await asyncio.sleep(begin + job.gap_seconds - loop.time())
+        await asyncio.sleep(begin + job.gap_seconds - time.perf_counter())
     connection.close()
     return Turns(
         streaming=0,
@@ -169,7 +173,6 @@ async def run_turns(job: jobs.TurnJob) -> Turns:
 
 async def run_replay(job: jobs.ReplayJob) -> Replay:
     """Run a `ReplayJob`."""
-    loop = asyncio.get_running_loop()
     (writer,) = await connect(job.url, (job.account,), Recorder())
     while writer.counter.head < job.events:
         lines = min(500, job.events - writer.counter.head)
@@ -178,10 +181,12 @@ async def run_replay(job: jobs.ReplayJob) -> Replay:
     events, durations, size = writer.counter.head, [], 0
     writer.close()
     for _ in range(job.repeats):
-        reader = await Connection.open(url=job.url, account=job.account, recorder=Recorder())
-        begin = loop.time()
+        reader = await Connection.open(
+            url=job.url, account=job.account, agent=writer.agent, recorder=Recorder()
+        )
+        begin = time.perf_counter()
         await reader.follow()
-        durations.append((loop.time() - begin) * 1e6)
+        durations.append((time.perf_counter() - begin) * 1e6)
         size = reader.bytes
         if reader.counter.events != events:
             msg = f"{reader.counter.events} of {events} events were replayed"

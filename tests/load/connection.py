@@ -16,9 +16,6 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from tests.load import frames
 
-AGENT = "bench"
-"""Last part of the name of every agent that takes part."""
-
 CALL_SECONDS = 60.0
 """Patience with one answer: an overloaded server is slow, a dead one is caught by this."""
 
@@ -61,11 +58,11 @@ class Connection(WSListener):
 
     Attributes:
         counter: What the watch has brought.
-        first_word: Clock of the loop when the first word of the current turn came; 0 before.
+        first_word: Performance counter when the first word of the current turn came; 0 before.
         bytes: Bytes of all frames of the watch.
     """
 
-    def __init__(self, *, account: Account, recorder: Recorder, agent: str = AGENT) -> None:
+    def __init__(self, *, account: Account, agent: str, recorder: Recorder) -> None:
         self.account = account
         self.agent = agent
         self.counter = frames.FragmentCounter()
@@ -82,7 +79,7 @@ class Connection(WSListener):
 
     @classmethod
     async def open(
-        cls, *, url: str, account: Account, recorder: Recorder, agent: str = AGENT
+        cls, *, url: str, account: Account, agent: str, recorder: Recorder
     ) -> Connection:
         """Connect and prove who it is; nothing is watched yet."""
         connection = cls(account=account, recorder=recorder, agent=agent)
@@ -189,7 +186,7 @@ class Connection(WSListener):
             if recorder.measuring:
                 recorder.delays_us += [now - int(word) for word in new]
             if not self.first_word:
-                self.first_word = self._loop.time()
+                self.first_word = time.perf_counter()
         if counter.checkpoints and not self._live.done():
             self._live.set_result(None)
         if len(counter.outcomes) > finished and self._turn in counter.outcomes:
