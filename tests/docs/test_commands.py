@@ -110,11 +110,21 @@ async def test_the_frames_work(stack: Stack) -> None:
     seen = ""
     async with asyncio.timeout(20), socket as connection:
         for line in block.code.strip().splitlines():
-            await connection.send(json.dumps(json.loads(line)))
+            await connection.send(line)
+            # One after the other, as they are typed.
+            seen += await until(connection, f'"id":{json.loads(line)["id"]},')
         while "turnOutcome" not in seen:
-            message = await connection.recv()
-            assert isinstance(message, str)
-            assert "error" not in json.loads(message), message
-            seen += message
+            seen += await until(connection, '"id":2,')
 
     assert "Hello" in seen
+
+
+async def until(connection: websockets.ClientConnection, mark: str) -> str:
+    """Read messages up to one that has a mark; none may be an error."""
+    seen = ""
+    while mark not in seen:
+        message = await connection.recv()
+        assert isinstance(message, str)
+        assert "error" not in json.loads(message), message
+        seen += message
+    return seen
