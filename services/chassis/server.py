@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 import grpc
@@ -22,6 +19,7 @@ from services.chassis.identity import Checker
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.metrics import Metrics
 from services.chassis.settings import ServiceSettings
+from services.chassis.stopping import stop_signal
 from services.chassis.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -40,7 +38,6 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
-_ONE_SIGNAL_SECONDS = 0.3
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -95,7 +92,7 @@ async def serve(
     await _set_ready(condition, _NOT_SERVING)
     await condition.set("liveness", _SERVING)
     port = server.add_insecure_port(settings.listen)
-    with _stop_signal() as stop:
+    with stop_signal() as stop:
         async with Tasks() as tasks:
             try:
                 await server.start()
@@ -141,34 +138,6 @@ async def _become_ready(condition: health.aio.HealthServicer, ready: asyncio.Eve
 async def _set_ready(condition: health.aio.HealthServicer, status: int) -> None:
     await condition.set("", status)
     await condition.set("readiness", status)
-
-
-@contextmanager
-def _stop_signal(leave: Callable[[int], object] = os._exit) -> Iterator[asyncio.Event]:
-    """Yield an event that SIGTERM and SIGINT set.
-
-    A signal of the same kind again ends the process, unless it comes at once: some
-    programs signal both a process and its group. One of the other kind does not:
-    Ctrl-C reaches the whole group, and then a supervisor sends SIGTERM.
-    """
-    stop = asyncio.Event()
-    seen: dict[int, float] = {}
-    loop = asyncio.get_running_loop()
-
-    def receive(number: int) -> None:
-        first = seen.setdefault(number, loop.time())
-        if loop.time() - first > _ONE_SIGNAL_SECONDS:
-            log.warning("forced to stop")
-            leave(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, receive, number)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 class _Names:

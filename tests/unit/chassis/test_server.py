@@ -211,22 +211,6 @@ async def test_nobody_needs_to_know_the_port(
         await task
 
 
-async def test_the_same_signal_again_ends_the_process() -> None:
-    """One of the other kind does not, nor one that comes at once: they mean the same."""
-    left: asyncio.Queue[int] = asyncio.Queue()
-    with module._stop_signal(left.put_nowait) as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        await stop.wait()
-        os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.sleep(0.3)
-        assert left.empty()
-
-        os.kill(os.getpid(), signal.SIGINT)
-        assert await left.get() == 128 + signal.SIGINT
-
-
 def test_run_uses_uvloop() -> None:
     """`run` returns when `main` does."""
     loops: list[str] = []
