@@ -91,6 +91,15 @@ def test_a_service_knows_the_api_of_what_stands_behind_it(room: str) -> None:
     assert "moorline" not in imported
 
 
+def test_the_generated_api_comes_without_the_client() -> None:
+    """A service that imports its protos does not pay for the client's modules."""
+    code = "import sys, moorline.errors.v1.errors_pb2; print('websockets' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert "False" == done.stdout.strip()
+
+
 def _imported(source: str) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
