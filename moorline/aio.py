@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from moorline import contexts
 from moorline.async_agent import AsyncAgent
 from moorline.async_agents import AsyncAgents
 from moorline.connection import Connection, ConnectionState, Patience
@@ -62,6 +61,9 @@ class AsyncClient:
         Raises:
             InvalidRequestError: No server is known, or the context is not.
         """
+        # Here, so that `python -m moorline.contexts` finds its module not yet imported.
+        from moorline import contexts  # noqa: PLC0415
+
         self.target = contexts.resolve(
             url=url,
             token=token,

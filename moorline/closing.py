@@ -23,6 +23,7 @@ LONGEST_DELAY = timedelta(seconds=15)
 # meanings. A protocol violation (1002, 1003, 1007–1010) would repeat itself.
 _AGAIN_BELOW_4000 = frozenset({1000, 1001, 1005, 1006, 1011, 1012, 1013, 1014})
 _OVERLOADED = frozenset({1013, 4005, 4006})
+_OVERLOAD_DELAY = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ def ended_by_close(code: int, reason: str) -> Ending:
     """
     words = reason or f"close code {code}"
     if code in _AGAIN_BELOW_4000 or 4000 <= code <= 4499:
-        delay = timedelta(seconds=1) if code in _OVERLOADED else timedelta(0)
+        delay = _OVERLOAD_DELAY if code in _OVERLOADED else timedelta(0)
         return Ending(error=lost(f"The connection ended: {words}."), again=True, delay=delay)
     kind, name, number = _BY_CLOSE_CODE.get(code, (exceptions.ProtocolError, "FIELD_INVALID", 3))
     error = kind(f"The server closed the connection for good: {words}.", reason=name, code=number)

@@ -82,6 +82,7 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
         self._progressed = False
         self._delay = timedelta(0)
+        self._shown = ""
 
     async def open(self) -> None:
         """Connect.
@@ -216,6 +217,13 @@ class Connection:
         line.put({"id": number, call.name: request})
 
     async def _run(self) -> None:
+        try:
+            await self._keep_alive()
+        finally:
+            # Whatever ended it, a bug included, nobody waits for it for ever.
+            self._finish(lost("The client stopped."))
+
+    async def _keep_alive(self) -> None:
         loop = asyncio.get_running_loop()
         failures = 0
         give_up: float | None = loop.time() + self._patience.connect.total_seconds()
@@ -247,7 +255,10 @@ class Connection:
         from moorline.dialling import dial  # noqa: PLC0415
 
         try:
-            line = await dial(url=self.url, token=self._token(), number=next(self._numbers))
+            self._shown = self._token()
+            line = await dial(url=self.url, token=self._shown, number=next(self._numbers))
+        except exceptions.MoorlineError as error:
+            return Ending(error=error, again=False)
         except HungUp as hung_up:
             return hung_up.ending
         try:
@@ -282,17 +293,16 @@ class Connection:
     async def _renew(self) -> None:
         """Prove who we are again when four fifths of the present proof's life are over."""
         expire_time = parse_time(self.welcome.get("expireTime"))
-        used = self._token()
         while expire_time is not None:
             left = expire_time.timestamp() - time.time()
             await asyncio.sleep(max(left * 0.8, 1.0))
-            token = self._token()
-            if token == used:
-                # Nothing better to show; the server ends the socket at expiry.
-                continue
+            # Without anything better to show the server ends the socket at expiry.
             with suppress(exceptions.MoorlineError):
+                token = self._token()
+                if token == self._shown:
+                    continue
                 reply = await self.call("authenticate", {"token": token}, repeatable=False)
-                used = token
+                self._shown = token
                 expire_time = parse_time(reply.get("expireTime"))
 
     def _receive(self, frame: Json, size: int) -> None:

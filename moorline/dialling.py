@@ -21,6 +21,7 @@ from websockets.typing import Subprotocol
 from moorline.calls import Json
 from moorline.closing import Ending, HungUp, ended_by_close, ended_by_status, lost
 from moorline.decoding import parse_duration
+from moorline.exceptions import ProtocolError
 from moorline.pacing import Pace
 
 SUBPROTOCOL = Subprotocol("moorline.v1")
@@ -75,7 +76,10 @@ class Line:
             raise HungUp(_closed(closed)) from closed
         except TimeoutError:
             raise HungUp(Ending(error=lost("The server went silent."), again=True)) from None
-        return orjson.loads(message), len(message)
+        try:
+            return orjson.loads(message), len(message)
+        except orjson.JSONDecodeError as error:
+            raise HungUp(_nonsense()) from error
 
     async def hang_up(self) -> None:
         """Say goodbye, and leave even when nobody answers it."""
@@ -136,6 +140,9 @@ async def _dial(url: str, token: str, number: int) -> Line:
             frame = orjson.loads(await socket.recv())
             if "welcome" in frame:
                 return Line(socket=socket, welcome=frame["welcome"])
+    except orjson.JSONDecodeError as error:
+        socket.transport.abort()
+        raise HungUp(_nonsense()) from error
     except BaseException:
         socket.transport.abort()
         raise
@@ -144,3 +151,8 @@ async def _dial(url: str, token: str, number: int) -> Line:
 def _closed(closed: ConnectionClosed) -> Ending:
     received = closed.rcvd
     return ended_by_close(received.code if received else 1006, received.reason if received else "")
+
+
+def _nonsense() -> Ending:
+    error = ProtocolError("The server sent what is no JSON.", reason="METHOD_UNKNOWN", code=12)
+    return Ending(error=error, again=False)

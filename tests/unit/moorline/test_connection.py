@@ -1,0 +1,419 @@
+"""Tests of the socket that comes back: reconnects, refusals, close codes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import moorline
+from moorline.closing import ended_by_close
+from moorline.connection import socket_url
+from tests.unit.moorline.scripted import (
+    TOKEN,
+    Gateway,
+    RefusedError,
+    Turn,
+    error,
+    scripted_gateway,
+    until,
+)
+
+MS = timedelta(milliseconds=1)
+QUICK = moorline.Patience(connect=50 * MS, reconnect=timedelta(seconds=5))
+
+
+@pytest.fixture(autouse=True)
+def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconnecting takes milliseconds: the jitter's dice always fall low."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: min(high, 0.005))
+
+
+async def test_a_turn_is_whole_whatever_the_network_does(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Cut again and again in the middle, events have no gap and the text is identical."""
+    words = [f"w{number}" for number in range(300)]
+    dice = random.Random(7)
+
+    async def script(turn: Turn) -> None:
+        for part in range(3):
+            for word in words:
+                turn.agent.write(f"b{part}", f"{word} ")
+                await asyncio.sleep(0.001)
+                if dice.random() < 0.03:
+                    gateway.cut()
+            text = " ".join(words) + " "
+            turn.record(agentMessage={"blockId": f"b{part}", "text": text})
+
+    gateway.platform.script = script
+    agent = await client.agents.create()
+    texts: dict[str, str] = {}
+    sequences: list[int] = []
+    async with agent.run("go") as stream:
+        async for event in stream:
+            if isinstance(event, moorline.TextDelta):
+                texts[event.block_id] = texts.get(event.block_id, "") + event.text
+            elif isinstance(event, moorline.StoredEvent):
+                sequences.append(event.sequence)
+            else:
+                pytest.fail(f"unexpected {event}")
+    assert gateway.welcomes > 5
+    assert [1, 2, 3, 4, 5] == sequences
+    assert [" ".join(words) + " "] * 3 == list(texts.values())
+
+
+async def test_a_prompt_whose_answer_was_lost_is_sent_again(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """The same turn id is sent on the next connection, and makes one turn."""
+    agent = await client.agents.create()
+    gateway.swallow = ["createTurn"]
+    turn = await agent.send("hello")
+    sent = [request for name, request in gateway.platform.calls if name == "createTurn"]
+    assert [turn.id, turn.id] == [request["turnId"] for request in sent]
+    assert 1 == len(await agent.turns())
+
+
+async def test_a_call_that_cannot_be_repeated_is_not(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """A key whose answer was lost is not made twice: the caller is told."""
+    gateway.swallow = ["createKey"]
+    with pytest.raises(moorline.ConnectionLostError, match="not known whether createKey"):
+        await client.keys.create()
+    assert 1 == len(await client.keys.list())
+
+
+async def test_a_deletion_whose_answer_was_lost_succeeds(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Not finding what was deleted by the attempt before is success."""
+    agent = await client.agents.create()
+    gateway.swallow = ["deleteAgent"]
+    await agent.delete()
+    with pytest.raises(moorline.NotFoundError):
+        await agent.delete()
+
+
+async def test_a_server_that_restarts_is_found_again(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Calls wait for the server, streams go on, and each change of state is told."""
+    agent = await client.agents.create()
+    async with agent.events() as events:
+        assert moorline.Checkpoint(sequence=0) == await anext(events)
+        await gateway.stop()
+        sending = asyncio.create_task(agent.send("hello"))
+        await asyncio.sleep(0.02)
+        await gateway.start()
+        await sending
+        kinds = [type(event) async for event in _until_outcome(events)]
+    assert moorline.Message in kinds
+
+
+async def _until_outcome(
+    events: moorline.EventStream,
+) -> AsyncIterator[moorline.AsyncEvent]:
+    async for event in events:
+        yield event
+        if isinstance(event, moorline.TurnOutcome):
+            return
+
+
+async def test_states_are_told(gateway: Gateway) -> None:
+    """The callback hears every state once, in order."""
+    states: list[str] = []
+    back = asyncio.Event()
+
+    def heard(state: moorline.ConnectionState) -> None:
+        states.append(state)
+        if states.count("connected") == 2:
+            back.set()
+
+    async with moorline.AsyncClient(gateway.url, TOKEN, on_state=heard, environ={}):
+        gateway.cut()
+        await back.wait()
+    assert ["connecting", "connected", "reconnecting", "connected", "closed"] == states
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (403, moorline.PermissionDeniedError, "FORBIDDEN"),
+        (404, moorline.ProtocolError, "METHOD_UNKNOWN"),
+    ],
+)
+async def test_a_refused_upgrade_is_a_typed_error(
+    gateway: Gateway, status: int, kind: type[moorline.MoorlineError], reason: str
+) -> None:
+    """What waiting does not mend is raised at once."""
+    gateway.refusals = [(status, {}, "no")]
+    with pytest.raises(kind) as refused:
+        async with moorline.AsyncClient(gateway.url, TOKEN, environ={}):
+            pass
+    assert reason == refused.value.reason
+
+
+async def test_a_wrong_token_is_an_authentication_error(gateway: Gateway) -> None:
+    """The server's own words are passed on."""
+    with pytest.raises(moorline.AuthenticationError, match="Get a token") as refused:
+        async with moorline.AsyncClient(gateway.url, "bad", environ={}):
+            pass
+    assert "TOKEN_INVALID" == refused.value.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(429, moorline.RateLimitedError), (503, moorline.UnavailableError)],
+)
+async def test_a_busy_server_is_asked_again_while_patience_lasts(
+    gateway: Gateway, status: int, kind: type[moorline.MoorlineError]
+) -> None:
+    """429 and 503 are tried again; when patience ends before, they are raised."""
+    gateway.refusals = [(status, {"Retry-After": "0"}, "no")] * 2
+    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}) as client:
+        assert "users/ada" == client.user
+    body = '{"error": {"reason": "ERROR_REASON_RATE_LIMITED", "message": "Later."}}'
+    gateway.refusals = [(status, {"Retry-After": "7"}, body)]
+    with pytest.raises(kind, match="Later") as refused:
+        async with moorline.AsyncClient(gateway.url, TOKEN, patience=QUICK, environ={}):
+            pass
+    assert timedelta(seconds=7) == refused.value.retry_after
+
+
+async def test_an_unreachable_server_is_a_lost_connection() -> None:
+    """Nobody listening is told as such, within the patience for it."""
+    async with scripted_gateway() as gateway:
+        url = gateway.url
+    with pytest.raises(moorline.ConnectionLostError, match="Cannot reach"):
+        async with moorline.AsyncClient(url, TOKEN, patience=QUICK, environ={}):
+            pass
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 4001, 4002, 4003, 4499])
+async def test_these_close_codes_mean_again(
+    gateway: Gateway, client: moorline.AsyncClient, code: int
+) -> None:
+    """After 1001, 1012, 1013 and 4000 to 4499 the client comes back."""
+    await gateway.close_all(code)
+    assert 2 == len(await client.backends())
+    assert 2 == gateway.welcomes
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (1008, moorline.ProtocolError),
+        (4500, moorline.ProtocolError),
+        (4501, moorline.AuthenticationError),
+        (4502, moorline.PermissionDeniedError),
+        (4503, moorline.ProtocolError),
+        (4506, moorline.RateLimitedError),
+        (4999, moorline.ProtocolError),
+    ],
+)
+async def test_these_close_codes_mean_never(
+    gateway: Gateway,
+    client: moorline.AsyncClient,
+    code: int,
+    kind: type[moorline.MoorlineError],
+) -> None:
+    """4500 to 4999 end the client; every call and stream tells why."""
+    agent = await client.agents.create()
+    async with agent.events() as events:
+        await anext(events)
+        await gateway.close_all(code, "so there")
+        with pytest.raises(kind, match="so there"):
+            await anext(events)
+    with pytest.raises(kind):
+        await client.backends()
+    assert 1 == gateway.welcomes
+
+
+@pytest.mark.parametrize("code", [1013, 4005, 4006])
+def test_an_overloaded_server_is_given_a_second(code: int) -> None:
+    """These close codes mean again, and not at once."""
+    ending = ended_by_close(code, "busy")
+    assert (True, timedelta(seconds=1)) == (ending.again, ending.delay)
+
+
+async def test_nonsense_ends_the_client(gateway: Gateway, client: moorline.AsyncClient) -> None:
+    """A server that does not speak JSON is no Moorline server."""
+    for socket in gateway.sockets:
+        await socket.send("hello?")
+    await until(lambda: client.connection.failure)
+    with pytest.raises(moorline.ProtocolError, match="no JSON"):
+        await client.backends()
+
+
+async def test_a_token_file_that_vanished_is_told(gateway: Gateway, tmp_path: Path) -> None:
+    """Without its token file a client cannot come back."""
+    file = tmp_path / "token"
+    file.write_text("good")
+    with pytest.raises(moorline.AuthenticationError, match="chmod 600"):
+        async with moorline.AsyncClient(gateway.url, token_file=file, environ={}):
+            pass
+    file.chmod(0o600)
+    async with moorline.AsyncClient(gateway.url, token_file=file, environ={}) as client:
+        file.unlink()
+        gateway.cut()
+        with pytest.raises(moorline.AuthenticationError, match="Cannot read the token"):
+            await client.backends()
+
+
+async def test_going_away_is_waited_for_as_told(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """The delay of `goAway` is kept before the next connection."""
+    await client.backends()
+    loop = asyncio.get_running_loop()
+    await gateway.send_all({"id": 0, "goAway": {"reconnectDelay": "0.1s"}})
+    await gateway.close_all(1012)
+    began = loop.time()
+    await client.backends()
+    assert loop.time() - began >= 0.09
+
+
+async def test_a_silent_server_is_left(gateway: Gateway) -> None:
+    """Without a frame for two heartbeats the connection is dead, and another is made."""
+    gateway.heartbeat = 0.02
+    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}):
+        await until(lambda: gateway.welcomes == 2)
+
+
+async def test_heartbeats_keep_a_connection(gateway: Gateway) -> None:
+    """A server with nothing to say but heartbeats is not left."""
+    gateway.heartbeat = 0.1
+    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}):
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            await gateway.send_all({"id": 0, "heartbeat": {}})
+    assert 1 == gateway.welcomes
+
+
+async def test_a_lost_server_is_given_up_after_the_patience(gateway: Gateway) -> None:
+    """A server that stays away ends streams and calls with a lost connection."""
+    patience = moorline.Patience(reconnect=100 * MS)
+    async with moorline.AsyncClient(gateway.url, TOKEN, patience=patience, environ={}) as client:
+        agent = await client.agents.create()
+        async with agent.events() as events:
+            await anext(events)
+            await gateway.stop()
+            with pytest.raises(moorline.ConnectionLostError):
+                await anext(events)
+        with pytest.raises(moorline.ConnectionLostError):
+            await client.backends()
+        await gateway.start()
+
+
+async def test_a_token_revoked_meanwhile_ends_the_client(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Refused on the way back, the client does not try for ever."""
+    gateway.token = "other"
+    gateway.cut()
+    with pytest.raises(moorline.AuthenticationError):
+        await client.backends()
+
+
+async def test_a_token_file_is_read_at_each_connection(gateway: Gateway, tmp_path: Path) -> None:
+    """A token replaced while the client runs is used from the next connection on."""
+    file = tmp_path / "token"
+    file.write_text("good\n")
+    file.chmod(0o600)
+    async with moorline.AsyncClient(gateway.url, token_file=file, environ={}) as client:
+        file.write_text("better")
+        gateway.token = "better"
+        gateway.cut()
+        await client.backends()
+    assert ["good", "better"] == gateway.tokens
+
+
+async def test_a_proof_is_renewed_before_it_ends(gateway: Gateway, tmp_path: Path) -> None:
+    """With another token at hand, `authenticate` is sent on the live socket."""
+    file = tmp_path / "token"
+    file.write_text("good")
+    file.chmod(0o600)
+    renewal = ("authenticate", {"token": "better"})
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    gateway.expire_time = soon.isoformat()
+    async with moorline.AsyncClient(gateway.url, token_file=file, environ={}):
+        file.write_text("better")
+        await until(lambda: renewal in gateway.platform.calls)
+    assert 1 == gateway.welcomes
+
+
+async def test_a_position_that_is_gone_is_told(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Watching after an event that does not exist raises an error of its own."""
+    agent = await client.agents.create()
+    with pytest.raises(moorline.SequenceUnknownError) as refused:
+        await anext(agent.events(after=7))
+    assert "0" == refused.value.metadata["headSequence"]
+
+
+async def test_a_stream_outlives_a_server_that_is_busy(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """A watch refused for now, and one the server ends, is asked for again."""
+    agent = await client.agents.create()
+    gateway.platform.refuse_next = [
+        RefusedError("SERVICE_UNAVAILABLE"),
+        RefusedError("RATE_LIMITED", retryDelay="0.001s"),
+    ]
+    async with agent.events() as events:
+        assert moorline.Checkpoint(sequence=0) == await anext(events)
+        number = next(f["id"] for f in gateway.frames[::-1] if "watchEvents" in f)
+        await gateway.send_all({"id": number, "end": {}})
+        assert moorline.Checkpoint(sequence=0) == await anext(events)
+        number = next(f["id"] for f in gateway.frames[::-1] if "watchEvents" in f)
+        await gateway.send_all({"id": number, "error": error("RESOURCE_NOT_FOUND")})
+        with pytest.raises(moorline.NotFoundError):
+            await anext(events)
+
+
+async def test_frames_keep_within_the_rate_announced(gateway: Gateway) -> None:
+    """A burst beyond the server's limit is spread out, not refused."""
+    gateway.limits = {"framesPerSecond": 100, "framesBurst": 5}
+    loop = asyncio.get_running_loop()
+    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}) as client:
+        began = loop.time()
+        await asyncio.gather(*(client.backends() for _ in range(15)))
+        assert loop.time() - began > 0.08
+
+
+async def test_a_frame_about_nothing_known_is_skipped(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Errors of the connection, replies to calls given up and new frames do no harm."""
+    await gateway.send_all({"id": 0, "error": error("FIELD_INVALID")})
+    await gateway.send_all({"id": 99, "end": {}})
+    await gateway.send_all({"id": 0, "newThing": {}})
+    assert 2 == len(await client.backends())
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("http://h:1", "ws://h:1/v1/ws"),
+        ("https://h/", "wss://h/v1/ws"),
+        ("wss://h/moorline/v1/ws", "wss://h/moorline/v1/ws"),
+        ("https://h/moorline?token=x", "wss://h/moorline/v1/ws"),
+    ],
+)
+def test_an_address_is_what_a_person_writes(given: str, address: str) -> None:
+    """The socket's address follows from the server's; no token stays in it."""
+    assert address == socket_url(given)
+
+
+@pytest.mark.parametrize("given", ["", "h:1", "ftp://h", "http://"])
+def test_a_bad_address_is_refused(given: str) -> None:
+    """What is no address is told as such."""
+    with pytest.raises(moorline.InvalidRequestError, match="is not an address"):
+        socket_url(given)

@@ -1,0 +1,161 @@
+"""Tests of the event stream's order, and of text that adds up."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import moorline
+from moorline.blocks import OpenBlocks
+from moorline.calls import BUFFER_BYTES
+from moorline.updates import make_delta
+from tests.unit.moorline.scripted import TIME, Gateway, until
+
+
+async def test_a_repeated_event_is_dropped(gateway: Gateway, client: moorline.AsyncClient) -> None:
+    """What was seen is not seen again."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    platform.record("t", userMessage={"text": "a"})
+    async with agent.events() as events:
+        first = await anext(events)
+        assert isinstance(first, moorline.UserMessage)
+        await anext(events)
+        platform.tell({"event": platform.events[0]})
+        platform.record("t", userMessage={"text": "b"})
+        second = await anext(events)
+    assert [1, 2] == [first.sequence, second.sequence]  # type: ignore[union-attr]
+    assert 2 == events.sequence
+
+
+async def test_a_missing_event_is_asked_for(gateway: Gateway, client: moorline.AsyncClient) -> None:
+    """A gap is mended by watching again from the last event seen."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    async with agent.events(deltas=False) as events:
+        await anext(events)
+        watchers, platform.watchers = platform.watchers, []
+        platform.record("t", userMessage={"text": "lost on the way"})
+        platform.watchers = watchers
+        platform.record("t", userMessage={"text": "b"})
+        seen = [await anext(events), await anext(events)]
+    assert ["lost on the way", "b"] == [event.text for event in seen]  # type: ignore[union-attr]
+
+
+async def test_a_hole_in_the_history_is_an_error_not_a_loop(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """A gap that asking again does not mend is told."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    platform.events.append({"sequence": 2, "turnId": "t", "createTime": TIME, "item": {}})
+    with pytest.raises(moorline.ProtocolError, match="has no event 1"):
+        await anext(agent.events())
+
+
+async def test_text_missed_while_away_is_made_up(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Deltas put together are the message, although some were never sent."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    async with agent.events() as events:
+        await anext(events)
+        platform.write("b", "one ")
+        platform.write("gone", "oops")
+        texts = [await anext(events), await anext(events)]
+        gateway.cut()
+        platform.write("b", "two ")
+        platform.open.pop("gone")
+        more = await anext(events)
+        discarded = await anext(events)
+        assert moorline.Checkpoint(sequence=0) == await anext(events)
+        gateway.cut()
+        platform.record("t", agentMessage={"blockId": "b", "text": "one two three"})
+        rest = await anext(events)
+        message = await anext(events)
+    assert ["one ", "oops", "two ", "three"] == [
+        event.text  # type: ignore[union-attr]
+        for event in [*texts, more, rest]
+    ]
+    assert moorline.MessageDiscarded(block_id="gone") == discarded
+    assert isinstance(message, moorline.Message)
+    assert {"event", "delta"} == {next(iter(message.raw)), next(iter(rest.raw))}
+
+
+async def test_a_replayed_message_comes_with_its_text(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Whoever prints deltas prints the whole history."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    platform.record("t", agentThought={"blockId": "a", "text": "hm"})
+    platform.record("t", agentMessage={"blockId": "b", "text": "hello"})
+    async with agent.events() as events:
+        seen = [await anext(events) for _ in range(4)]
+    kinds = [type(event).__name__ for event in seen]
+    assert ["TextDelta", "Thought", "TextDelta", "Message"] == kinds
+    assert isinstance(seen[0], moorline.TextDelta)
+    assert seen[0].thought
+
+
+async def test_a_piece_taken_back_is_told_once(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """A withdrawal of a piece nobody saw is none."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    async with agent.events() as events:
+        await anext(events)
+        platform.discard("never seen")
+        platform.write("b", "text")
+        platform.discard("b")
+        seen = [await anext(events), await anext(events)]
+    assert ["TextDelta", "MessageDiscarded"] == [type(event).__name__ for event in seen]
+
+
+async def test_a_reader_that_is_slow_loses_nothing(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Beyond its buffer the stream is stopped, and asked for again when read on."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    async with agent.events(deltas=False) as events:
+        await anext(events)
+        text = "x" * 65536
+        count = 3 * BUFFER_BYTES // len(text)
+        for _ in range(count):
+            platform.record("t", userMessage={"text": text})
+            await asyncio.sleep(0)
+        await until(lambda: not (platform.watchers))
+        seen: list[int] = []
+        while len(seen) < count:
+            event = await anext(events)
+            if isinstance(event, moorline.UserMessage):
+                seen.append(event.sequence)
+    assert list(range(1, count + 1)) == seen
+
+
+async def test_a_closed_stream_is_over(gateway: Gateway, client: moorline.AsyncClient) -> None:
+    """Closing tells the server, and ends the iteration."""
+    agent = await client.agents.create()
+    events = agent.events()
+    await anext(events)
+    await events.aclose()
+    await events.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(events)
+    await until(lambda: not (gateway.platform.agents[agent.name].watchers))
+
+
+def test_a_snapshot_that_differs_replaces() -> None:
+    """Text that is not a continuation is handed out whole, to replace what is shown."""
+    blocks = OpenBlocks()
+    blocks.extend(make_delta("b", "hello", thought=False))
+    other = make_delta("b", "bye", thought=False, snapshot=True)
+    assert other == blocks.extend(other)
+    assert None is blocks.extend(other)
+    whole = blocks.complete("b", "hello again", thought=False)
+    assert whole == make_delta("b", "hello again", thought=False, snapshot=True)
+    assert None is blocks.complete("b", "", thought=False)
