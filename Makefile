@@ -56,9 +56,10 @@ test-all: setup ## Run the tests, and fail where one would be skipped
 coverage: setup ## Measure chassis, session and executor by their own tests (95 % of branches)
 	@$(PY) -m pytest -q $(MEASURED:%=tests/unit/%) tests/contract $(MEASURED:%=--cov=services/%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
 
-lint: setup ## Check style, imports between rooms, and the contract
+lint: setup ## Check style, imports between rooms, files, and the contract
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo 2>&1
 	@$(BIN)/buf lint && $(BREAKING)
+	@$(PY) -m pytest -q tests/rooms
 
 types: setup ## Check types
 	@$(BIN)/mypy
