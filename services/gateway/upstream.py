@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import feed_pb2
 from services.chassis.client import Peer
-from services.chassis.feed_link import FeedLink, Subscription
 from services.chassis.failures import Failure
+from services.chassis.feed_link import FeedLink, Subscription
 from services.chassis.identity import Identity
 from services.chassis.tasks import Tasks
 
