@@ -20,24 +20,21 @@ from services.session.forms import EventForm
 from services.session.history import History, Segment
 from services.session.log import Log
 from services.session.names import AgentName
+from services.session.outcomes import Outcome, end_turn, outcome_label
 from services.session.permissions import require_same
 from services.session.records import (
-    WORK,
     AgentRecord,
     TurnRecord,
     number,
     order_path,
-    read_turn,
     turn_work_path,
     work_fields,
-    work_range,
 )
 from services.session.timeline import Timeline
-from services.session.turns import TurnRun, end_turn, outcome_label
+from services.session.turn_archive import TurnArchive
+from services.session.turns import TurnRun
 
 U = TypeVar("U")
-
-Outcome = transcript_pb2.TurnOutcome
 
 
 class Owner(Protocol):
@@ -67,10 +64,11 @@ class LiveAgent:
         "_environment",
         "_opened",
         "_owner",
-        "_reported",
         "_run",
+        "_share",
         "_unfinished",
         "_waiting",
+        "archive",
         "history",
         "log",
         "record",
@@ -91,6 +89,7 @@ class LiveAgent:
         self._owner = owner
         self.record = record
         self.history = History(store=environment.store, agent=record.name)
+        self.archive = TurnArchive(store=environment.store, agent=record.name)
         self.log = Log(
             store=environment.store,
             agent=record.name,
@@ -109,7 +108,7 @@ class LiveAgent:
         self._unfinished: dict[str, TurnRecord] = {}
         # Creations and cancellations whose commit somebody may wait for, by turn.
         self._opened: dict[str, asyncio.Future[None]] = {}
-        self._reported = (0, 0)
+        self._share = environment.measures.share()
 
     @property
     def busy(self) -> bool:
@@ -141,27 +140,15 @@ class LiveAgent:
         Raises:
             Failure: STORE_UNAVAILABLE; nothing was taken up.
         """
-        name = self.record.name
-        after, before = work_range(name)
-        store = self._environment.store
-        entries = await store.read(WORK, after=after, before=before)
-        turns = []
-        for entry in entries:
-            turn_name = name.turn(entry.fields["turn"])
-            document = await store.get(str(turn_name))
-            if document is not None:
-                self.log.track(document.path, document.version)
-                turns.append(read_turn(name, document))
-        turns.sort(key=lambda turn: turn.sequence)
-        running = [turn for turn in turns if turn.state == turns_pb2.Turn.STATE_RUNNING]
-        events, cursors = await self._logged(running[0]) if running else ([], {})
-        for turn in turns:
-            self._unfinished[turn.name.turn] = turn
-            if turn.state == turns_pb2.Turn.STATE_QUEUED:
-                self._waiting.append(turn)
-        if running:
-            self._run = self._new_run(running[0])
-            self._run.resume(events, cursors)
+        left = await self.archive.unfinished(self.history)
+        for path, version in left.versions.items():
+            self.log.track(path, version)
+        self._waiting = left.waiting
+        self._unfinished = {turn.name.turn: turn for turn in left.waiting}
+        if left.running is not None:
+            self._unfinished[left.running.name.turn] = left.running
+            self._run = self._new_run(left.running)
+            self._run.resume(left.events, left.cursors)
         self._next()
         self._changed()
 
@@ -220,7 +207,7 @@ class LiveAgent:
         decided = turn.permissions.get(answer.permission_id)
         if decided is None:
             raise not_found()
-        require_same(decided, answer.allowed)
+        require_same(decided, allowed=answer.allowed)
 
     def follow(
         self,
@@ -259,23 +246,7 @@ class LiveAgent:
         """Return a turn, whether it has ended or not, or None."""
         if turn_id in self._unfinished:
             return self._unfinished[turn_id]
-        document = await self._environment.store.get(str(self.record.name.turn(turn_id)))
-        return read_turn(self.record.name, document) if document is not None else None
-
-    async def turn_ids(self, *, before: int, limit: int) -> list[str]:
-        """Return the ids of turns, newest first.
-
-        Args:
-            before: Only turns with a smaller sequence; 0 for all.
-            limit: At most this many.
-        """
-        documents = await self._environment.store.read(
-            order_path(self.record.name),
-            before=number(before) if before else "",
-            limit=limit,
-            reverse=True,
-        )
-        return [document.fields["turn"] for document in documents]
+        return await self.archive.get(turn_id)
 
     def close(self, failure: Failure) -> None:
         """Let go of everything without ending a turn; followers end with a failure."""
@@ -283,7 +254,7 @@ class LiveAgent:
             self._run.stop()
         self.log.fence()
         self.timeline.end(failure)
-        self._report(0, 0)
+        self._share.set(queued=0, requests=0)
 
     async def settle(self) -> None:
         """Let go of the running turn and wait until every append asked for has ended."""
@@ -393,7 +364,6 @@ class LiveAgent:
     def _end_waiting(self, turn: TurnRecord) -> None:
         now = self._environment.clock.now()
         outcome = Outcome(state=Outcome.STATE_CANCELLED)
-        outcome.duration.FromTimedelta(now - now)
         turn.cancelled = True
         end_turn(turn, outcome, now)
         self.record.head = self.log.next
@@ -419,22 +389,6 @@ class LiveAgent:
         self._unfinished.pop(turn.name.turn, None)
         self.log.forget(str(turn.name))
 
-    async def _logged(self, turn: TurnRecord) -> tuple[list[LoggedEvent], dict[str, int]]:
-        """Return a turn's events and the cursors of executions, as the log has them."""
-        events: list[LoggedEvent] = []
-        cursors: dict[str, int] = {}
-        after = turn.sequence - 1
-        while segments := await self.history.segments(after):
-            for segment in segments:
-                cursors.update(segment.cursors)
-                events += [
-                    LoggedEvent(event)
-                    for event in segment.events
-                    if event["turnId"] == turn.name.turn
-                ]
-            after = segments[-1].end.sequence - 1
-        return events, cursors
-
     def _committed(self, events: Sequence[LoggedEvent], cursors: Mapping[str, int]) -> None:
         self.timeline.publish(events)
         over = any(event.closes_blocks for event in events)
@@ -445,17 +399,9 @@ class LiveAgent:
             self._changed()
 
     def _changed(self) -> None:
-        self._report(len(self._waiting), self._run.open_requests if self._run is not None else 0)
+        requests = self._run.open_requests if self._run is not None else 0
+        self._share.set(queued=len(self._waiting), requests=requests)
         self._owner.changed(self.record.name.agent)
-
-    def _report(self, waiting: int, requests: int) -> None:
-        """Bring the process's gauges to this agent's new share."""
-        known_waiting, known_requests = self._reported
-        self._reported = (waiting, requests)
-        if waiting != known_waiting:
-            self._environment.measures.queued.inc(waiting - known_waiting)
-        if requests != known_requests:
-            self._environment.measures.requests.inc(requests - known_requests)
 
 
 async def load_agent(

@@ -10,12 +10,12 @@ import grpc
 from moorline.session.v1 import agents_pb2, agents_pb2_grpc
 from services.chassis.failures import field_invalid
 from services.chassis.identity import caller
+from services.session.agent_settings import AgentSettings
 from services.session.agent_source import AgentSource
 from services.session.checks import check_backend, check_length, page_size
 from services.session.forms import MessageAgents
 from services.session.limits import Limits
 from services.session.names import check_agent_id, parse_agent, parse_user, require_owner
-from services.session.session import AgentSettings
 from services.session.sessions import Sessions
 from services.session.watches import Watches
 

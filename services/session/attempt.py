@@ -13,8 +13,9 @@ from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
+from services.session.clock import DatabaseClock
 from services.session.log import Log
-from services.session.permissions import Permissions, Request
+from services.session.permissions import Permissions
 from services.session.timeline import Timeline
 
 # The session service makes these itself; an executor that sends one is passed over.
@@ -33,8 +34,8 @@ class Attempt:
         log: Where its items go.
         timeline: Where its text goes.
         permissions: The turn's requests.
+        clock: The database's time.
         wait: How long a request waits for an answer; zero means for ever.
-        requested: Called for each new permission request.
         again: Called when the stream begins anew, perhaps at another executor.
         finished: Called once with the event that holds the outcome.
         lost: Called when nothing will follow although the outcome has not come.
@@ -46,13 +47,13 @@ class Attempt:
 
     __slots__ = (
         "_again",
+        "_clock",
         "_closed",
         "_completed",
         "_finished",
         "_log",
         "_lost",
         "_permissions",
-        "_requested",
         "_timeline",
         "_turn_id",
         "_unconfirmed",
@@ -70,8 +71,8 @@ class Attempt:
         log: Log,
         timeline: Timeline,
         permissions: Permissions,
+        clock: DatabaseClock,
         wait: timedelta,
-        requested: Callable[[Request], None],
         again: Callable[[], None],
         finished: Callable[[executions_pb2.ExecutionEvent], None],
         lost: Callable[[Failure], None],
@@ -81,8 +82,8 @@ class Attempt:
         self._log = log
         self._timeline = timeline
         self._permissions = permissions
+        self._clock = clock
         self._wait = wait
-        self._requested = requested
         self._again = again
         self._finished = finished
         self._lost = lost
@@ -170,27 +171,26 @@ class Attempt:
 
     def _keep(self, event: executions_pb2.ExecutionEvent, kind: str | None) -> None:
         item = event.item
-        request = None
-        if kind == "tool_call":
-            self.tool_called = True
-        elif kind == "agent_message":
-            self._complete(item.agent_message.block_id)
-        elif kind == "agent_thought":
-            self._complete(item.agent_thought.block_id)
-        elif kind == "permission_request":
-            request = self._permissions.add(item.permission_request)
-            if self._wait:
+        match kind:
+            case "tool_call":
+                self.tool_called = True
+            case "agent_message":
+                self._complete(item.agent_message.block_id)
+            case "agent_thought":
+                self._complete(item.agent_thought.block_id)
+            case "permission_request" if self._wait:
                 # Whoever enforces the limit is who can tell when it is over.
-                moment = event.create_time.ToDatetime(UTC) + self._wait
-                item.permission_request.expire_time.FromDatetime(moment)
+                expiry = self._clock.now() + self._wait
+                item.permission_request.expire_time.FromDatetime(expiry)
         self._log.append(
             self._turn_id,
             [item],
             time=event.create_time.ToDatetime(UTC),
             cursors={self.execution_id: event.sequence},
         )
-        if request is not None:
-            self._requested(request)
+        if kind == "permission_request":
+            self._permissions.add(item.permission_request)
+            self._permissions.expire()
 
     def _complete(self, block_id: str) -> None:
         self._completed.add(block_id)

@@ -28,6 +28,30 @@ class Measures:
             "moorline_permission_requests_pending", "Permission requests nobody has answered."
         )
 
+    def share(self) -> Share:
+        """Return one agent's share in the gauges, nothing so far."""
+        return Share(self)
+
+
+class Share:
+    """What one agent adds to the gauges."""
+
+    __slots__ = ("_measures", "_queued", "_requests")
+
+    def __init__(self, measures: Measures) -> None:
+        self._measures = measures
+        self._queued = 0
+        self._requests = 0
+
+    def set(self, *, queued: int, requests: int) -> None:
+        """Replace the share."""
+        if queued != self._queued:
+            self._measures.queued.inc(queued - self._queued)
+            self._queued = queued
+        if requests != self._requests:
+            self._measures.requests.inc(requests - self._requests)
+            self._requests = requests
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:

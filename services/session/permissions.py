@@ -1,60 +1,115 @@
-"""The permission requests of one running turn, and what was decided about them.
+"""The permission requests of one running turn, and the answers to them.
 
-Does not know the store, nor how an answer reaches the agent.
+An answer is an event of the log, so that it survives whoever gave it; the first
+one counts. Does not know how an answer reaches the agent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.failures import Failure
+from services.chassis.failures import Failure, not_found
+from services.session.clock import DatabaseClock
+from services.session.log import Log
+
+Decision = transcript_pb2.PermissionDecision
 
 _DECIDER = "DECIDER_"
 
 
 @dataclass(slots=True)
-class Request:
-    """One request.
-
-    Attributes:
-        decision: The first answer; None while it is open.
-        recorded: Done when the first answer is durable.
-    """
-
+class _Request:
     item: transcript_pb2.PermissionRequest
     decision: transcript_pb2.PermissionDecision | None = None
+    # None while open, and for an answer that was durable before this process.
     recorded: asyncio.Future[None] | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 class Permissions:
-    """The requests of one turn's current attempt, by id."""
+    """The requests of one turn's current attempt, by id.
 
-    __slots__ = ("_requests",)
+    Args:
+        log: Where answers are recorded.
+        turn_id: The turn.
+        clock: Decides when a request has waited too long.
+        changed: Called when the number of open requests may have changed.
+        decided: Called with each answer, once it is durable.
+    """
 
-    def __init__(self) -> None:
-        self._requests: dict[str, Request] = {}
+    __slots__ = ("_changed", "_clock", "_decided", "_log", "_requests", "_turn_id")
 
-    def add(self, item: transcript_pb2.PermissionRequest) -> Request:
-        """Take in a request that the agent has made."""
-        request = self._requests[item.permission_id] = Request(item)
-        return request
+    def __init__(
+        self,
+        *,
+        log: Log,
+        turn_id: str,
+        clock: DatabaseClock,
+        changed: Callable[[], None],
+        decided: Callable[[transcript_pb2.PermissionDecision], None],
+    ) -> None:
+        self._log = log
+        self._turn_id = turn_id
+        self._clock = clock
+        self._changed = changed
+        self._decided = decided
+        self._requests: dict[str, _Request] = {}
 
-    def get(self, permission_id: str) -> Request | None:
-        """Return a request, or None."""
-        return self._requests.get(permission_id)
+    @property
+    def open(self) -> int:
+        """How many requests wait for an answer."""
+        return sum(1 for _ in self._waiting())
 
-    def open(self) -> Iterator[Request]:
-        """Return the requests nobody has answered yet."""
-        return (request for request in self._requests.values() if request.decision is None)
+    def add(self, item: transcript_pb2.PermissionRequest) -> None:
+        """Take in a request that is in the log."""
+        self._requests[item.permission_id] = _Request(item)
+        self._changed()
 
-    def decided(self) -> Iterator[transcript_pb2.PermissionDecision]:
-        """Return the answers given so far."""
-        return (request.decision for request in self._requests.values() if request.decision)
+    def recall(self, decision: transcript_pb2.PermissionDecision) -> None:
+        """Take in an answer that an earlier process has logged."""
+        request = self._requests.get(decision.permission_id)
+        if request is not None:
+            request.decision = decision
+
+    def expire(self) -> None:
+        """See that requests with a time limit are refused when it is over."""
+        loop = asyncio.get_running_loop()
+        for request in self._waiting():
+            if request.timer is None and request.item.HasField("expire_time"):
+                left = request.item.expire_time.ToDatetime(UTC) - self._clock.now()
+                request.timer = loop.call_later(
+                    max(0.0, left.total_seconds()), self._time_out, request
+                )
+
+    async def answer(self, answer: transcript_pb2.PermissionDecision) -> None:
+        """Record a user's answer, if it is the first.
+
+        Raises:
+            Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, STORE_UNAVAILABLE,
+                FENCED.
+        """
+        request = self._requests.get(answer.permission_id)
+        if request is None:
+            raise not_found()
+        first = request.decision
+        if first is None:
+            decision = Decision(
+                permission_id=answer.permission_id,
+                allowed=answer.allowed,
+                reason=answer.reason,
+                decider=Decision.DECIDER_USER,
+            )
+            self._decide(request, decision)
+        if request.recorded is not None:
+            await self._log.durable(request.recorded)
+        if first is not None:
+            require_same(_summarize(first), allowed=answer.allowed)
 
     def recorded(self) -> Iterator[transcript_pb2.PermissionDecision]:
         """Return the answers that are durable, which the agent may be told."""
@@ -65,44 +120,82 @@ class Permissions:
         )
 
     def close(self) -> list[transcript_pb2.Item]:
-        """Refuse every open request because the turn ends; return the decisions as items."""
+        """Refuse every open request because the turn ends; return the answers as items."""
         items = []
-        for request in self.open():
-            request.decision = transcript_pb2.PermissionDecision(
+        for request in list(self._waiting()):
+            request.decision = Decision(
                 permission_id=request.item.permission_id,
                 allowed=False,
-                decider=transcript_pb2.PermissionDecision.DECIDER_TURN_END,
+                decider=Decision.DECIDER_TURN_END,
             )
             items.append(transcript_pb2.Item(permission_decision=request.decision))
+        self.stop()
         return items
+
+    def stop(self) -> None:
+        """Refuse nothing any more because of its time limit."""
+        for request in self._requests.values():
+            if request.timer is not None:
+                request.timer.cancel()
 
     def clear(self) -> None:
         """Forget every request: a new attempt begins."""
+        self.stop()
         self._requests.clear()
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return what was decided, for the turn's document."""
-        return {decision.permission_id: summarize(decision) for decision in self.decided()}
+        return {
+            permission_id: _summarize(request.decision)
+            for permission_id, request in self._requests.items()
+            if request.decision is not None
+        }
+
+    def _waiting(self) -> Iterator[_Request]:
+        return (request for request in self._requests.values() if request.decision is None)
+
+    def _time_out(self, request: _Request) -> None:
+        if request.decision is None:
+            decision = Decision(
+                permission_id=request.item.permission_id,
+                allowed=False,
+                reason="Nobody answered in time.",
+                decider=Decision.DECIDER_TIMEOUT,
+            )
+            self._decide(request, decision)
+
+    def _decide(self, request: _Request, decision: transcript_pb2.PermissionDecision) -> None:
+        def durable(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._decided(decision)
+
+        request.decision = decision
+        item = transcript_pb2.Item(permission_decision=decision)
+        request.recorded = self._log.append(self._turn_id, [item])
+        request.recorded.add_done_callback(durable)
+        self._changed()
 
 
-def summarize(decision: transcript_pb2.PermissionDecision) -> dict[str, Any]:
-    """Return a decision as a turn's document keeps it."""
-    name = transcript_pb2.PermissionDecision.Decider.Name(decision.decider)
-    return {"allowed": decision.allowed, "decider": name.removeprefix(_DECIDER)}
-
-
-def require_same(decided: dict[str, Any], allowed: bool) -> None:
+def require_same(decided: dict[str, Any], *, allowed: bool) -> None:
     """Check that an answer repeats the first one, which a user gave.
+
+    Args:
+        decided: The first one, as a turn's document keeps it.
+        allowed: The answer.
 
     Raises:
         Failure: PERMISSION_RESOLVED with the first answer.
     """
     if decided["decider"] == "USER" and decided["allowed"] == allowed:
         return
-    answer = "allowed" if decided["allowed"] else "refused"
     raise Failure(
         errors_pb2.ERROR_REASON_PERMISSION_RESOLVED,
         "The request was answered before, and differently.",
-        decision=answer,
+        decision="allowed" if decided["allowed"] else "refused",
         decider=decided["decider"],
     )
+
+
+def _summarize(decision: transcript_pb2.PermissionDecision) -> dict[str, Any]:
+    name = Decision.Decider.Name(decision.decider)
+    return {"allowed": decision.allowed, "decider": name.removeprefix(_DECIDER)}

@@ -6,8 +6,6 @@ Does not know other users, nor gRPC.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,6 +13,13 @@ from datetime import timedelta
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2
 from services.chassis.failures import Failure, not_found
+from services.session.agent_settings import (
+    AgentSettings,
+    change,
+    new_record,
+    random_id,
+    require_etag,
+)
 from services.session.agent_source import AgentFollower
 from services.session.agents import LiveAgent, load_agent
 from services.session.deletion import begin_deletion, delete_documents
@@ -23,18 +28,6 @@ from services.session.environment import Environment
 from services.session.names import AgentName, UserName
 from services.session.records import AgentRecord, read_agent
 from services.session.store import Create, StoreConflict
-
-_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentSettings:
-    """What a user may set about an agent; None leaves it as it is."""
-
-    display_name: str | None = None
-    instructions: str | None = None
-    backend: str | None = None
-    permission_mode: agents_pb2.Agent.PermissionMode.ValueType | None = None
 
 
 @dataclass(slots=True)
@@ -146,12 +139,11 @@ class Session:
         Raises:
             Failure: RESOURCE_EXISTS, QUOTA_EXCEEDED, STORE_UNAVAILABLE.
         """
-        origin = _digest(settings)
         async with self._lock:
             held = self._agents.get(agent_id)
             if held is None:
-                held = await self._create(agent_id or _random_id(), settings, origin)
-            elif held.record.origin != origin:
+                held = await self._create(agent_id or random_id(), settings)
+            elif held.record.origin != settings.digest:
                 raise _exists(held.record.name)
         self.changed(held.record.name.agent)
         return self._message(held)
@@ -166,17 +158,8 @@ class Session:
         """
         live = await self.agent(agent_id)
         record = live.record
-        _require_etag(record, etag)
-        if settings.display_name is not None:
-            record.display_name = settings.display_name
-        if settings.instructions is not None:
-            record.instructions = settings.instructions
-        if settings.backend is not None:
-            record.backend = settings.backend
-        if settings.permission_mode is not None:
-            record.permission_mode = settings.permission_mode
-        record.revision += 1
-        record.update_time = self._environment.clock.now()
+        require_etag(record, etag)
+        change(record, settings, self._environment.clock.now())
         await live.save()
         return live.message()
 
@@ -189,7 +172,7 @@ class Session:
         """
         async with self._lock:
             held = self._held(agent_id)
-            _require_etag(held.record, etag)
+            require_etag(held.record, etag)
             live, held.live = held.live, None
             if live is not None:
                 # Its writes in flight first: they would change the version below.
@@ -297,7 +280,7 @@ class Session:
     def _message(self, held: _Held) -> agents_pb2.Agent:
         return held.live.message() if held.live is not None else held.record.message()
 
-    async def _create(self, agent_id: str, settings: AgentSettings, origin: str) -> _Held:
+    async def _create(self, agent_id: str, settings: AgentSettings) -> _Held:
         limit = self._environment.limits.agents
         if len(self._agents) >= limit:
             raise Failure(
@@ -306,35 +289,22 @@ class Session:
                 limit=str(limit),
                 limitName="agents",
             )
-        now = self._environment.clock.now()
         name = AgentName(self._user, agent_id)
-        record = AgentRecord(
-            name=name,
-            display_name=settings.display_name or "",
-            instructions=settings.instructions or "",
-            backend=settings.backend or "",
-            permission_mode=settings.permission_mode or agents_pb2.Agent.PERMISSION_MODE_ASK,
-            create_time=now,
-            update_time=now,
-            revision=1,
-            origin=origin,
-            head=0,
-            activity_time=now,
-        )
+        record = new_record(name, settings, self._environment.clock.now())
         # What an interrupted deletion left behind; nothing, else.
         await delete_documents(self._environment.store, name)
         try:
             committed = await self._environment.store.commit([Create(str(name), record.fields())])
         except StoreConflict:
             # A commit of ours whose answer was lost: the document tells.
-            return await self._adopt(name, origin)
+            return await self._adopt(name, settings)
         held = self._agents[agent_id] = _Held(record, committed.versions[0])
         return held
 
-    async def _adopt(self, name: AgentName, origin: str) -> _Held:
+    async def _adopt(self, name: AgentName, settings: AgentSettings) -> _Held:
         document = await self._environment.store.get(str(name))
         record = read_agent(self._user, document) if document is not None else None
-        if document is None or record is None or record.origin != origin:
+        if document is None or record is None or record.origin != settings.digest:
             raise _exists(name)
         held = self._agents[name.agent] = _Held(record, document.version)
         return held
@@ -404,31 +374,9 @@ class Session:
         self.used = asyncio.get_running_loop().time()
 
 
-def _digest(settings: AgentSettings) -> str:
-    parts = (
-        settings.display_name or "",
-        settings.instructions or "",
-        settings.backend or "",
-        str(settings.permission_mode or 0),
-    )
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _random_id() -> str:
-    return "a" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(15))
-
-
 def _exists(name: AgentName) -> Failure:
     return Failure(
         errors_pb2.ERROR_REASON_RESOURCE_EXISTS,
         "This agent was created before with other content. Use a new id.",
         resource=str(name),
     )
-
-
-def _require_etag(record: AgentRecord, etag: str) -> None:
-    if etag and etag != record.etag:
-        raise Failure(
-            errors_pb2.ERROR_REASON_ETAG_MISMATCH,
-            "The agent was changed meanwhile. Read it, then try again.",
-        )

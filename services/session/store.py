@@ -80,7 +80,7 @@ class Committed:
     versions: tuple[str, ...]
 
 
-class StoreConflict(Exception):
+class StoreConflict(Exception):  # noqa: N818 - an expected answer, not an error
     """Raised when a write's condition does not hold; nothing was written.
 
     Args:

@@ -14,29 +14,21 @@ from datetime import UTC, datetime
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
-from moorline.session.v1 import agents_pb2, turns_pb2
+from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.failures import Failure, not_found
+from services.chassis.failures import Failure
 from services.session.attempt import Attempt
 from services.session.deliveries import FIRST_DELAY, PASSING, Deliveries, pause
 from services.session.encoding import LoggedEvent
 from services.session.environment import Environment
 from services.session.executor import Subscription
 from services.session.log import Log
-from services.session.permissions import Permissions, Request, require_same, summarize
+from services.session.outcomes import Outcome, broken, end_turn, lost, outcome_label, unreachable
+from services.session.permissions import Permissions
 from services.session.records import AgentRecord, TurnRecord, turn_work_path
 from services.session.timeline import Timeline
 
 log = logging.getLogger(__name__)
-
-Outcome = transcript_pb2.TurnOutcome
-
-_STATES = {
-    Outcome.STATE_FINISHED: turns_pb2.Turn.STATE_FINISHED,
-    Outcome.STATE_CANCELLED: turns_pb2.Turn.STATE_CANCELLED,
-    Outcome.STATE_FAILED: turns_pb2.Turn.STATE_FAILED,
-    Outcome.STATE_LOST: turns_pb2.Turn.STATE_LOST,
-}
 
 
 class TurnRun:
@@ -73,8 +65,13 @@ class TurnRun:
         self._ended = ended
         self._unreachable = environment.limits.unreachable.total_seconds()
         self._deliveries = Deliveries(tasks=environment.tasks)
-        self._permissions = Permissions()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._permissions = Permissions(
+            log=agent_log,
+            turn_id=turn.name.turn,
+            clock=environment.clock,
+            changed=changed,
+            decided=self._deliver_decision,
+        )
         self._attempt = self._new_attempt()
         self._task: asyncio.Task[None] | None = None
         # Set while the execution is being created; moving it to now interrupts that.
@@ -83,15 +80,16 @@ class TurnRun:
         self._following: asyncio.Future[None] | None = None
         self._cancellation: asyncio.Future[None] | None = None
         self._conclusion: asyncio.Future[None] | None = None
+        self._let_go = False
 
     @property
     def open_requests(self) -> int:
         """Permission requests that wait for somebody."""
-        return sum(1 for _ in self._permissions.open())
+        return self._permissions.open
 
     def start(self, recorded: asyncio.Future[None]) -> None:
         """Run the first attempt, once the turn's state is durable."""
-        self._task = self._environment.tasks.spawn(self._run(recorded, created=False), name="turn")
+        self._spawn(recorded, created=False)
 
     def resume(self, events: Iterable[LoggedEvent], cursors: Mapping[str, int]) -> None:
         """Go on where an earlier process stopped.
@@ -105,14 +103,14 @@ class TurnRun:
             self._recall(event.item)
         recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         recorded.set_result(None)
-        for request in self._permissions.open():
-            self._expire_later(request)
-        self._task = self._environment.tasks.spawn(self._run(recorded, created=True), name="turn")
+        self._permissions.expire()
+        self._spawn(recorded, created=True)
 
     def stop(self) -> None:
         """Let go of the turn without ending it: another process or object goes on."""
+        self._let_go = True
         self._attempt.close()
-        self._cancel_timers()
+        self._permissions.stop()
         if self._task is not None:
             self._task.cancel()
 
@@ -139,22 +137,27 @@ class TurnRun:
             Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, STORE_UNAVAILABLE,
                 FENCED.
         """
-        request = self._permissions.get(answer.permission_id)
-        if request is None:
-            raise not_found()
-        first = request.decision
-        if first is None:
-            decision = transcript_pb2.PermissionDecision(
-                permission_id=answer.permission_id,
-                allowed=answer.allowed,
-                reason=answer.reason,
-                decider=transcript_pb2.PermissionDecision.DECIDER_USER,
-            )
-            self._decide(request, decision)
-        if request.recorded is not None:
-            await self._log.durable(request.recorded)
-        if first is not None:
-            require_same(summarize(first), answer.allowed)
+        await self._permissions.answer(answer)
+
+    def _spawn(self, recorded: asyncio.Future[None], *, created: bool) -> None:
+        self._task = self._environment.tasks.spawn(
+            self._run(recorded, created=created), name="turn"
+        )
+        self._task.add_done_callback(self._stopped)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        """See that a turn whose task failed by a bug ends all the same."""
+        if task.cancelled() or task.exception() is None:
+            return
+        if self._conclusion is None:
+            self._conclude_ourselves(Outcome.STATE_FAILED, broken())
+        if self._conclusion is not None:
+            self._conclusion.add_done_callback(self._concluded)
+
+    def _concluded(self, done: asyncio.Future[None]) -> None:
+        if not self._let_go and not done.cancelled() and done.exception() is None:
+            self._environment.measures.turns.labels(outcome_label(self.turn)).inc()
+            self._ended()
 
     async def _run(self, recorded: asyncio.Future[None], *, created: bool) -> None:
         try:
@@ -165,19 +168,16 @@ class TurnRun:
                 created = False
                 if self._conclusion is None:
                     await self._follow()
-            await asyncio.shield(self._conclusion)
+            self._conclusion.add_done_callback(self._concluded)
         except Failure as failure:
             if failure.reason != errors_pb2.ERROR_REASON_FENCED:
                 raise
             # Whoever owns the agent now goes on with the turn.
-            return
-        self._environment.measures.turns.labels(outcome_label(self.turn)).inc()
-        self._ended()
 
     async def _create(self) -> None:
         """Start the execution, or conclude the turn without one."""
         delay = FIRST_DELAY
-        failure = _unreachable()
+        failure = unreachable()
         try:
             async with asyncio.timeout(self._unreachable) as self._creation:
                 while not self.turn.cancelled:
@@ -244,19 +244,15 @@ class TurnRun:
         self._attempt.close()
         if self._conclusion is not None:
             return
-        lost = Failure(
-            errors_pb2.ERROR_REASON_EXECUTION_LOST,
-            "The execution is gone: its executor stopped or could not be reached.",
-        )
         if self.turn.cancelled:
             self._conclude_ourselves(Outcome.STATE_CANCELLED, None)
         elif self._attempt.tool_called:
-            self._conclude_ourselves(Outcome.STATE_LOST, lost)
+            self._conclude_ourselves(Outcome.STATE_LOST, lost())
         elif self.turn.attempt >= self._environment.limits.attempts:
-            self._conclude_ourselves(Outcome.STATE_FAILED, lost)
+            self._conclude_ourselves(Outcome.STATE_FAILED, lost())
         else:
             self.turn.attempt += 1
-            again = transcript_pb2.TurnAttempt(attempt=self.turn.attempt, error=lost.to_error())
+            again = transcript_pb2.TurnAttempt(attempt=self.turn.attempt, error=lost().to_error())
             items = [*self._permissions.close(), transcript_pb2.Item(turn_attempt=again)]
             self._permissions.clear()
             self._attempt = self._new_attempt()
@@ -274,8 +270,8 @@ class TurnRun:
             log=self._log,
             timeline=self._timeline,
             permissions=self._permissions,
+            clock=self._environment.clock,
             wait=self._environment.limits.permission,
-            requested=self._requested,
             again=self._deliver_again,
             finished=self._finished,
             lost=self._lost,
@@ -303,9 +299,7 @@ class TurnRun:
             case "permission_request":
                 self._permissions.add(item.permission_request)
             case "permission_decision":
-                request = self._permissions.get(item.permission_decision.permission_id)
-                if request is not None:
-                    request.decision = item.permission_decision
+                self._permissions.recall(item.permission_decision)
 
     def _finished(self, event: executions_pb2.ExecutionEvent) -> None:
         """Hear the execution's outcome, which is the turn's."""
@@ -337,15 +331,13 @@ class TurnRun:
     ) -> None:
         """Record the outcome, and with it that nothing is left to do for the turn."""
         self._attempt.close()
-        self._cancel_timers()
         turn, now = self.turn, self._environment.clock.now()
-        outcome.duration.FromTimedelta(now - (turn.start_time or turn.create_time))
+        end_turn(turn, outcome, now)
         items = [
             *before,
             *self._permissions.close(),
             transcript_pb2.Item(turn_outcome=outcome),
         ]
-        end_turn(turn, outcome, now)
         turn.permissions = self._permissions.summary()
         self._agent.head = self._log.next + len(items) - 1
         self._agent.activity_time = now
@@ -361,44 +353,6 @@ class TurnRun:
             cursors=cursors,
         )
         self._changed()
-
-    def _requested(self, request: Request) -> None:
-        self._expire_later(request)
-        self._changed()
-
-    def _expire_later(self, request: Request) -> None:
-        if not request.item.HasField("expire_time"):
-            return
-        left = request.item.expire_time.ToDatetime(UTC) - self._environment.clock.now()
-        self._timers.append(
-            asyncio.get_running_loop().call_later(
-                max(0.0, left.total_seconds()), self._expire, request
-            )
-        )
-
-    def _expire(self, request: Request) -> None:
-        if request.decision is None:
-            decision = transcript_pb2.PermissionDecision(
-                permission_id=request.item.permission_id,
-                allowed=False,
-                reason="Nobody answered in time.",
-                decider=transcript_pb2.PermissionDecision.DECIDER_TIMEOUT,
-            )
-            self._decide(request, decision)
-
-    def _decide(self, request: Request, decision: transcript_pb2.PermissionDecision) -> None:
-        request.decision = decision
-        request.recorded = self._log.append(
-            self.turn.name.turn, [transcript_pb2.Item(permission_decision=decision)]
-        )
-        request.recorded.add_done_callback(lambda done: self._decision_recorded(done, decision))
-        self._changed()
-
-    def _decision_recorded(
-        self, done: asyncio.Future[None], decision: transcript_pb2.PermissionDecision
-    ) -> None:
-        if not done.cancelled() and done.exception() is None:
-            self._deliver_decision(decision)
 
     def _cancellation_recorded(self, done: asyncio.Future[None]) -> None:
         if done.cancelled() or done.exception() is not None or self._conclusion is not None:
@@ -429,29 +383,3 @@ class TurnRun:
 
     def _wanted(self, execution: str) -> bool:
         return self._conclusion is None and self.turn.execution == execution
-
-    def _cancel_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-
-
-def end_turn(turn: TurnRecord, outcome: transcript_pb2.TurnOutcome, now: datetime) -> None:
-    """Bring a turn's record to the state that an outcome tells."""
-    turn.state = _STATES.get(outcome.state, turns_pb2.Turn.STATE_FAILED)
-    turn.end_time = now
-    turn.error = outcome.error if outcome.HasField("error") else None
-    turn.usage = outcome.usage if outcome.HasField("usage") else None
-
-
-def outcome_label(turn: TurnRecord) -> str:
-    """Return a final state as a metric's label, for example `finished`."""
-    return turns_pb2.Turn.State.Name(turn.state).removeprefix("STATE_").lower()
-
-
-def _unreachable() -> Failure:
-    return Failure(
-        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
-        "The executor cannot be reached. Send the prompt again later.",
-        service="executor",
-    )

@@ -110,7 +110,7 @@ def _unfinished(agent: LiveAgent, after: int, size: int) -> turns_pb2.ListTurnsR
 
 
 async def _newest(agent: LiveAgent, before: int, size: int) -> turns_pb2.ListTurnsResponse:
-    ids = await agent.turn_ids(before=before, limit=size + 1)
+    ids = await agent.archive.ids(before=before, limit=size + 1)
     page = await asyncio.gather(*(agent.stored_turn(turn_id) for turn_id in ids[:size]))
     turns = [turn for turn in page if turn is not None]
     more = len(ids) > size

@@ -1,0 +1,62 @@
+"""How turns end: outcomes, and what they make of a turn's record.
+
+Does not know what leads to an outcome.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import turns_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
+from services.session.records import TurnRecord
+
+Outcome = transcript_pb2.TurnOutcome
+
+_STATES = {
+    Outcome.STATE_FINISHED: turns_pb2.Turn.STATE_FINISHED,
+    Outcome.STATE_CANCELLED: turns_pb2.Turn.STATE_CANCELLED,
+    Outcome.STATE_FAILED: turns_pb2.Turn.STATE_FAILED,
+    Outcome.STATE_LOST: turns_pb2.Turn.STATE_LOST,
+}
+
+
+def end_turn(turn: TurnRecord, outcome: transcript_pb2.TurnOutcome, now: datetime) -> None:
+    """Bring a turn's record to the state that an outcome tells, and time the outcome."""
+    began = turn.start_time or now
+    outcome.duration.FromTimedelta(now - began)
+    turn.state = _STATES.get(outcome.state, turns_pb2.Turn.STATE_FAILED)
+    turn.end_time = now
+    turn.error = outcome.error if outcome.HasField("error") else None
+    turn.usage = outcome.usage if outcome.HasField("usage") else None
+
+
+def outcome_label(turn: TurnRecord) -> str:
+    """Return a final state as a metric's label, for example `finished`."""
+    return turns_pb2.Turn.State.Name(turn.state).removeprefix("STATE_").lower()
+
+
+def lost() -> Failure:
+    """Return why a turn's execution is given up."""
+    return Failure(
+        errors_pb2.ERROR_REASON_EXECUTION_LOST,
+        "The execution is gone: its executor stopped or could not be reached.",
+    )
+
+
+def unreachable() -> Failure:
+    """Return why a turn could not begin."""
+    return Failure(
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        "The executor cannot be reached. Send the prompt again later.",
+        service="executor",
+    )
+
+
+def broken() -> Failure:
+    """Return why a turn ended by a bug of ours, whose traceback is in the log."""
+    return Failure(
+        errors_pb2.ERROR_REASON_INTERNAL, "The turn failed inside. The server's log says why."
+    )
