@@ -175,6 +175,51 @@ def test_one_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> 
         assert not (run.data / "run.json").exists()
 
 
+def test_a_service_that_hangs_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+    """A service that does not react is forced, and it still takes less than 3 s."""
+    with running(tmp_path / "data") as run:
+        pids = run.pids
+        os.kill(run.record["pids"]["session"], signal.SIGSTOP)
+        begin = time.monotonic()
+        run.process.send_signal(signal.SIGINT)
+
+        assert 0 == run.process.wait(10)
+        assert 2 < time.monotonic() - begin < 3
+        assert not any(map(alive, pids))
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    """Ctrl-C twice ends everything at once."""
+    with running(tmp_path / "data") as run:
+        os.kill(run.record["pids"]["session"], signal.SIGSTOP)
+        gateway = run.record["pids"]["gateway"]
+        begin = time.monotonic()
+        run.process.send_signal(signal.SIGINT)
+        wait_until_gone([gateway], 2)
+        run.process.send_signal(signal.SIGINT)
+
+        assert 0 == run.process.wait(10)
+        assert time.monotonic() - begin < 2
+
+
+def test_a_service_that_cannot_start_is_told(tmp_path: Path) -> None:
+    """A wrong setting ends the run with the service's own words, not with endless attempts."""
+    done = subprocess.run(
+        [sys.executable, "-m", "services.local", "--port", "0", "--data", str(tmp_path / "data")],
+        cwd=ROOT,
+        env={"PATH": os.defpath, "HOME": str(tmp_path), "DISABLE_DOCKER": "perhaps"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert 1 == done.returncode
+    assert "executor does not start" in done.stderr
+    assert "DISABLE_DOCKER" in done.stderr
+    assert "" == done.stdout
+
+
 def test_a_killed_supervisor_leaves_no_service(tmp_path: Path) -> None:
     """Even SIGKILL leaves no orphans, and the folder can be used again at once."""
     with running(tmp_path / "data") as run:
