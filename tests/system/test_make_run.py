@@ -52,19 +52,21 @@ class Running:
 @contextmanager
 def running(data: Path, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
     """Start everything, wait for the banner, and end what is left."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "services.local", "--port", "0", "--data", str(data)],
-        cwd=ROOT,
-        env={
-            "PATH": os.defpath,
-            "HOME": str(data.parent),
-            "AWS_SECRET_ACCESS_KEY": "must-not-leak",
-            **(environment or {}),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    told = data.parent / "told"
+    with told.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.local", "--port", "0", "--data", str(data)],
+            cwd=ROOT,
+            env={
+                "PATH": os.defpath,
+                "HOME": str(data.parent),
+                "AWS_SECRET_ACCESS_KEY": "must-not-leak",
+                **(environment or {}),
+            },
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
     assert process.stdout is not None
     try:
         banner = ""
@@ -72,6 +74,7 @@ def running(data: Path, environment: Mapping[str, str] | None = None) -> Iterato
             banner += line
             if "Ctrl-C" in line:
                 break
+        assert "?token=" in banner, told.read_text()
         yield Running(process, data, banner)
     finally:
         process.kill()
