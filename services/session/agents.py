@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
@@ -19,16 +18,14 @@ from services.session.event_source import EventSource
 from services.session.forms import EventForm
 from services.session.history import History, Segment
 from services.session.log import Log
-from services.session.names import AgentName
-from services.session.outcomes import Outcome, end_turn, outcome_label
+from services.session.outcomes import Outcome, end_turn, outcome_label, queue_full, turn_exists
 from services.session.permissions import require_same
 from services.session.records import (
     AgentRecord,
     TurnRecord,
-    number,
-    order_path,
+    new_turn_documents,
+    order_document,
     turn_work_path,
-    work_fields,
 )
 from services.session.timeline import Timeline
 from services.session.turn_archive import TurnArchive
@@ -166,11 +163,7 @@ class LiveAgent:
             # Another call with this id may have come by while this one read.
             turn = self._unfinished.get(turn_id) or stored or self._begin(turn_id, prompt)
         if turn.prompt != prompt:
-            raise Failure(
-                errors_pb2.ERROR_REASON_RESOURCE_EXISTS,
-                "This turn was created before with another prompt. Use a new id.",
-                resource=str(turn.name),
-            )
+            raise turn_exists(turn)
         await self._recorded(turn_id)
         return turn
 
@@ -277,11 +270,7 @@ class LiveAgent:
         """Record a new turn; it runs at once when nothing runs or waits."""
         limit = self._environment.limits.queued_turns
         if len(self._waiting) >= limit:
-            raise Failure(
-                errors_pb2.ERROR_REASON_QUEUE_FULL,
-                f"{limit} turns wait already. Wait until one has ended.",
-                limit=str(limit),
-            )
+            raise queue_full(limit)
         now = self._environment.clock.now()
         name = self.record.name.turn(turn_id)
         turn = TurnRecord(
@@ -299,17 +288,14 @@ class LiveAgent:
         self._unfinished[turn_id] = turn
         self.record.activity_time = now
         message = transcript_pb2.UserMessage(text=prompt)
-        order = f"{order_path(self.record.name)}/{number(turn.sequence)}"
+        documents = new_turn_documents(turn)
         recorded = self.log.append(
             turn_id,
             [transcript_pb2.Item(user_message=message)],
             time=now,
-            documents={
-                str(name): turn.fields(),
-                order: {"turn": turn_id},
-                turn_work_path(name): work_fields(name),
-            },
+            documents=documents,
         )
+        order = order_document(turn)
         recorded.add_done_callback(lambda _: self.log.forget(order))
         self._open(turn_id, recorded)
         if runs:
@@ -402,20 +388,3 @@ class LiveAgent:
         requests = self._run.open_requests if self._run is not None else 0
         self._share.set(queued=len(self._waiting), requests=requests)
         self._owner.changed(self.record.name.agent)
-
-
-async def load_agent(
-    *, environment: Environment, record: AgentRecord, version: str, owner: Owner
-) -> LiveAgent:
-    """Load an agent and take up what was left unfinished.
-
-    Raises:
-        Failure: STORE_UNAVAILABLE.
-    """
-    name: AgentName = record.name
-    tail = await History(store=environment.store, agent=name).tail()
-    agent = LiveAgent(
-        environment=environment, record=record, version=version, tail=tail, owner=owner
-    )
-    await agent.resume()
-    return agent

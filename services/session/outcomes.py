@@ -1,4 +1,4 @@
-"""How turns end: outcomes, and what they make of a turn's record.
+"""How turns end or are refused, and what an outcome makes of a turn's record.
 
 Does not know what leads to an outcome.
 """
@@ -36,6 +36,24 @@ def end_turn(turn: TurnRecord, outcome: transcript_pb2.TurnOutcome, now: datetim
 def outcome_label(turn: TurnRecord) -> str:
     """Return a final state as a metric's label, for example `finished`."""
     return turns_pb2.Turn.State.Name(turn.state).removeprefix("STATE_").lower()
+
+
+def turn_exists(turn: TurnRecord) -> Failure:
+    """Return why an id cannot be used for another prompt."""
+    return Failure(
+        errors_pb2.ERROR_REASON_RESOURCE_EXISTS,
+        "This turn was created before with another prompt. Use a new id.",
+        resource=str(turn.name),
+    )
+
+
+def queue_full(limit: int) -> Failure:
+    """Return why no more turns may wait."""
+    return Failure(
+        errors_pb2.ERROR_REASON_QUEUE_FULL,
+        f"{limit} turns wait already. Wait until one has ended.",
+        limit=str(limit),
+    )
 
 
 def lost() -> Failure:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -258,6 +259,20 @@ class TurnRecord:
         if self.end_time is not None:
             turn.end_time.CopyFrom(timestamp(self.end_time))
         return turn
+
+
+def order_document(turn: TurnRecord) -> str:
+    """Return the document that finds a turn by number; written once."""
+    return f"{order_path(turn.name.parent)}/{number(turn.sequence)}"
+
+
+def new_turn_documents(turn: TurnRecord) -> dict[str, Mapping[str, Any] | None]:
+    """Return what is written beside the log when a turn is created."""
+    return {
+        str(turn.name): turn.fields(),
+        order_document(turn): {"turn": turn.name.turn},
+        turn_work_path(turn.name): work_fields(turn.name),
+    }
 
 
 def read_turn(agent: AgentName, document: Document) -> TurnRecord:

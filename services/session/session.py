@@ -21,10 +21,11 @@ from services.session.agent_settings import (
     require_etag,
 )
 from services.session.agent_source import AgentFollower
-from services.session.agents import LiveAgent, load_agent
+from services.session.agents import LiveAgent
 from services.session.deletion import begin_deletion, delete_documents
 from services.session.deliveries import FIRST_DELAY, pause
 from services.session.environment import Environment
+from services.session.history import History
 from services.session.names import AgentName, UserName
 from services.session.records import AgentRecord, read_agent
 from services.session.store import Create, StoreConflict
@@ -344,9 +345,15 @@ class Session:
         if document is None:
             raise not_found()
         record = read_agent(self._user, document)
-        live = await load_agent(
-            environment=self._environment, record=record, version=document.version, owner=self
+        tail = await History(store=self._environment.store, agent=record.name).tail()
+        live = LiveAgent(
+            environment=self._environment,
+            record=record,
+            version=document.version,
+            tail=tail,
+            owner=self,
         )
+        await live.resume()
         held.record, held.live = record, live
         self.changed(record.name.agent)
         return live
