@@ -23,7 +23,7 @@ from services.executor.backends.cloud_run import CloudRun
 from services.executor.backends.docker import Docker
 from services.executor.backends.simulation import Simulation
 from services.executor.backends_api import BackendApi, WorkspaceApi
-from services.executor.claude_code import ClaudeCodeProcesses
+from services.executor.claude_code import PATIENCE, ClaudeCodeProcesses
 from services.executor.execution import Limits
 from services.executor.executions import Executions
 from services.executor.executions_api import ExecutionApi
@@ -52,7 +52,9 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         agents = Agents(
             backends=backends,
             workspaces=Workspaces(root=settings.workspaces),
-            make=ClaudeCodeProcesses(environment=claude_code_frames.ENVIRONMENT, tasks=tasks),
+            make=ClaudeCodeProcesses(
+                environment=claude_code_frames.ENVIRONMENT, patience=PATIENCE, tasks=tasks
+            ),
             limit=settings.max_agent_processes,
             idle_limit=settings.idle_limit,
             tasks=tasks,

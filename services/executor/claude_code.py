@@ -12,6 +12,7 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,30 @@ log = logging.getLogger(__name__)
 _NAMESPACE = uuid.UUID("0a5a1c2e-6d0f-5c5b-9a41-6f1f7f0c9d11")
 """Ours, for ids the CLI wants as UUIDs and that must be the same for the same execution."""
 
-_OPEN_SECONDS = 30.0
-"""Unloaded the CLI answers `initialize` in 0.4 s; a cold machine may need ten times that."""
-_CLOSE_SECONDS = 3.0
-"""An idle CLI exits within 0.2 s of the end of its input."""
-_KILL_SECONDS = 5.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a process may take for what it owes.
+
+    Attributes:
+        opening: To answer `initialize`.
+        closing: To exit when its input ends.
+        dying: To be gone after a kill.
+    """
+
+    opening: timedelta
+    closing: timedelta
+    dying: timedelta
+
+
+PATIENCE = Patience(
+    # Unloaded the CLI answers within 0.4 s; a cold machine may need ten times that.
+    opening=timedelta(seconds=30),
+    # An idle CLI exits within 0.2 s.
+    closing=timedelta(seconds=3),
+    dying=timedelta(seconds=5),
+)
+"""What the CLI was observed to need, and more."""
 
 _MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What taking apart a frame of an unexpected shape raises."""
@@ -53,11 +73,21 @@ class ClaudeCode:
         channel: A way to the process, not yet open.
         resume: Conversation its command line resumes; empty for a new one.
         accept_all: Whether every tool may run without asking anyone.
+        patience: How long it may take for what it owes.
         tasks: Owner of the task that reads.
     """
 
-    def __init__(self, *, channel: Channel, resume: str, accept_all: bool, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        *,
+        channel: Channel,
+        resume: str,
+        accept_all: bool,
+        patience: Patience,
+        tasks: Tasks,
+    ) -> None:
         self._channel = channel
+        self._patience = patience
         self._accept_all = accept_all
         self._tasks = tasks
         # The mutable state of a process is the rest.
@@ -92,17 +122,18 @@ class ClaudeCode:
         await self._channel.open()
         self._alive = True
         self._reader = self._tasks.spawn(self._read(), name="agent-process")
+        seconds = self._patience.opening.total_seconds()
         ready = False
         try:
-            async with asyncio.timeout(_OPEN_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._control("initialize")
             ready = True
         except TimeoutError as error:
             raise Failure(
                 errors_pb2.ERROR_REASON_AGENT_STALLED,
-                f"The agent process did not answer within {_OPEN_SECONDS:g} seconds.",
+                f"The agent process did not answer within {seconds:g} seconds.",
                 retry_delay=timedelta(seconds=1),
-                seconds=f"{_OPEN_SECONDS:g}",
+                seconds=f"{seconds:g}",
             ) from error
         finally:
             if not ready:
@@ -150,7 +181,7 @@ class ClaudeCode:
     async def close(self) -> None:
         """End the process in good order, by force when it takes too long."""
         await self._channel.close_input()
-        if not await self._gone(_CLOSE_SECONDS):
+        if not await self._gone(self._patience.closing):
             await self.kill()
 
     async def kill(self) -> None:
@@ -158,7 +189,7 @@ class ClaudeCode:
         if self._turn is not None:
             self._turn.book.lift_bound()
         await self._channel.kill()
-        if not await self._gone(_KILL_SECONDS):
+        if not await self._gone(self._patience.dying):
             log.error("agent process does not end")
             self._end_turn(Result.DIED, _crash(None))
 
@@ -302,11 +333,11 @@ class ClaudeCode:
     def _listen_anew(self) -> None:
         self._heard = time.monotonic()
 
-    async def _gone(self, seconds: float) -> bool:
+    async def _gone(self, patience: timedelta) -> bool:
         reader = self._reader
         if reader is None:
             return True
-        await asyncio.wait({reader}, timeout=seconds)
+        await asyncio.wait({reader}, timeout=patience.total_seconds())
         return reader.done()
 
 
@@ -315,11 +346,13 @@ class ClaudeCodeProcesses:
 
     Args:
         environment: What every process gets.
+        patience: How long a process may take for what it owes.
         tasks: Owner of the processes' tasks.
     """
 
-    def __init__(self, *, environment: Mapping[str, str], tasks: Tasks) -> None:
+    def __init__(self, *, environment: Mapping[str, str], patience: Patience, tasks: Tasks) -> None:
         self._environment = environment
+        self._patience = patience
         self._tasks = tasks
 
     def __call__(self, work: Work, backend: Backend, directory: Path) -> ClaudeCode:
@@ -345,6 +378,7 @@ class ClaudeCodeProcesses:
             channel=backend.channel(launch),
             resume=work.resume_from,
             accept_all=work.permission_mode == executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL,
+            patience=self._patience,
             tasks=self._tasks,
         )
 

@@ -224,7 +224,9 @@ class Execution:
             return transcript_pb2.TurnOutcome.STATE_FINISHED, None
         if self._stopped and self._cause is None:
             return transcript_pb2.TurnOutcome.STATE_CANCELLED, None
-        if ending is not None:
+        if ending is not None and ending.result is Result.INTERRUPTED:
+            failure = Failure(errors_pb2.ERROR_REASON_AGENT_FAILED, "The agent stopped by itself.")
+        elif ending is not None:
             failure = ending.failure
         failure = self._cause or failure or _unexplained(self.work.execution_id)
         if ending is not None and ending.result is Result.DIED and ending.tools_running:

@@ -66,8 +66,17 @@ def outcome(execution: Execution) -> transcript_pb2.TurnOutcome:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Let others run until a condition holds; the test's time limit bounds it."""
-    while not condition():
-        await asyncio.sleep(0.001)
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def look() -> None:
+        if condition():
+            done.set_result(None)
+        else:
+            loop.call_later(0.001, look)
+
+    look()
+    await done
 
 
 class FakeChannel:
@@ -136,9 +145,7 @@ class FakeBackend:
     """A backend of fake channels."""
 
     name = "simulation"
-    capabilities = Capabilities(
-        deltas=True, permissions=True, resume=True, durable_workspace=True
-    )
+    capabilities = Capabilities(deltas=True, permissions=True, resume=True, durable_workspace=True)
 
     def __init__(self) -> None:
         self.unavailable = ""

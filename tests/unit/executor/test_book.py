@@ -271,43 +271,51 @@ def test_long_piece_keeps_its_text() -> None:
         assert whole[position:] == block.after(position)
 
 
+class Reader:
+    """Keeps what a client would show."""
+
+    def __init__(self, book: Book) -> None:
+        self.shown: dict[str, str] = {}
+        self._cursor = follow(book)
+
+    def read(self) -> None:
+        """Take everything, in small bites."""
+        more = True
+        while more:
+            updates, more = self._cursor.take(64)
+            for update in updates:
+                self._show(update)
+
+    def _show(self, update: executions_pb2.ExecutionUpdate) -> None:
+        delta, said = update.delta, update.event.item.agent_message
+        if update.HasField("delta"):
+            before = "" if delta.snapshot else self.shown[delta.block_id]
+            self.shown[delta.block_id] = before + delta.text
+        elif update.HasField("message_discarded"):
+            del self.shown[update.message_discarded.block_id]
+        else:
+            self.shown[said.block_id] = said.text
+
+
 def test_any_reader_ends_with_the_same_text() -> None:
     """Readers that take at random moments agree with what was written."""
     chance = random.Random(7)
     book = Book()
-    seen: list[dict[str, str]] = [{} for _ in range(5)]
-    cursors = [follow(book) for _ in seen]
-
-    def read(number: int) -> None:
-        more = True
-        while more:
-            updates, more = cursors[number].take(64)
-            for update in updates:
-                delta = update.delta
-                if update.HasField("delta"):
-                    before = "" if delta.snapshot else seen[number][delta.block_id]
-                    seen[number][delta.block_id] = before + delta.text
-                elif update.HasField("message_discarded"):
-                    del seen[number][update.message_discarded.block_id]
-                else:
-                    said = update.event.item.agent_message
-                    seen[number][said.block_id] = said.text
-
+    readers = [Reader(book) for _ in range(5)]
     expected: dict[str, str] = {}
-    for round_number in range(200):
-        block_id = f"b{round_number // 10}"
+    for step in range(200):
+        block_id = f"b{step // 10}"
         text = chance.choice(["a", "한글 ", "x" * 50])
         write(book, block_id, text)
         expected[block_id] = expected.get(block_id, "") + text
-        if round_number % 10 == 9:
-            if chance.random() < 0.3:
-                book.discard(block_id)
-                del expected[block_id]
-            else:
-                book.append(message(block_id, expected[block_id]))
+        if step % 10 == 9 and chance.random() < 0.3:
+            book.discard(block_id)
+            del expected[block_id]
+        elif step % 10 == 9:
+            book.append(message(block_id, expected[block_id]))
         if chance.random() < 0.5:
-            read(chance.randrange(len(seen)))
-    for number in range(len(seen)):
-        read(number)
+            chance.choice(readers).read()
+    for reader in readers:
+        reader.read()
 
-    assert [expected] * len(seen) == seen
+    assert [expected] * len(readers) == [reader.shown for reader in readers]

@@ -1,0 +1,253 @@
+"""Tests of `services.executor.execution`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
+from services.chassis.tasks import Tasks
+from services.executor.agent_process import Ending, Result
+from services.executor.agents import Agents
+from services.executor.execution import Execution, Limits
+from tests.unit.executor.fakes import (
+    FakeProcess,
+    FakeProcesses,
+    items,
+    make_work,
+    outcome,
+    until,
+)
+
+Outcome = transcript_pb2.TurnOutcome
+
+
+class Stage:
+    """Runs executions and remembers how they ended."""
+
+    def __init__(
+        self, *, agents: Agents, processes: FakeProcesses, limits: Limits, tasks: Tasks
+    ) -> None:
+        self.ended: list[tuple[Execution, Ending | None]] = []
+        self._agents = agents
+        self._processes = processes
+        self._limits = limits
+        self._tasks = tasks
+
+    def make(self, **changed: Any) -> Execution:
+        """Return an execution that is not started."""
+        return Execution(
+            work=make_work(**changed),
+            limits=self._limits,
+            agents=self._agents,
+            tasks=self._tasks,
+            ended=lambda execution, ending: self.ended.append((execution, ending)),
+        )
+
+    async def start(self, **changed: Any) -> tuple[Execution, FakeProcess]:
+        """Return an execution whose turn has begun, and its process."""
+        execution = self.make(**changed)
+        self._tasks.spawn(execution.run(), name="execution")
+        await until(lambda: self._processes.made and self._processes.made[-1].ending)
+        return execution, self._processes.made[-1]
+
+
+@pytest.fixture
+def stage(agents: Agents, processes: FakeProcesses, limits: Limits, tasks: Tasks) -> Stage:
+    """A stage with ample limits."""
+    return Stage(agents=agents, processes=processes, limits=limits, tasks=tasks)
+
+
+def impatient(
+    agents: Agents, processes: FakeProcesses, tasks: Tasks, **changed: timedelta
+) -> Stage:
+    """Return a stage with some limits of its own."""
+    values = {
+        "timeout": timedelta(minutes=1),
+        "stall": timedelta(minutes=1),
+        "grace": timedelta(seconds=0.02),
+    }
+    limits = Limits(**(values | changed))
+    return Stage(agents=agents, processes=processes, limits=limits, tasks=tasks)
+
+
+async def test_finished_turn_has_an_outcome_with_usage(stage: Stage) -> None:
+    """The outcome carries usage, duration and the conversation."""
+    execution, process = await stage.start()
+    running = execution.state
+    process.end(Result.FINISHED)
+    await execution.over()
+    told = outcome(execution)
+    (update,), _ = execution.book.follow(after=0, mark=lambda: None).take(1)
+
+    assert executions_pb2.Execution.STATE_RUNNING == running
+    assert executions_pb2.Execution.STATE_ENDED == execution.state
+    assert Outcome.STATE_FINISHED == told.state == execution.outcome
+    assert 1 == told.usage.input_tokens
+    assert told.duration.nanos > 0
+    assert "c1" == update.event.conversation == execution.conversation
+    assert 1 == len(stage.ended)
+
+
+@pytest.mark.parametrize(
+    ("result", "tools", "state"),
+    [
+        (Result.FAILED, 0, Outcome.STATE_FAILED),
+        (Result.FAILED, 1, Outcome.STATE_FAILED),
+        (Result.DIED, 0, Outcome.STATE_FAILED),
+        (Result.DIED, 1, Outcome.STATE_LOST),
+    ],
+)
+async def test_failure_becomes_the_outcome(
+    stage: Stage, result: Result, tools: int, state: Outcome.State.ValueType
+) -> None:
+    """It is lost when a tool was running whose effect nobody knows."""
+    execution, process = await stage.start()
+    failure = Failure(errors_pb2.ERROR_REASON_AGENT_CRASHED, "It died.", exitCode="1")
+    process.end(result, failure=failure, tools_running=tools)
+    await execution.over()
+    told = outcome(execution)
+
+    assert state == told.state
+    assert failure.to_error() == told.error
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+async def test_cancelled_turn_ends_in_time(stage: Stage, obeys: bool) -> None:
+    """An agent that does not obey is killed; the turn counts as cancelled either way."""
+    execution, process = await stage.start()
+    process.obeys = obeys
+    execution.stop(cause=None, grace=None)
+    execution.stop(cause=None, grace=timedelta(hours=1))
+    await execution.over()
+    execution.stop(cause=None, grace=None)
+
+    assert Outcome.STATE_CANCELLED == outcome(execution).state
+    assert not outcome(execution).HasField("error")
+    assert (1, not obeys) == (process.interrupts, process.killed)
+
+
+async def test_turn_that_finishes_while_it_is_stopped_is_finished(stage: Stage) -> None:
+    """What was done counts."""
+    execution, process = await stage.start()
+    process.obeys = False
+    execution.stop(cause=None, grace=timedelta(hours=1))
+    process.end(Result.FINISHED)
+    await execution.over()
+
+    assert Outcome.STATE_FINISHED == outcome(execution).state
+
+
+async def test_cancel_before_the_start_runs_nothing(
+    stage: Stage, processes: FakeProcesses, tasks: Tasks
+) -> None:
+    """No process gets the prompt."""
+    execution = stage.make()
+    execution.stop(cause=None, grace=None)
+    await execution.run()
+
+    assert Outcome.STATE_CANCELLED == outcome(execution).state
+    assert [] == [process for process in processes.made if process.begun]
+
+
+async def test_cancel_while_the_process_starts(
+    stage: Stage, processes: FakeProcesses, tasks: Tasks
+) -> None:
+    """Nobody waits for a process that is not needed any more."""
+    processes.opening = asyncio.Event()
+    execution = stage.make()
+    tasks.spawn(execution.run(), name="execution")
+    await until(lambda: processes.made)
+    state = execution.state
+    execution.stop(cause=None, grace=None)
+    await execution.over()
+
+    assert executions_pb2.Execution.STATE_STARTING == state
+    assert "" == execution.conversation
+    assert Outcome.STATE_CANCELLED == outcome(execution).state
+
+
+async def test_process_that_cannot_start_fails_the_turn(
+    stage: Stage, processes: FakeProcesses
+) -> None:
+    """Its failure is the outcome's error."""
+    processes.open_failure = Failure(errors_pb2.ERROR_REASON_AGENT_STALLED, "No answer.")
+    execution = stage.make()
+    await execution.run()
+
+    assert Outcome.STATE_FAILED == outcome(execution).state
+    assert errors_pb2.ERROR_REASON_AGENT_STALLED == outcome(execution).error.reason
+    assert [(execution, None)] == stage.ended
+
+
+async def test_turn_that_takes_too_long_times_out(
+    agents: Agents, processes: FakeProcesses, tasks: Tasks
+) -> None:
+    """The shorter of the caller's time and ours counts."""
+    stage = impatient(agents, processes, tasks)
+    execution, process = await stage.start(timeout=timedelta(seconds=0.02))
+    await execution.over()
+    told = outcome(execution)
+
+    assert 1 == process.interrupts
+    assert Outcome.STATE_FAILED == told.state
+    assert errors_pb2.ERROR_REASON_TURN_TIMEOUT == told.error.reason
+    assert "1" == told.error.metadata["seconds"]
+
+
+async def test_silent_agent_is_stalled(
+    agents: Agents, processes: FakeProcesses, tasks: Tasks
+) -> None:
+    """An agent that talks is left alone until it falls silent."""
+    stage = impatient(agents, processes, tasks, stall=timedelta(seconds=0.02))
+    execution, process = await stage.start()
+    await asyncio.sleep(0.05)
+    talking = process.interrupts
+    process.quiet = timedelta(seconds=5)
+    await execution.over()
+
+    assert 0 == talking
+    assert errors_pb2.ERROR_REASON_AGENT_STALLED == outcome(execution).error.reason
+
+
+async def test_agent_that_stops_by_itself_has_failed(stage: Stage) -> None:
+    """Nobody asked it to."""
+    execution, process = await stage.start()
+    process.end(Result.INTERRUPTED)
+    await execution.over()
+
+    assert errors_pb2.ERROR_REASON_AGENT_FAILED == outcome(execution).error.reason
+
+
+async def test_bug_still_gives_an_outcome(stage: Stage, tasks: Tasks) -> None:
+    """No turn stays without an end, whatever breaks."""
+    execution, process = await stage.start()
+    assert process.ending is not None
+    process.ending.set_exception(ZeroDivisionError())
+    await execution.over()
+
+    assert errors_pb2.ERROR_REASON_INTERNAL == outcome(execution).error.reason
+    assert "e1" == outcome(execution).error.metadata["errorId"]
+
+
+async def test_decision_reaches_the_agent(stage: Stage) -> None:
+    """Before there is a process, and after the end, it changes nothing."""
+    decision = transcript_pb2.PermissionDecision(permission_id="p", allowed=True, reason="r")
+    early = stage.make(execution_id="e0")
+    await early.answer(decision)
+    execution, process = await stage.start()
+    await execution.answer(decision)
+    with pytest.raises(Failure):
+        await execution.answer(transcript_pb2.PermissionDecision(permission_id="unknown"))
+    process.end(Result.FINISHED)
+    await execution.over()
+    await execution.answer(decision)
+
+    assert [("p", True, "r")] == process.answered
+    assert 1 == len(items(execution.book))

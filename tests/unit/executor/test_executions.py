@@ -1,0 +1,204 @@
+"""Tests of `services.executor.executions`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
+from services.chassis.metrics import Metrics
+from services.chassis.tasks import Tasks
+from services.executor.agent_process import Result
+from services.executor.agents import Agents
+from services.executor.execution import Execution, Limits
+from services.executor.executions import Executions, Forgotten
+from tests.unit.executor.fakes import (
+    WORKSPACE,
+    FakeBackend,
+    FakeProcess,
+    FakeProcesses,
+    make_work,
+    outcome,
+    until,
+)
+
+CANCELLED = transcript_pb2.TurnOutcome.STATE_CANCELLED
+
+
+def start(executions: Executions, name: str = "e1", workspace: str = WORKSPACE) -> Execution:
+    """Create an execution."""
+    execution = executions.create(make_work(execution_id=name, workspace=workspace))
+    assert isinstance(execution, Execution)
+    return execution
+
+
+async def running(processes: FakeProcesses, name: str) -> FakeProcess:
+    """Wait until a process has an execution's turn."""
+    await until(lambda: [one for one in processes.made if one.begun[-1:] == [name]])
+    return next(one for one in processes.made if one.begun[-1:] == [name])
+
+
+async def test_repeated_create_returns_the_first(executions: Executions) -> None:
+    """An id makes one execution."""
+    first = start(executions)
+    again = executions.create(make_work("other", execution_id="e1"))
+
+    assert first is again is executions.get("e1")
+
+
+async def test_unknown_execution_is_not_found(executions: Executions) -> None:
+    """Acknowledging it is no error all the same."""
+    executions.acknowledge("nope", 1)
+    with pytest.raises(Failure) as caught:
+        executions.get("nope")
+
+    assert "RESOURCE_NOT_FOUND" == caught.value.reason_name
+
+
+async def test_new_execution_ends_the_one_in_its_workspace(
+    executions: Executions, processes: FakeProcesses
+) -> None:
+    """It waits for that one's end."""
+    first = start(executions, "e1")
+    await running(processes, "e1")
+    second = start(executions, "e2")
+    third = start(executions, "e3")
+    process = await running(processes, "e3")
+    process.end(Result.FINISHED)
+    await third.over()
+
+    assert CANCELLED == outcome(first).state == outcome(second).state
+    assert transcript_pb2.TurnOutcome.STATE_FINISHED == outcome(third).state
+
+
+async def test_capacity_is_limited(executions: Executions, processes: FakeProcesses) -> None:
+    """Who comes too many is told to come again, and may when one has ended."""
+    for number in range(3):
+        start(executions, f"e{number}", f"workspace{number}")
+    with pytest.raises(Failure) as caught:
+        start(executions, "e4", "workspace4")
+    process = await running(processes, "e0")
+    process.end(Result.FINISHED)
+    await executions.get("e0").over()
+    start(executions, "e4", "workspace4")
+
+    assert "EXECUTOR_CAPACITY" == caught.value.reason_name
+    assert caught.value.retry_delay
+
+
+async def test_unavailable_backend_is_refused(executions: Executions, backend: FakeBackend) -> None:
+    """So is one nobody knows; the error names it."""
+    with pytest.raises(Failure) as unknown:
+        executions.create(make_work(backend="mainframe"))
+    backend.unavailable = "Switched off."
+    with pytest.raises(Failure) as unavailable:
+        executions.create(make_work())
+
+    assert "BACKEND_UNAVAILABLE" == unknown.value.reason_name
+    assert {"backend": "mainframe"} == unknown.value.metadata
+    assert "Switched off." in unavailable.value.message
+
+
+async def test_acknowledged_outcome_is_forgotten(
+    executions: Executions, processes: FakeProcesses
+) -> None:
+    """The id is recognised all the same, so that a late repetition starts nothing."""
+    execution = start(executions)
+    (await running(processes, "e1")).end(Result.FINISHED)
+    await execution.over()
+    executions.acknowledge("e1", 0)
+    kept = executions.get("e1")
+    executions.acknowledge("e1", 1)
+    executions.acknowledge("e1", 1)
+    with pytest.raises(Failure):
+        executions.get("e1")
+
+    assert kept is execution
+    assert Forgotten("e1", "simulation", WORKSPACE) == executions.create(make_work())
+
+
+async def test_outcome_nobody_acknowledges_is_forgotten_in_the_end(
+    backend: FakeBackend,
+    agents: Agents,
+    limits: Limits,
+    tasks: Tasks,
+    metrics: Metrics,
+    processes: FakeProcesses,
+) -> None:
+    """So is the id, after as long again."""
+    executions = Executions(
+        backends={"simulation": backend},
+        agents=agents,
+        limits=limits,
+        capacity=1,
+        retention=timedelta(seconds=0.02),
+        tasks=tasks,
+        metrics=metrics,
+    )
+    execution = start(executions)
+    (await running(processes, "e1")).end(Result.FINISHED)
+    await execution.over()
+    await until(lambda: isinstance(executions.create(make_work()), Forgotten))
+    await until(lambda: isinstance(executions.create(make_work()), Execution))
+
+
+async def test_deleting_a_workspace_ends_what_runs_there(
+    executions: Executions, processes: FakeProcesses, tmp_path: Path
+) -> None:
+    """Its files are gone when the call returns; an absent workspace is fine."""
+    execution = start(executions)
+    process = await running(processes, "e1")
+    process.obeys = False
+    await executions.delete_workspace(WORKSPACE)
+    await executions.delete_workspace("neverwas")
+
+    assert CANCELLED == outcome(execution).state
+    assert process.killed
+    assert not (tmp_path / "workspaces" / WORKSPACE).exists()
+
+
+async def test_draining_refuses_and_wakes(
+    executions: Executions, processes: FakeProcesses
+) -> None:
+    """Followers are woken to find out; what ran is ended."""
+    execution = start(executions)
+    forgotten = start(executions, "e2", "workspace2")
+    (await running(processes, "e2")).end(Result.FINISHED)
+    await forgotten.over()
+    executions.acknowledge("e2", 1)
+    news = asyncio.Event()
+    execution.book.follow(after=0, mark=news.set)
+    executions.check_serving()
+    executions.drain()
+    woken = news.is_set()
+    with pytest.raises(Failure) as caught:
+        start(executions, "e3", "workspace3")
+    await executions.kill()
+
+    assert woken
+    assert "DRAINING" == caught.value.reason_name
+    assert execution.book.ended
+
+
+async def test_executions_are_counted(
+    executions: Executions, processes: FakeProcesses, metrics: Metrics
+) -> None:
+    """What runs, what ended and how, and the tools that were used."""
+    execution = start(executions)
+    process = await running(processes, "e1")
+    value = metrics.registry.get_sample_value
+    before = value("moorline_turns_in_progress", {"backend": "simulation"})
+    process.end(Result.FINISHED, tools_succeeded=2, tools_failed=1)
+    await execution.over()
+
+    assert 1 == before
+    assert 0 == value("moorline_turns_in_progress", {"backend": "simulation"})
+    ended = {"backend": "simulation", "outcome": "finished"}
+    assert 1 == value("moorline_executions_total", ended)
+    assert 1 == value("moorline_execution_duration_seconds_count")
+    assert 2 == value("moorline_tool_calls_total", {"outcome": "succeeded"})
+    assert 1 == value("moorline_tool_calls_total", {"outcome": "failed"})

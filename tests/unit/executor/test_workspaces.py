@@ -1,0 +1,37 @@
+"""Tests of `services.executor.workspaces`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from services.executor.workspaces import Workspaces
+
+
+async def test_workspace_is_made_once_and_kept(tmp_path: Path) -> None:
+    """Its files survive, and only we may look at them."""
+    workspaces = Workspaces(root=tmp_path / "deep" / "root")
+    directory = await workspaces.make("abcdefgh")
+    (directory / "file").write_text("x")
+    again = await workspaces.make("abcdefgh")
+
+    assert directory == again
+    assert "x" == (again / "file").read_text()
+    assert 0o700 == again.stat().st_mode & 0o777
+
+
+async def test_deletion_does_not_follow_links(tmp_path: Path) -> None:
+    """What a link points to stays, be it inside a workspace or in its place."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("x")
+    workspaces = Workspaces(root=tmp_path)
+    directory = await workspaces.make("abcdefgh")
+    (directory / "link").symlink_to(outside)
+    (tmp_path / "linkedto").symlink_to(outside)
+    await workspaces.delete("abcdefgh")
+    await workspaces.delete("linkedto")
+    await workspaces.delete("neverwas")
+
+    assert ["outside"] == os.listdir(tmp_path)
+    assert "x" == (outside / "file").read_text()
