@@ -36,7 +36,9 @@ RING_BYTES = 1 << 20
 """Bytes of events held for readers of one stream."""
 FRAME_BYTES = 64 * 1024
 """About how many bytes one frame of a stream carries at most."""
-_RETRY_SECONDS = 0.5
+RETRY_SECONDS = 0.5
+"""About how long to wait before a subscription that could not be made is tried again."""
+_REMOVED_AGENTS = 100
 
 # A new watch waits for these to pass, as `FeedLink` does for an old one.
 _PASSING = frozenset(
@@ -122,6 +124,7 @@ class Delivery:
         loop: Runs the flushes.
         metrics: Gets `moorline_updates_sent_total`.
         ring_bytes: Bytes of events held for the readers of one stream.
+        retry_seconds: About how long to wait before subscribing is tried again.
     """
 
     def __init__(
@@ -133,12 +136,14 @@ class Delivery:
         loop: asyncio.AbstractEventLoop,
         metrics: Metrics,
         ring_bytes: int = RING_BYTES,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._link = link
         self._stalls = stalls
         self._tasks = tasks
         self._loop = loop
         self._ring_bytes = ring_bytes
+        self._retry_seconds = retry_seconds
         sent = metrics.counter("moorline_updates_sent_total", "Updates sent to clients.", ("kind",))
         self._sent = {EventStream: sent.labels("event"), AgentStream: sent.labels("agent")}
         # The mutable state: what is followed, and which watches have news.
@@ -266,7 +271,7 @@ class Delivery:
                     source.subscription = subscription
                     source.subscribing = None
                 return
-            await asyncio.sleep(_RETRY_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
+            await asyncio.sleep(self._retry_seconds * random.uniform(0.5, 1.5))  # noqa: S311
 
     def arrived(self, source: _Source, updates: Sequence[Update]) -> None:
         """Take in updates of a source. Called by the link, from the event loop."""
@@ -277,7 +282,10 @@ class Delivery:
             self._subscribe(source)
         for watch in source.watches:
             self._mark(watch)
-        if isinstance(stream, EventStream) and stream.size > self._ring_bytes:
+        if isinstance(stream, AgentStream):
+            if stream.removed > _REMOVED_AGENTS:
+                stream.forget_removed(min(_versions(source)))
+        elif stream.size > self._ring_bytes:
             self._bound(source, stream)
 
     def ended(self, source: _Source, failure: Failure) -> None:
@@ -327,8 +335,8 @@ class Delivery:
                 self._stalls.add(watch.client)
 
     def _deliver(self, watch: Watch, source: _Source) -> None:
-        if watch.reader.fallen:
-            source = self._restart(watch, source)
+        if isinstance(watch.reader, EventReader) and watch.reader.fallen:
+            source = self._restart(watch, watch.reader, source)
         updates, more = watch.reader.take(FRAME_BYTES)
         if updates:
             watch.client.send(watch.client.encoding.splice(watch.opening, updates))
@@ -344,11 +352,8 @@ class Delivery:
             source.stream.drop(source.stream.head)
             self._subscribe(source)
 
-    def _restart(self, watch: Watch, source: _Source) -> _Source:
+    def _restart(self, watch: Watch, reader: EventReader, source: _Source) -> _Source:
         """Give a watch that fell out of its stream one of its own, from its position."""
-        reader = watch.reader
-        if not isinstance(reader, EventReader):
-            raise TypeError(type(reader))
         self.leave(watch)
         stream = EventStream(
             parent=source.key.parent, after=reader.sequence, encoding=source.key.encoding
@@ -357,6 +362,11 @@ class Delivery:
         watch.source = self._open(source.key, stream)
         watch.source.watches[watch] = None
         return watch.source
+
+
+def _versions(source: _Source) -> list[int]:
+    readers = (watch.reader for watch in source.watches)
+    return [reader.version for reader in readers if isinstance(reader, AgentReader)]
 
 
 class _Follower:

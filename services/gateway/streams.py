@@ -20,10 +20,6 @@ from services.gateway.encoding import Encoding
 class Reader(Protocol):
     """How far one client has come in a stream."""
 
-    @property
-    def fallen(self) -> bool:
-        """True when what comes next for it is no longer held."""
-
     def take(self, budget: int) -> tuple[list[bytes], bool]:
         """Return the updates it has not seen, and whether more is waiting.
 
@@ -206,7 +202,7 @@ class EventReader:
 
     @property
     def fallen(self) -> bool:
-        """See `Reader`."""
+        """True when what comes next for it is no longer held."""
         return self.sequence < self._stream.base
 
     def move(self, stream: EventStream) -> None:
@@ -313,6 +309,11 @@ class AgentStream:
         self.live = False
         self._stale = {name for name, agent in self.agents.items() if not agent.removed}
 
+    @property
+    def removed(self) -> int:
+        """How many removed agents it still remembers."""
+        return sum(agent.removed for agent in self.agents.values())
+
     def forget_removed(self, version: int) -> None:
         """Drop the traces of agents removed up to a version that every reader has."""
         self.agents = {
@@ -338,8 +339,6 @@ class AgentReader:
     """
 
     __slots__ = ("_checkpointed", "_joined", "_stream", "version")
-
-    fallen = False
 
     def __init__(self, stream: AgentStream) -> None:
         self.version = 0
