@@ -66,7 +66,7 @@ class FragmentCounter:
         doubled: Words by which a block's deltas exceeded the item that completed it.
         events: Stored events seen.
         head: Greatest sequence seen.
-        outcomes: State of each finished turn, by its id.
+        outcomes: State of each finished turn, with the error if there was one, by its id.
         checkpoints: Checkpoints seen.
     """
 
@@ -137,7 +137,8 @@ class FragmentCounter:
             return new
         if outcome := item.get("turnOutcome"):
             self._withdraw_all()
-            self.outcomes[event["turnId"]] = outcome.get("state", "")
+            reason = outcome.get("error", {}).get("message", "")
+            self.outcomes[event["turnId"]] = f"{outcome.get('state', '')} {reason}".strip()
         elif "turnAttempt" in item:
             self._withdraw_all()
         return []

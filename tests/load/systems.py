@@ -46,11 +46,12 @@ def moorline() -> Iterator[System]:
     with tempfile.TemporaryDirectory(prefix="moorline-bench-") as folder:
         data = Path(folder)
         command = ["-m", "services.local", "--port", "0", "--data", str(data)]
-        with _process(command, data / "output") as process:
-            _wait_until((data / "run.json").exists, process, data / "output")
+        output = data / "output"
+        with _process(command, output) as process:
+            # The banner is printed when all three are ready.
+            _wait_until(lambda: b"?token=" in output.read_bytes(), process, output)
             run = json.loads((data / "run.json").read_text())
             port = run["ports"]["gateway"]
-            _wait_until(lambda: _listens(port), process, data / "output")
             yield System(
                 url=f"ws://127.0.0.1:{port}/v1/ws",
                 token=(data / "token").read_text().strip(),
