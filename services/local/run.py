@@ -119,13 +119,15 @@ class Run:
             if not self._ready:
                 context.cancel()
         if self._ready:
-            self._show(
-                self._texts.banner.format(
-                    url=f"{url}/?token={token}", data=folder.path, logs=folder.path / "logs"
-                )
-            )
+            self._show(self._banner(f"{url}/?token={token}", folder))
         elif self._hopeless or not self._stop.is_set():
             raise StartError(self._why_not(folder), status=1)
+
+    def _banner(self, url: str, folder: DataFolder) -> str:
+        terminal = os.path.relpath(Path(sys.prefix) / "bin" / "moorline")
+        return self._texts.banner.format(
+            url=url, data=folder.path, logs=folder.path / "logs", terminal=terminal
+        )
 
     def _why_not(self, folder: DataFolder) -> str:
         program = self._hopeless
@@ -188,12 +190,15 @@ class Run:
                 self._stop.set()
                 self._tell(self._texts.stopping)
 
-        for number in STOP_SIGNALS:
+        # `nohup` ignores a hang-up on purpose, and that has to stay so.
+        hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        numbers = STOP_SIGNALS if hangs_up else STOP_SIGNALS[:2]
+        for number in numbers:
             loop.add_signal_handler(number, on_signal)
         try:
             yield
         finally:
-            for number in STOP_SIGNALS:
+            for number in numbers:
                 loop.remove_signal_handler(number)
 
 

@@ -11,7 +11,7 @@ class Texts:
     """The sentences of one language.
 
     Attributes:
-        banner: With `url`, `data`, `logs`.
+        banner: With `url`, `data`, `logs`, and `terminal`, the path of the command line.
         died: With `name`, `how`, `pause` in seconds.
         signalled: With `number`.
         exited: With `status`.
@@ -35,7 +35,7 @@ ENGLISH = Texts(
 
   Data     {data}
   Logs     {logs}
-  Terminal .venv/bin/moorline
+  Terminal {terminal}
   Stop     Ctrl-C
 """,
     died="{name} {how}; starting it again in {pause:g} s.",
@@ -53,7 +53,7 @@ KOREAN = Texts(
 
   데이터   {data}
   로그     {logs}
-  터미널   .venv/bin/moorline
+  터미널   {terminal}
   종료     Ctrl-C
 """,
     died="{name}: {how}. {pause:g}초 뒤에 다시 시작합니다.",

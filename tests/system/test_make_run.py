@@ -50,12 +50,14 @@ class Running:
 
 
 @contextmanager
-def running(data: Path, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
+def running(
+    data: Path, environment: Mapping[str, str] | None = None, wrapper: tuple[str, ...] = ()
+) -> Iterator[Running]:
     """Start everything, wait for the banner, and end what is left."""
     told = data.parent / "told"
     with told.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.local", "--port", "0", "--data", str(data)],
+            [*wrapper, sys.executable, "-m", "services.local", "--port=0", f"--data={data}"],
             cwd=ROOT,
             env={
                 "PATH": os.defpath,
@@ -154,14 +156,19 @@ def test_a_dead_service_comes_back(tmp_path: Path) -> None:
     """Each service that is killed is started again on its port, and all is ready again."""
     with running(tmp_path / "data") as run:
         for name in SERVICES:
-            before = run.record
-            os.kill(before["pids"][name], signal.SIGKILL)
-            deadline = time.monotonic() + 15
-            while run.record["pids"][name] == before["pids"][name] or not ready(run):
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            revive(run, name)
 
-            assert before["ports"] == run.record["ports"]
+
+def revive(run: Running, name: str) -> None:
+    """Kill a service, and wait until another is at work on its port."""
+    before = run.record
+    os.kill(before["pids"][name], signal.SIGKILL)
+    deadline = time.monotonic() + 15
+    while run.record["pids"][name] == before["pids"][name] or not ready(run):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+    assert before["ports"] == run.record["ports"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -176,6 +183,14 @@ def test_one_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> 
         assert time.monotonic() - begin < 3
         assert not any(map(alive, pids))
         assert not (run.data / "run.json").exists()
+
+
+def test_nohup_keeps_it_running(tmp_path: Path) -> None:
+    """Who starts it with `nohup` may close the terminal."""
+    with running(tmp_path / "data", wrapper=("nohup",)) as run:
+        run.process.send_signal(signal.SIGHUP)
+        # It still does its work, which a supervisor that stops does not.
+        revive(run, "executor")
 
 
 def test_a_service_that_hangs_does_not_hold_up_the_stop(tmp_path: Path) -> None:
