@@ -109,47 +109,52 @@ def ready(run: Running) -> bool:
         return False
 
 
-def test_it_is_ready_when_the_banner_shows(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A run for the tests that only look, at a Korean terminal."""
+    environment = {"DISABLE_DOCKER": "true", "LC_ALL": "ko_KR.UTF-8"}
+    with running(tmp_path_factory.mktemp("shared") / "data", environment) as run:
+        yield run
+
+
+def test_it_is_ready_when_the_banner_shows(shared: Running) -> None:
     """The address in the banner works at once, and what is kept is the owner's alone."""
-    with running(tmp_path / "data") as run:
-        token = (run.data / "token").read_text().strip()
+    token = (shared.data / "token").read_text().strip()
 
-        assert run.url(f"/?token={token}") in run.banner
-        assert str(run.data) in run.banner
-        assert ready(run)
-        for private in (run.data, *run.data.rglob("*")):
-            assert 0 == stat.S_IMODE(private.stat().st_mode) & 0o077, private
+    assert shared.url(f"/?token={token}") in shared.banner
+    assert str(shared.data) in shared.banner
+    assert ready(run)
+    for private in (shared.data, *shared.data.rglob("*")):
+        assert 0 == stat.S_IMODE(private.stat().st_mode) & 0o077, private
 
 
-def test_it_listens_on_the_loopback_interface_only(tmp_path: Path) -> None:
+def test_it_listens_on_the_loopback_interface_only(shared: Running) -> None:
     """No service of the three can be reached from another machine."""
-    with running(tmp_path / "data") as run:
-        inodes = {
-            str(link.readlink())
-            for pid in run.pids
-            for link in Path(f"/proc/{pid}/fd").iterdir()
-            if link.is_symlink()
-        }
-        listening = [
-            fields[1]
-            for table in ("tcp", "tcp6")
-            for fields in map(str.split, Path(f"/proc/net/{table}").read_text().splitlines()[1:])
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes
-        ]
+    inodes = {
+        str(link.readlink())
+        for pid in shared.pids
+        for link in Path(f"/proc/{pid}/fd").iterdir()
+        if link.is_symlink()
+    }
+    listening = [
+        fields[1]
+        for table in ("tcp", "tcp6")
+        for fields in map(str.split, Path(f"/proc/net/{table}").read_text().splitlines()[1:])
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes
+    ]
 
-        assert len(listening) >= len(SERVICES)
-        # 127.0.0.1, by itself or as IPv6 writes it.
-        assert [] == [each for each in listening if not each.split(":")[0].endswith("0100007F")]
+    assert len(listening) >= len(SERVICES)
+    # 127.0.0.1, by itself or as IPv6 writes it.
+    assert [] == [each for each in listening if not each.split(":")[0].endswith("0100007F")]
 
 
-def test_services_see_nothing_of_the_environment(tmp_path: Path) -> None:
+def test_services_see_nothing_of_the_environment(shared: Running) -> None:
     """A secret in the shell that runs `make run` does not reach a service."""
-    with running(tmp_path / "data", {"DISABLE_DOCKER": "true"}) as run:
-        for pid in run.pids:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
+    for pid in shared.pids:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
 
-            assert b"must-not-leak" not in environment
-            assert b"DISABLE_DOCKER=true" in environment
+        assert b"must-not-leak" not in environment
+        assert b"DISABLE_DOCKER=true" in environment
 
 
 def test_a_dead_service_comes_back(tmp_path: Path) -> None:
@@ -259,7 +264,6 @@ def test_the_token_survives_a_restart(tmp_path: Path) -> None:
         assert first == (run.data / "token").read_text()
 
 
-def test_the_banner_speaks_korean(tmp_path: Path) -> None:
+def test_the_banner_speaks_korean(shared: Running) -> None:
     """The language of the terminal is the language of the banner."""
-    with running(tmp_path / "data", {"LC_ALL": "ko_KR.UTF-8"}) as run:
-        assert "실행 중" in run.banner
+    assert "실행 중" in shared.banner

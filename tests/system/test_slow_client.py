@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 import uuid
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.system.stack import Stack
 from tests.system.wire import Transcript, follow, open_wire
@@ -57,9 +59,10 @@ async def test_a_client_that_stops_reading_costs_little_and_delays_nobody(
             grown = stack.resident_bytes("gateway") - before
             await asyncio.sleep(17)
             stalled.transport.resume_reading()
-            async for _ in stalled:
-                pass
+            with contextlib.suppress(ConnectionClosed):
+                async for _ in stalled:
+                    pass
 
-    assert stalled.close_code in {4002, 1006}, "cut, with the code when there was room for it"
+    assert 4002 == stalled.close_code
     assert grown < ALLOWED_BYTES + 2 * 1024 * 1024, "the watch of the good client is in it too"
     assert slowest < 10

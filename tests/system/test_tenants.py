@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import grpc
 import pytest
-from services.chassis.identity import METADATA_KEY, Identity, Signer
 
 from moorline.gateway.v1 import frames_pb2
 from moorline.session.v1 import (
@@ -21,6 +20,7 @@ from moorline.session.v1 import (
     keys_pb2,
     turns_pb2,
 )
+from services.chassis.identity import METADATA_KEY, Identity, Signer
 from tests.system.conftest import key_for
 from tests.system.stack import Stack
 from tests.system.wire import Frame, Transcript, Wire, follow, open_wire
