@@ -1,0 +1,1 @@
+"""The `moorline` command. Nothing here is imported by `import moorline`."""

@@ -1,0 +1,192 @@
+"""Follows one turn to its end: shows it, decides, stops it when told to.
+
+Knows nothing of how the turn was made or what the view looks like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import moorline
+from moorline.cli.deciding import Decisions
+from moorline.cli.exits import Exit, exit_of_outcome
+from moorline.cli.invocation import Invocation
+from moorline.cli.views import View
+
+# Out of time, a turn is asked to stop; one that does not is left after this.
+STOP_LIMIT = timedelta(seconds=10)
+
+
+class TurnFollower:
+    """One turn on its way to a result and an exit code."""
+
+    def __init__(
+        self,
+        *,
+        invocation: Invocation,
+        view: View,
+        decisions: Decisions,
+        limit: timedelta | None = None,
+        stop_on_exit: bool = False,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            invocation: Where to tell what happens.
+            view: Shows the turn.
+            decisions: Decides about permissions.
+            limit: Longest the turn may take from now; None for no limit.
+            stop_on_exit: True to cancel the turn when it is left before its end.
+        """
+        self._invocation = invocation
+        self._view = view
+        self._decisions = decisions
+        self._limit = limit
+        self._stop_on_exit = stop_on_exit
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        # One question at a time: two prompts would share a line.
+        self._one_question = asyncio.Lock()
+        self._interrupts = 0
+        self._late = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def follow(self, stream: moorline.TurnStream) -> Exit:
+        """Follow an entered stream; Ctrl-C stops the turn, a second one leaves it.
+
+        Raises:
+            MoorlineError: The connection is lost for good.
+        """
+        reading = asyncio.create_task(self._read(stream), name="moorline turn")
+        with self._signals(stream, reading), self._clock(stream, reading):
+            try:
+                await asyncio.wait({reading})
+            finally:
+                await self._leave(stream, reading)
+        if reading.cancelled():
+            return Exit.STOPPED if self._late else Exit.INTERRUPTED
+        reading.result()
+        self._view.end(stream.result)
+        return self._exit(stream.result.outcome)
+
+    @property
+    def left(self) -> bool:
+        """True when the person left the turn before its end."""
+        return self._interrupts > 1
+
+    async def _read(self, stream: moorline.TurnStream) -> None:
+        async for event in stream:
+            self._view.show(event)
+            if isinstance(event, moorline.PermissionRequest):
+                self._decide(stream, event)
+            elif isinstance(event, moorline.PermissionDecision):
+                asking = self._asking.pop(event.permission_id, None)
+                if asking is not None and not asking.done():
+                    asking.cancel()
+
+    def _decide(
+        self, stream: moorline.TurnStream, request: moorline.AsyncPermissionRequest
+    ) -> None:
+        async def decide() -> None:
+            async with self._one_question:
+                self._view.pause()
+                try:
+                    await self._decisions.decide(request)
+                except KeyboardInterrupt:
+                    # Ctrl-C at the question reaches the prompt, not the signal.
+                    self._interrupt(stream, None)
+                except moorline.MoorlineError as error:
+                    self._invocation.tell(self._invocation.texts.error(error))
+
+        self._asking[request.permission_id] = self._spawn(decide())
+
+    def _exit(self, outcome: moorline.TurnOutcome) -> Exit:
+        code = exit_of_outcome(outcome)
+        if code is Exit.STOPPED and self._interrupts and not self._late:
+            return Exit.INTERRUPTED
+        if code is Exit.OK and self._decisions.unattended:
+            return Exit.NEEDS_PERMISSION
+        return code
+
+    @contextmanager
+    def _signals(self, stream: moorline.TurnStream, reading: asyncio.Task[None]) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        before = signal.getsignal(signal.SIGINT)
+        # Not on Windows, and not beside the main thread: Ctrl-C then just leaves.
+        with suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.add_signal_handler(signal.SIGINT, self._interrupt, stream, reading)
+        if self._stop_on_exit:
+            with suppress(NotImplementedError, ValueError, RuntimeError):
+                loop.add_signal_handler(signal.SIGTERM, reading.cancel)
+        try:
+            yield
+        finally:
+            with suppress(NotImplementedError, ValueError, RuntimeError):
+                loop.remove_signal_handler(signal.SIGINT)
+                signal.signal(signal.SIGINT, before)
+            if self._stop_on_exit:
+                with suppress(NotImplementedError, ValueError, RuntimeError):
+                    loop.remove_signal_handler(signal.SIGTERM)
+
+    def _interrupt(self, stream: moorline.TurnStream, reading: asyncio.Task[None] | None) -> None:
+        self._interrupts += 1
+        if self._interrupts > 1 and reading is not None:
+            reading.cancel()
+            return
+        self._view.pause()
+        self._invocation.say("stopping")
+        self._stop(stream)
+
+    @contextmanager
+    def _clock(self, stream: moorline.TurnStream, reading: asyncio.Task[None]) -> Iterator[None]:
+        if self._limit is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        seconds = self._limit.total_seconds()
+        handles = [
+            loop.call_later(seconds, self._expire, stream),
+            loop.call_later(seconds + STOP_LIMIT.total_seconds(), reading.cancel),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.cancel()
+
+    def _expire(self, stream: moorline.TurnStream) -> None:
+        self._late = True
+        self._view.pause()
+        self._invocation.say("timeout")
+        self._stop(stream)
+
+    def _stop(self, stream: moorline.TurnStream) -> None:
+        async def stop() -> None:
+            # Nobody to tell: the turn's outcome, or its absence, tells.
+            with suppress(moorline.MoorlineError):
+                await stream.cancel()
+
+        self._spawn(stop())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _leave(self, stream: moorline.TurnStream, reading: asyncio.Task[None]) -> None:
+        ended = reading.done() and not reading.cancelled() and reading.exception() is None
+        if not reading.done():
+            reading.cancel()
+        if not ended:
+            self._view.pause()
+            if self._stop_on_exit:
+                self._stop(stream)
+                await asyncio.wait(self._tasks, timeout=1)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(reading, *self._tasks, return_exceptions=True)

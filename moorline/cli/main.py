@@ -1,0 +1,318 @@
+"""Entry of the `moorline` command: its grammar, and nothing of its work.
+
+Reads the environment, once, through `moorline.contexts.environment`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any, cast
+
+import typer
+
+import moorline
+from moorline import contexts
+from moorline.cli import asking, commands, logs, options, permissions
+from moorline.cli.exits import HELP, Exit, exit_of_error
+from moorline.cli.invocation import Invocation, Output, Streams, WrongUsage
+from moorline.cli.language import Texts, choose_language
+
+Work = Callable[[moorline.AsyncClient, Invocation], Coroutine[Any, Any, Exit | None]]
+
+app = typer.Typer(
+    name="moorline",
+    help="Talk to your agents. Without a command or -p: a conversation at the terminal.",
+    epilog=HELP,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+keys = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
+places = typer.Typer(help="Contexts: servers and their tokens.", no_args_is_help=True)
+app.add_typer(keys, name="key")
+app.add_typer(places, name="context")
+
+
+def main() -> None:
+    """Run the command and leave the process with its exit code."""
+    streams = Streams(stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+    try:
+        app(args=options.hoist(sys.argv[1:]), obj=streams, prog_name="moorline")
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; do not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.FAILED)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    *,
+    prompt: options.Prompt = None,
+    output: options.Form = Output.TEXT,
+    agent: options.AgentOption = None,
+    new: options.New = False,
+    backend: options.BackendOption = "",
+    permission_mode: options.Mode = None,
+    allow: options.Allow = None,
+    deny: options.Deny = None,
+    no_input: options.NoInput = False,
+    timeout: options.Timeout = None,
+    detach: options.Detach = False,
+    stop_on_exit: options.StopOnExit = False,
+    deltas: options.Deltas = False,
+    url: options.Url = None,
+    token_file: options.TokenFile = None,
+    context: options.Context = None,
+    lang: options.Lang = None,
+    version: options.Version = False,
+) -> None:
+    """Talk to your agents. Without a command or -p: a conversation at the terminal."""
+    streams = cast("Streams", ctx.obj)
+    if version:
+        streams.stdout.write(f"moorline {_version()}\n")
+        raise typer.Exit
+    environ = contexts.environment()
+    invocation = Invocation(
+        url=url,
+        token_file=token_file,
+        context=context,
+        output=output,
+        texts=Texts(choose_language(lang, environ)),
+        environ=environ,
+        streams=streams,
+    )
+    ctx.obj = invocation
+    if ctx.invoked_subcommand is not None:
+        return
+    with _usage(invocation):
+        question = asking.Question(
+            prompt=prompt,
+            agent=agent,
+            new=new,
+            backend=backend,
+            permission_mode=_mode(permission_mode),
+            allow=options.tools(allow),
+            deny=options.tools(deny),
+            no_input=no_input,
+            limit=asking.parse_limit(invocation, timeout),
+            detach=detach,
+            stop_on_exit=stop_on_exit,
+            deltas=deltas,
+        )
+    talking = prompt is None and invocation.attended and not no_input
+    _run(ctx, _talk(question) if talking else _question(question))
+
+
+@app.command("ls")
+def list_agents(ctx: typer.Context) -> None:
+    """List your agents."""
+    _run(ctx, commands.list_agents)
+
+
+@app.command("new")
+def create_agent(
+    ctx: typer.Context,
+    name: options.Name = "",
+    backend: options.BackendOption = "",
+    permission_mode: options.Mode = None,
+    instructions: options.Instructions = "",
+) -> None:
+    """Create an agent and print its id."""
+
+    async def work(client: moorline.AsyncClient, invocation: Invocation) -> None:
+        await commands.create_agent(
+            client,
+            invocation,
+            name=name,
+            backend=backend,
+            mode=_mode(permission_mode),
+            instructions=instructions,
+        )
+
+    _run(ctx, work)
+
+
+@app.command("rm")
+def delete_agents(ctx: typer.Context, agents: options.AgentsArgument) -> None:
+    """Delete agents with their history and files."""
+    _run(ctx, lambda client, invocation: commands.delete_agents(client, invocation, agents))
+
+
+@app.command("stop")
+def stop_agent(ctx: typer.Context, agent: options.AgentArgument = None) -> None:
+    """Cancel what an agent does and what waits for it."""
+
+    async def work(client: moorline.AsyncClient, invocation: Invocation) -> None:
+        found = await commands.named_or_last(client, invocation, agent)
+        await permissions.stop_turns(found, invocation)
+
+    _run(ctx, work)
+
+
+@app.command("attach")
+def attach(
+    ctx: typer.Context,
+    agent: options.AgentArgument = None,
+    allow: options.Allow = None,
+    deny: options.Deny = None,
+) -> None:
+    """Talk to an agent; shows what it is doing first."""
+    question = asking.Question(agent=agent, allow=options.tools(allow), deny=options.tools(deny))
+    _run(ctx, _talk(question, existing=True))
+
+
+@app.command("logs")
+def show_log(
+    ctx: typer.Context,
+    agent: options.AgentArgument = None,
+    follow: options.Follow = False,
+    after: options.After = 0,
+    deltas: options.Deltas = False,
+) -> None:
+    """Print an agent's history."""
+
+    async def work(client: moorline.AsyncClient, invocation: Invocation) -> Exit:
+        found = await commands.named_or_last(client, invocation, agent)
+        return await logs.show_log(found, invocation, after=after, follow=follow, deltas=deltas)
+
+    _run(ctx, work)
+
+
+@app.command("approve")
+def approve(ctx: typer.Context, request: options.RequestArgument = None) -> None:
+    """Allow what an agent asks for."""
+    _run(
+        ctx,
+        lambda client, invocation: permissions.answer(client, invocation, request, allowed=True),
+    )
+
+
+@app.command("deny")
+def deny(
+    ctx: typer.Context, request: options.RequestArgument = None, reason: options.Reason = ""
+) -> None:
+    """Refuse what an agent asks for."""
+    _run(
+        ctx,
+        lambda client, invocation: permissions.answer(
+            client, invocation, request, allowed=False, reason=reason
+        ),
+    )
+
+
+@app.command("status")
+def show_status(ctx: typer.Context) -> None:
+    """Tell where you are connected, as whom, and which backends there are."""
+    _run(ctx, commands.show_status)
+
+
+@keys.command("create")
+def create_key(
+    ctx: typer.Context,
+    user: options.User = None,
+    name: options.Name = "",
+    ttl: options.Ttl = None,
+) -> None:
+    """Make a key and print its secret, this once."""
+    with _usage(ctx.obj):
+        duration = commands.parse_ttl(ctx.obj, ttl)
+    _run(
+        ctx,
+        lambda client, invocation: commands.create_key(
+            client, invocation, user=user, name=name, ttl=duration
+        ),
+    )
+
+
+@keys.command("ls")
+def list_keys(ctx: typer.Context, user: options.User = None) -> None:
+    """List keys."""
+    _run(ctx, lambda client, invocation: commands.list_keys(client, invocation, user=user))
+
+
+@keys.command("revoke")
+def revoke_key(ctx: typer.Context, key: options.KeyArgument, user: options.User = None) -> None:
+    """Revoke a key."""
+    _run(ctx, lambda client, invocation: commands.revoke_key(client, invocation, key, user=user))
+
+
+@places.command("ls")
+def list_contexts(ctx: typer.Context) -> None:
+    """List contexts; the current one has a star."""
+    with _usage(ctx.obj):
+        commands.list_contexts(ctx.obj)
+
+
+@places.command("use")
+def use_context(ctx: typer.Context, context: options.ContextArgument) -> None:
+    """Make a context current."""
+    with _usage(ctx.obj):
+        commands.use_context(ctx.obj, context)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("moorline")
+    except metadata.PackageNotFoundError:
+        # Run from its source, without having been installed.
+        return "from source"
+
+
+def _question(question: asking.Question) -> Work:
+    return lambda client, invocation: asking.ask(client, invocation, question)
+
+
+def _talk(question: asking.Question, *, existing: bool = False) -> Work:
+    async def work(client: moorline.AsyncClient, invocation: Invocation) -> Exit:
+        refused = commands.require_attended(invocation)
+        if refused:
+            return refused
+        from moorline.cli.chat import chat  # noqa: PLC0415
+        from moorline.cli.memory import Memory  # noqa: PLC0415
+
+        if existing:
+            agent = await commands.named_or_last(client, invocation, question.agent)
+        else:
+            memory = Memory(client, invocation.environ)
+            agent = await asking.pick_agent(client, invocation, memory, question)
+        return await chat(client, invocation, agent, allow=question.allow, deny=question.deny)
+
+    return work
+
+
+def _run(ctx: typer.Context, work: Work) -> None:
+    invocation = cast("Invocation", ctx.obj)
+    code = invocation.run(lambda client: work(client, invocation))
+    raise typer.Exit(int(code))
+
+
+def _mode(given: str | None) -> moorline.PermissionMode | None:
+    if given is None:
+        return None
+    if given not in options.MODES:
+        message = f"{given!r} is not one of {', '.join(options.MODES)}."
+        raise typer.BadParameter(message, param_hint="--permission-mode")
+    return moorline.PermissionMode(given)
+
+
+@contextmanager
+def _usage(invocation: Invocation) -> Iterator[None]:
+    """Turn wrong usage into words and an exit code."""
+    try:
+        yield
+    except WrongUsage as wrong:
+        invocation.tell(str(wrong))
+        raise typer.Exit(int(Exit.USAGE)) from wrong
+    except moorline.MoorlineError as error:
+        invocation.tell(invocation.texts.error(error))
+        raise typer.Exit(int(exit_of_error(error))) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Shows a turn on a terminal: Markdown as it is written.
+
+Finished blocks are printed once; only the unfinished end is drawn again.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.text import Text
+
+import moorline
+from moorline.cli.invocation import Invocation
+from moorline.cli.markdown import GrowingMarkdown
+from moorline.cli.views import printable, show_aside, show_outcome
+
+# Redrawing faster than a screen refreshes is wasted; slower is seen.
+_REDRAWS_PER_SECOND = 15
+
+
+class TerminalView:
+    """Streams the answer to standard output, a terminal."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+        self._console = Console(
+            file=invocation.streams.stdout,
+            no_color=not invocation.colour,
+            highlight=False,
+        )
+        self._growing: dict[str, GrowingMarkdown] = {}
+        self._current = ""
+        self._live: Live | None = None
+
+    def show(self, event: moorline.AsyncEvent) -> None:
+        """See `View`."""
+        match event:
+            case moorline.TextDelta(thought=False):
+                self._extend(event)
+            case moorline.Message():
+                self._finish(event.block_id)
+            case moorline.MessageDiscarded():
+                if self._growing.pop(event.block_id, None) is not None:
+                    self.pause()
+                    show_aside(self._invocation, event)
+            case moorline.ToolCall() | moorline.ToolResult() | moorline.Thought():
+                self.pause()
+                show_aside(self._invocation, event)
+            case moorline.TurnAttempt():
+                self.pause()
+                show_aside(self._invocation, event)
+
+    def pause(self) -> None:
+        """See `View`."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def end(self, result: moorline.TurnResult) -> None:
+        """See `View`."""
+        for block_id in list(self._growing):
+            self._finish(block_id)
+        self.pause()
+        show_outcome(self._invocation, result.outcome)
+
+    def _extend(self, delta: moorline.TextDelta) -> None:
+        if delta.snapshot:
+            # Only when text was replaced, which happens when it was taken
+            # back while we were away: what is printed cannot be unprinted.
+            self._growing.pop(delta.block_id, None)
+        growing = self._growing.setdefault(delta.block_id, GrowingMarkdown())
+        finished = growing.feed(printable(delta.text))
+        if finished:
+            self._print(finished)
+        self._draw(growing.tail)
+
+    def _finish(self, block_id: str) -> None:
+        growing = self._growing.pop(block_id, None)
+        if growing is not None:
+            self._print(growing.finish())
+
+    def _print(self, markdown: str) -> None:
+        if markdown.strip():
+            self.pause()
+            self._console.print(Markdown(markdown))
+            self._console.print()
+
+    def _draw(self, tail: str) -> None:
+        if not tail.strip():
+            return
+        # A part taller than the screen could not be redrawn in place.
+        lines = tail.splitlines()[-max(self._console.height - 4, 1) :]
+        drawn = Text("\n".join(lines))
+        if self._live is None:
+            self._live = Live(
+                drawn,
+                console=self._console,
+                transient=True,
+                refresh_per_second=_REDRAWS_PER_SECOND,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        else:
+            self._live.update(drawn)

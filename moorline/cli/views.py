@@ -1,0 +1,150 @@
+"""Shows a turn: as text for a pipe, as JSON for a program.
+
+The answer goes to standard output, everything else to standard error. Knows
+events, and not where they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import moorline
+from moorline.cli.invocation import Invocation
+from moorline.turn_stream import join_messages
+
+_LINE = 160
+
+
+class View(Protocol):
+    """Shows one turn."""
+
+    def show(self, event: moorline.AsyncEvent) -> None:
+        """Show an event; called for each, in order."""
+        ...
+
+    def pause(self) -> None:
+        """Leave the screen to others, until the next event."""
+        ...
+
+    def end(self, result: moorline.TurnResult) -> None:
+        """Show what came of the turn; called once, after its last event."""
+        ...
+
+
+class PipedView:
+    """Whole messages to standard output, a line for all else to standard error.
+
+    A message is written when it is complete: text taken back never gets into a
+    pipe.
+    """
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+        self._written: list[moorline.Message] = []
+
+    def show(self, event: moorline.AsyncEvent) -> None:
+        """See `View`."""
+        if isinstance(event, moorline.Message):
+            before = join_messages(self._written)
+            self._written.append(event)
+            self._invocation.write(join_messages(self._written)[len(before) :])
+        else:
+            show_aside(self._invocation, event)
+
+    def pause(self) -> None:
+        """See `View`."""
+
+    def end(self, result: moorline.TurnResult) -> None:
+        """See `View`."""
+        if self._written and not self._written[-1].text.endswith("\n"):
+            self._invocation.write("\n")
+        show_outcome(self._invocation, result.outcome)
+
+
+class JsonLinesView:
+    """The updates of the WebSocket, one a line; the last one is the outcome."""
+
+    def __init__(self, invocation: Invocation, *, deltas: bool = False) -> None:
+        self._invocation = invocation
+        self._deltas = deltas
+
+    def show(self, event: moorline.AsyncEvent) -> None:
+        """See `View`."""
+        if isinstance(event, moorline.StoredEvent) or (
+            self._deltas and not isinstance(event, moorline.Checkpoint)
+        ):
+            self._invocation.write_json(event.raw)
+
+    def pause(self) -> None:
+        """See `View`."""
+
+    def end(self, result: moorline.TurnResult) -> None:
+        """See `View`."""
+
+
+class JsonView:
+    """One object at the end."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+
+    def show(self, event: moorline.AsyncEvent) -> None:
+        """See `View`."""
+
+    def pause(self) -> None:
+        """See `View`."""
+
+    def end(self, result: moorline.TurnResult) -> None:
+        """See `View`."""
+        outcome: Mapping[str, Any] = result.outcome.raw["event"]["item"]["turnOutcome"]
+        self._invocation.write_json(
+            {"turn": result.turn, "text": result.text, "outcome": outcome},
+        )
+
+
+def show_aside(invocation: Invocation, event: moorline.AsyncEvent) -> None:
+    """Tell, on standard error, what is not part of the answer."""
+    match event:
+        case moorline.ToolCall():
+            invocation.tell(f"● {event.tool_name} {shorten(event.input_json)}")
+        case moorline.ToolResult():
+            mark = f"{invocation.texts('tool.failed')}: " if event.failed else ""
+            invocation.tell(f"  ⎿ {mark}{shorten(event.output)}")
+        case moorline.Thought():
+            invocation.tell(f"✻ {shorten(event.text)}")
+        case moorline.TurnAttempt():
+            invocation.say("attempt", attempt=event.attempt)
+        case moorline.MessageDiscarded():
+            invocation.say("retracted")
+
+
+def show_outcome(invocation: Invocation, outcome: moorline.TurnOutcome) -> None:
+    """Tell, on standard error, how a turn ended and what it consumed."""
+    if outcome.state is not moorline.OutcomeState.FINISHED:
+        message = invocation.texts.error(outcome.error) if outcome.error else ""
+        invocation.say(f"outcome.{outcome.state.value}", message=message)
+    usage = outcome.usage
+    if usage != moorline.Usage():
+        invocation.say(
+            "cost",
+            input=usage.input_tokens,
+            output=usage.output_tokens,
+            cost=usage.cost_usd,
+            seconds=outcome.duration.total_seconds(),
+        )
+
+
+def shorten(text: str) -> str:
+    """First line of a text, at most 160 characters, without control characters.
+
+    Control characters could move the cursor or recolour a person's terminal.
+    """
+    line, _, rest = text.strip().partition("\n")
+    clean = printable(line)
+    return f"{clean[:_LINE]}…" if rest or len(clean) > _LINE else clean
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would act on; new lines and tabs stay."""
+    return "".join(char for char in text if char in "\n\t" or char.isprintable())
