@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -28,9 +27,8 @@ from tests.unit.executor.fakes import (
     until,
 )
 
-
 IMPATIENCE = Patience(
-    opening=timedelta(seconds=0.01),
+    opening=timedelta(seconds=0.2),
     closing=timedelta(seconds=0.01),
     dying=timedelta(seconds=0.01),
 )

@@ -161,9 +161,7 @@ async def test_deleting_a_workspace_ends_what_runs_there(
     assert not (tmp_path / "workspaces" / WORKSPACE).exists()
 
 
-async def test_draining_refuses_and_wakes(
-    executions: Executions, processes: FakeProcesses
-) -> None:
+async def test_draining_refuses_and_wakes(executions: Executions, processes: FakeProcesses) -> None:
     """Followers are woken to find out; what ran is ended."""
     execution = start(executions)
     forgotten = start(executions, "e2", "workspace2")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from services.executor.workspaces import Workspaces
@@ -33,5 +32,6 @@ async def test_deletion_does_not_follow_links(tmp_path: Path) -> None:
     await workspaces.delete("linkedto")
     await workspaces.delete("neverwas")
 
-    assert ["outside"] == os.listdir(tmp_path)
+    assert not directory.exists()
+    assert not (tmp_path / "linkedto").is_symlink()
     assert "x" == (outside / "file").read_text()

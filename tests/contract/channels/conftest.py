@@ -1,0 +1,59 @@
+"""The channels the contract suite runs over.
+
+Another one joins by a factory in `FACTORIES`; it starts a process that understands the simulated
+agent's scripts, in a workspace it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from moorline.executor.v1 import executions_pb2
+from services.chassis.tasks import Tasks
+from services.executor import claude_code_frames
+from services.executor.channel import Channel, Launch
+from services.executor.channels.simulation.channel import SimulationChannel
+
+Factory = Callable[[Launch], AbstractAsyncContextManager[Channel]]
+
+
+@asynccontextmanager
+async def simulation(launch: Launch) -> AsyncIterator[Channel]:
+    """A simulated process."""
+    async with Tasks() as tasks:
+        yield SimulationChannel(launch=launch, seed=0, tasks=tasks)
+
+
+FACTORIES: dict[str, Factory] = {"simulation": simulation}
+
+
+@pytest.fixture(params=FACTORIES)
+def factory(request: pytest.FixtureRequest) -> Factory:
+    """Makes channels of one kind."""
+    return FACTORIES[request.param]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    """What to start: the command line that production uses."""
+    argv = claude_code_frames.command_line(
+        directory=str(tmp_path),
+        permission_mode=executions_pb2.Execution.PERMISSION_MODE_ASK,
+        instructions="",
+        session_id="6d2b7a52-0f2c-4a55-9c39-7a3a7a9d8f11",
+        resume="",
+    )
+    return Launch(workspace="abcdefgh", directory=tmp_path, argv=argv, environment={})
+
+
+@pytest.fixture
+async def channel(factory: Factory, launch: Launch) -> AsyncIterator[Channel]:
+    """An open channel."""
+    async with factory(launch) as channel:
+        await channel.open()
+        yield channel
+        await channel.kill()

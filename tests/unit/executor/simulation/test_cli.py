@@ -1,0 +1,430 @@
+"""Tests of `services.executor.channels.simulation.cli` and of the turns it performs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from services.chassis.tasks import Tasks
+from services.executor.channel import Exit, ExitReason
+from services.executor.channels.simulation.cli import SimulatedCli
+from services.executor.channels.simulation.script import FAILURES
+
+
+class Terminal:
+    """Talks to one simulated process."""
+
+    def __init__(self, cli: SimulatedCli) -> None:
+        self.cli = cli
+        self.seen: list[dict[str, Any]] = []
+        self._waiting: list[bytes] = []
+        self._batches = cli.lines.batches()
+
+    def send(self, **frame: Any) -> None:
+        """Write a line."""
+        self.cli.receive(orjson.dumps(frame))
+
+    def prompt(self, text: str, message_id: str = "u1") -> None:
+        """Begin a turn."""
+        message = {"role": "user", "content": text}
+        self.send(type="user", uuid=message_id, message=message)
+
+    def request(self, subtype: str) -> None:
+        """Write a control request."""
+        self.send(type="control_request", request_id=subtype, request={"subtype": subtype})
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        """Read up to a frame of a type or subtype."""
+        while True:
+            if not self._waiting:
+                self._waiting += await anext(self._batches)
+            frame: dict[str, Any] = orjson.loads(self._waiting.pop(0))
+            self.seen.append(frame)
+            if kind in (frame["type"], frame.get("subtype"), frame.get("state")):
+                return frame
+
+    async def turn(self, text: str, message_id: str = "u1") -> dict[str, Any]:
+        """Run a turn and return its result."""
+        self.prompt(text, message_id)
+        result = await self.until("result")
+        await self.until("idle")
+        return result
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Return the stream events of a type."""
+        events = [frame["event"] for frame in self.seen if frame["type"] == "stream_event"]
+        return [event for event in events if event["type"] == kind]
+
+    def deltas(self) -> list[str]:
+        """Return the fragments of text and thought."""
+        deltas = [event["delta"] for event in self.events("content_block_delta")]
+        return [delta.get("text", delta.get("thinking")) for delta in deltas]
+
+    def of_type(self, kind: str) -> list[dict[str, Any]]:
+        """Return the frames of a type or subtype."""
+        return [frame for frame in self.seen if kind in (frame["type"], frame.get("subtype"))]
+
+
+Start = Callable[..., Terminal]
+
+
+@pytest.fixture
+def start(tmp_path: Path, tasks: Tasks) -> Start:
+    """Starts a process with a command line."""
+
+    def start(*argv: str) -> Terminal:
+        return Terminal(SimulatedCli(argv=argv, directory=tmp_path, seed=0, tasks=tasks))
+
+    return start
+
+
+@pytest.fixture
+async def terminal(start: Start) -> AsyncIterator[Terminal]:
+    """A process in the mode that asks."""
+    terminal = start("claude", "--permission-mode=default", "--session-id=s1")
+    yield terminal
+    terminal.cli.kill()
+
+
+async def test_turn_has_the_frames_of_a_turn(terminal: Terminal) -> None:
+    """From the notice of the message to idleness."""
+    result = await terminal.turn("/sim say one two")
+    shape = [
+        frame.get("state")
+        or frame.get("subtype")
+        or (frame["event"]["type"] if "event" in frame else frame["type"])
+        for frame in terminal.seen
+    ]
+
+    assert [
+        "queued",
+        "started",
+        "running",
+        "init",
+        "status",
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_delta",
+        "assistant",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "success",
+        "completed",
+        "idle",
+    ] == shape
+    assert ["one", " two"] == terminal.deltas()
+    assert ("u1", False, "one two") == (
+        result["user_message_uuid"],
+        result["is_error"],
+        result["result"],
+    )
+    assert "s1" == terminal.of_type("init")[0]["session_id"]
+    uuids = [frame["uuid"] for frame in terminal.seen]
+    assert len(uuids) == len(set(uuids))
+
+
+async def test_same_run_prints_the_same(start: Start) -> None:
+    """Ids come from the seed; another message gets others."""
+    runs = []
+    for message_id in ("u1", "u1", "u2"):
+        terminal = start("--session-id=s1")
+        await terminal.turn("/sim say hello\n/sim write a b", message_id)
+        runs.append(terminal.seen)
+
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+async def test_whole_text_is_printed_with_its_white_space(terminal: Terminal) -> None:
+    """The fragments make up the message exactly."""
+    await terminal.turn(" hello \n\n world \n")
+    text = terminal.of_type("assistant")[0]["message"]["content"][0]["text"]
+
+    assert text.endswith("User message:  hello \n\n world \n")
+    assert text == "".join(terminal.deltas())
+
+
+async def test_stream_counts_words(terminal: Terminal) -> None:
+    """One word a fragment, as many as wanted, more than a queue holds."""
+    result = await terminal.turn("/sim stream 1000 0")
+
+    assert " ".join(f"w{number}" for number in range(1, 1001)) == result["result"]
+    assert 1000 == len(terminal.deltas()) == result["usage"]["output_tokens"]
+
+
+async def test_paced_stream_keeps_its_time(terminal: Terminal) -> None:
+    """N words take N-1 pauses."""
+    started = time.monotonic()
+    result = await terminal.turn("/sim stream 6 10")
+    took = time.monotonic() - started
+
+    assert "w1 w2 w3 w4 w5 w6" == result["result"]
+    assert 0.045 <= took < 1
+
+
+async def test_paced_stream_nobody_reads_is_held_back(terminal: Terminal) -> None:
+    """It waits for its reader instead of filling memory, and loses nothing."""
+    terminal.prompt("/sim stream 2000 1")
+    await asyncio.sleep(0.4)
+    held = terminal.cli.lines.full
+    await terminal.until("result")
+
+    assert held
+    assert 2000 == len(terminal.deltas())
+
+
+async def test_clock_tells_the_time(terminal: Terminal) -> None:
+    """Each word is a time in microseconds, in order."""
+    before = time.time_ns() // 1000
+    result = await terminal.turn("/sim clock 3 2")
+    words = [int(word) for word in result["result"].split(" ")]
+
+    assert before <= words[0] < words[1] < words[2] <= time.time_ns() // 1000
+
+
+async def test_thought_is_a_block_of_its_own(terminal: Terminal) -> None:
+    """It is not the answer."""
+    result = await terminal.turn("/sim think well well")
+    (content,) = terminal.of_type("assistant")[0]["message"]["content"]
+
+    assert ("thinking", "well well") == (content["type"], content["thinking"])
+    assert "" == result["result"]
+
+
+async def test_tools_work_on_files(terminal: Terminal, tmp_path: Path) -> None:
+    """What is written is there; what is refused fails, and the turn goes on."""
+    result = await terminal.turn(
+        "/sim write a/b.txt some text\n/sim read a/b.txt\n/sim read ../x\n/sim say done"
+    )
+    outputs = [frame["message"]["content"][0] for frame in terminal.of_type("user")]
+    calls = [
+        frame["message"]["content"][0]
+        for frame in terminal.of_type("assistant")
+        if frame["message"]["content"][0]["type"] == "tool_use"
+    ]
+
+    assert "some text" == (tmp_path / "a/b.txt").read_text()
+    assert [False, False, True] == [output["is_error"] for output in outputs]
+    assert "some text" == outputs[1]["content"]
+    assert [call["id"] for call in calls] == [output["tool_use_id"] for output in outputs]
+    assert {"file_path": "a/b.txt", "content": "some text"} == calls[0]["input"]
+    assert "done" == result["result"]
+
+
+@pytest.mark.parametrize(
+    ("response", "output", "failed"),
+    [
+        ({"response": {"behavior": "allow"}}, "ok", False),
+        ({"response": {"behavior": "deny", "message": "never"}}, "never", True),
+        ({"subtype": "error", "error": "broken"}, "broken", True),
+        ({}, "Refused.", True),
+    ],
+)
+async def test_asking_waits_for_the_answer(
+    terminal: Terminal, response: dict[str, Any], output: str, failed: bool
+) -> None:
+    """The tool's result says what was decided; an answer to nothing is left alone."""
+    terminal.prompt("/sim ask Bash rm it\n/sim say on")
+    asked = await terminal.until("control_request")
+    await terminal.until("requires_action")
+    for request_id in ("unknown", asked["request_id"], asked["request_id"]):
+        answer = {"request_id": request_id, **response}
+        terminal.send(type="control_response", response=answer)
+    result = await terminal.until("result")
+    told = terminal.of_type("user")[0]["message"]["content"][0]
+
+    assert ("Bash", {"text": "rm it"}) == (
+        asked["request"]["tool_name"],
+        asked["request"]["input"],
+    )
+    assert (output, failed) == (told["content"], told["is_error"])
+    assert failed == bool(result["permission_denials"])
+    assert "on" == result["result"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "tool"), [("bypassPermissions", "Bash"), ("acceptEdits", "Write")]
+)
+async def test_mode_may_spare_the_question(start: Start, mode: str, tool: str) -> None:
+    """Nobody is asked."""
+    terminal = start(f"--permission-mode={mode}", "--resume=s9")
+    await terminal.turn(f"/sim ask {tool} x")
+
+    assert [] == terminal.of_type("control_request")
+    assert "ok" == terminal.of_type("user")[0]["message"]["content"][0]["content"]
+    assert "s9" == terminal.of_type("init")[0]["session_id"]
+
+
+async def test_mode_that_accepts_edits_asks_for_commands(start: Start) -> None:
+    """Only editing is free."""
+    terminal = start("--permission-mode=acceptEdits")
+    terminal.prompt("/sim ask Bash x")
+    await terminal.until("control_request")
+    terminal.cli.kill()
+
+
+async def test_interrupt_ends_the_turn_and_withdraws_the_question(terminal: Terminal) -> None:
+    """The process takes the next turn; late interrupts find nothing."""
+    terminal.prompt("/sim ask Bash x\n/sim say never")
+    asked = await terminal.until("control_request")
+    terminal.request("interrupt")
+    terminal.request("interrupt")
+    withdrawn = await terminal.until("control_cancel_request")
+    response = {"request_id": asked["request_id"]}
+    terminal.send(type="control_response", response=response)
+    interrupted = await terminal.until("result")
+    terminal.request("interrupt")
+    result = await terminal.turn("/sim say alive")
+
+    assert asked["request_id"] == withdrawn["request_id"]
+    assert ("error_during_execution", "aborted_streaming") == (
+        interrupted["subtype"],
+        interrupted["terminal_reason"],
+    )
+    assert "alive" == result["result"]
+
+
+@pytest.mark.parametrize("script", ["/sim stream 1000 5", "/sim sleep 5000"])
+async def test_interrupt_reaches_what_takes_time(terminal: Terminal, script: str) -> None:
+    """At once, in the middle of it."""
+    terminal.prompt(script)
+    await terminal.until("status")
+    started = time.monotonic()
+    terminal.request("interrupt")
+    await terminal.until("result")
+
+    assert time.monotonic() - started < 1
+
+
+async def test_retracted_text_is_cut_and_never_confirmed(terminal: Terminal) -> None:
+    """Stop events without confirmation, then the notice of a retry, then a new message."""
+    await terminal.turn("/sim retract bad text\n/sim say good")
+
+    assert ["bad", " text", "good"] == terminal.deltas()
+    assert 2 == len(terminal.events("message_stop"))
+    assert 1 == len(terminal.of_type("assistant"))
+    assert 1 == len(terminal.of_type("api_retry"))
+
+
+@pytest.mark.parametrize("reason", FAILURES)
+async def test_failure_ends_the_turn_with_an_error(terminal: Terminal, reason: str) -> None:
+    """What follows in the script does not run."""
+    result = await terminal.turn(f"/sim fail {reason}\n/sim say never")
+
+    assert result["is_error"]
+    assert [] == terminal.deltas()
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "retries"),
+    [("auth", 401, 0), ("rate_limited", 429, 2), ("provider_unreachable", None, 2)],
+)
+async def test_provider_failure_comes_as_the_cli_tells_it(
+    terminal: Terminal, reason: str, status: int | None, retries: int
+) -> None:
+    """Success by subtype, an error by its flag; some are retried first."""
+    result = await terminal.turn(f"/sim fail {reason}")
+
+    assert ("success", "api_error", status) == (
+        result["subtype"],
+        result["terminal_reason"],
+        result["api_error_status"],
+    )
+    assert retries == len(terminal.of_type("api_retry"))
+    assert "<synthetic>" == terminal.of_type("assistant")[0]["message"]["model"]
+
+
+async def test_usage_is_what_the_script_says(terminal: Terminal) -> None:
+    """The total grows over the turns, the difference does not."""
+    await terminal.turn("/sim usage 1 2 3000000")
+    result = await terminal.turn("/sim usage 4 5 1000000", "u2")
+    usage = result["model_usage_since_last_result"]["simulation"]
+
+    assert (4, 5, 1.0) == (usage["inputTokens"], usage["outputTokens"], usage["costUSD"])
+    assert 4.0 == result["total_cost_usd"]
+    assert 1 == result["result_index"]
+
+
+async def test_crash_is_an_exit(terminal: Terminal) -> None:
+    """Code 1, without a result; nothing is taken in any more."""
+    terminal.prompt("/sim say x\n/sim crash")
+    ended = await terminal.cli.exited
+    terminal.prompt("/sim say y")
+    terminal.cli.close_input()
+    terminal.cli.kill()
+
+    assert Exit(1, ExitReason.EXITED) == ended
+    with pytest.raises(StopAsyncIteration):
+        await terminal.until("result")
+
+
+async def test_hanging_process_reacts_to_a_kill_only(terminal: Terminal) -> None:
+    """It is deaf, and its input may close."""
+    terminal.prompt("/sim hang")
+    await terminal.until("status")
+    await asyncio.sleep(0)
+    terminal.request("interrupt")
+    terminal.cli.close_input()
+    await asyncio.sleep(0.02)
+    alive = not terminal.cli.exited.done()
+    terminal.cli.kill()
+
+    assert alive
+    assert Exit(-9, ExitReason.KILLED) == await terminal.cli.exited
+
+
+@pytest.mark.parametrize(("script", "code"), [("/sim stream 3 5", 0), ("/sim fail auth", 1)])
+async def test_closed_input_lets_the_turn_finish(
+    terminal: Terminal, script: str, code: int
+) -> None:
+    """Then it exits, with 1 when the last result was an error."""
+    terminal.prompt(script)
+    terminal.cli.close_input()
+    terminal.prompt("/sim say too late")
+    await terminal.until("result")
+
+    assert Exit(code, ExitReason.EXITED) == await terminal.cli.exited
+
+
+async def test_idle_process_exits_when_its_input_closes(terminal: Terminal) -> None:
+    """At once."""
+    terminal.cli.close_input()
+
+    assert Exit(0, ExitReason.EXITED) == await terminal.cli.exited
+
+
+async def test_line_that_is_not_json_ends_the_process(terminal: Terminal) -> None:
+    """As the real one does."""
+    terminal.cli.receive(b"hello")
+
+    assert Exit(1, ExitReason.EXITED) == await terminal.cli.exited
+
+
+async def test_control_requests_are_answered(terminal: Terminal) -> None:
+    """Known ones with success, others with an error; unknown frames are skipped."""
+    terminal.send(type="novelty")
+    terminal.request("initialize")
+    known = await terminal.until("control_response")
+    terminal.request("dance")
+    unknown = await terminal.until("control_response")
+
+    assert "success" == known["response"]["subtype"]
+    assert "unsupported_request" == unknown["response"]["error"]
+
+
+async def test_second_prompt_waits_for_its_turn(terminal: Terminal) -> None:
+    """Each gets its own result."""
+    terminal.prompt("/sim say one", "u1")
+    terminal.prompt("/sim say two", "u2")
+    first = await terminal.until("result")
+    second = await terminal.until("result")
+
+    assert ["u1", "u2"] == [first["user_message_uuid"], second["user_message_uuid"]]
