@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from moorline.cli.exits import Exit
 from tests.docs.readme import READMES, ROOT, between, blocks, headings, settings, text
 
 both = pytest.mark.parametrize("name", READMES)
@@ -99,6 +100,14 @@ def test_every_target_is_described() -> None:
 def test_the_settings_are_the_services(name: str) -> None:
     """The tables are what the services print; `python -m tests.docs.readme` writes them."""
     assert settings() == between(name)
+
+
+@both
+def test_the_exit_codes_are_the_commands(name: str) -> None:
+    """The table has every code of the command line, and no other."""
+    assert [str(int(code)) for code in Exit] == re.findall(
+        r"^\| (\d+) \|", text(name), re.MULTILINE
+    )
 
 
 def test_the_package_is_told_in_the_changelog() -> None:

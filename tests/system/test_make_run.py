@@ -123,7 +123,7 @@ def test_it_is_ready_when_the_banner_shows(shared: Running) -> None:
 
     assert shared.url(f"/?token={token}") in shared.banner
     assert str(shared.data) in shared.banner
-    assert ready(run)
+    assert ready(shared)
     for private in (shared.data, *shared.data.rglob("*")):
         assert 0 == stat.S_IMODE(private.stat().st_mode) & 0o077, private
 
