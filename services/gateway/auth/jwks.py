@@ -23,8 +23,11 @@ from services.gateway.auth.verifier import token_invalid
 
 log = logging.getLogger(__name__)
 
-ALGORITHMS = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
+ALGORITHMS = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP", "Ed25519": "OKP"}
 """Signatures that are accepted, and the type of key each needs."""
+# RFC 9864 renamed it; providers use both names.
+_SAME = {"EdDSA": "Ed25519", "Ed25519": "EdDSA"}
+_KINDS = {("RSA", None), ("EC", "P-256"), ("OKP", "Ed25519")}
 KEEP_SECONDS = 600.0
 """How long keys are used without looking whether they changed."""
 PAUSE_SECONDS = 10.0
@@ -87,7 +90,7 @@ class Jwks:
             key
             for key in self._keys
             if key.key_type == ALGORITHMS[algorithm]
-            and key.get("alg") in (None, algorithm)
+            and key.get("alg") in (None, algorithm, _SAME.get(algorithm))
             and (kid is None or key.get("kid") == kid)
         ]
         return fitting[0] if len(fitting) == 1 else None
@@ -110,7 +113,8 @@ def from_url(session: aiohttp.ClientSession, url: str) -> Fetch:
 
     async def fetch() -> bytes:
         async with session.get(url, timeout=_TIMEOUT, allow_redirects=False) as response:
-            response.raise_for_status()
+            if response.status != 200:
+                raise ValueError("not a key set")
             content = await response.content.read(MAX_BYTES + 1)
             while len(content) <= MAX_BYTES and (part := await response.content.read(MAX_BYTES)):
                 content += part
@@ -140,7 +144,7 @@ def _parse(content: bytes) -> list[Any]:
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
             continue
-        if entry.get("kty") not in ALGORITHMS.values():
+        if (entry.get("kty"), entry.get("crv")) not in _KINDS:
             continue
         try:
             keys.append(jwk.import_key(entry))

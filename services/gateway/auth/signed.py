@@ -7,11 +7,12 @@ keys can sign. Does not know where the keys come from.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Collection
 from typing import Any
 
 from joserfc import jws, jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 
 from services.gateway.auth.jwks import ALGORITHMS, Jwks
 from services.gateway.auth.verifier import Principal, from_epoch, token_invalid
@@ -58,15 +59,21 @@ class SignedVerifier:
             raise token_invalid()
         # `from None` below: the library's messages may quote the token.
         try:
-            header = jws.extract_compact(token.encode()).protected
+            header: Any = jws.extract_compact(token.encode(errors="replace")).protected
         except (JoseError, ValueError):
             raise token_invalid() from None
+        if not isinstance(header, dict):
+            raise token_invalid()
         algorithm, kid = header.get("alg"), header.get("kid")
-        if algorithm not in ALGORITHMS or not isinstance(kid, str | None):
+        if not isinstance(algorithm, str) or not isinstance(kid, str | None):
+            raise token_invalid()
+        if algorithm not in ALGORITHMS:
             raise token_invalid()
         key = await self._keys.find(kid, algorithm)
         try:
-            claims = jwt.decode(token, key, algorithms=[algorithm]).claims
+            with warnings.catch_warnings(category=SecurityWarning, action="ignore"):
+                # It warns of the older name of Ed25519, which is what providers use.
+                claims = jwt.decode(token, key, algorithms=[algorithm]).claims
         except (JoseError, ValueError):
             raise token_invalid() from None
         return self._principal(claims)

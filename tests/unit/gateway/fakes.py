@@ -40,6 +40,7 @@ class FakeClock:
         self.now = now
 
     def __call__(self) -> float:
+        """Return the time."""
         return self.now
 
 
@@ -53,15 +54,19 @@ class FakeSocket:
         self.can_write = True
 
     def send(self, payload: bytes, *, binary: bool) -> None:
+        """See `Socket`."""
         self.sent.append((payload, binary))
 
     def writable(self) -> bool:
+        """See the protocol."""
         return self.can_write
 
     def buffered(self) -> int:
+        """See the protocol."""
         return self.unread
 
     def shut(self, code: int, reason: str) -> None:
+        """See `Socket`."""
         self.closed = (code, reason)
 
     def take(self) -> list[Any]:
@@ -80,6 +85,7 @@ class FakePeers:
         self.bug = False
 
     async def call(self, call: Call, request: Message, *, identity: Identity) -> Message:
+        """See `Peers`."""
         self.calls.append((call.name, request, identity))
         if self.bug:
             raise ZeroDivisionError
@@ -99,6 +105,7 @@ class FakeVerifier:
         self.asked: list[str] = []
 
     async def verify(self, token: str) -> Principal:
+        """See `Verifier`."""
         self.asked.append(token)
         found = self.known.get(token)
         if found is None:
@@ -128,6 +135,7 @@ class FakeLink:
         on_end: Callable[[Failure], None],
         on_reset: Callable[[], None],
     ) -> Subscription[Update]:
+        """See `Link`."""
         await self.gate.wait()
         self.requests.append(request("feed", len(self.requests) + 1))
         self.identities.append(identity)
@@ -144,13 +152,16 @@ class FakeLink:
         return subscription
 
     async def unsubscribe(self, subscription: Subscription[Update]) -> None:
+        """See `Link`."""
         subscription.open = False
         self.open.remove(subscription)
 
     def push(self, *updates: Update, to: int = -1) -> None:
+        """Bring updates."""
         self.open[to].on_updates(updates)
 
     def end(self, failure: Failure, *, to: int = -1) -> None:
+        """End a subscription."""
         subscription = self.open.pop(to)
         subscription.open = False
         subscription.on_end(failure)
@@ -175,21 +186,27 @@ class FakeClient:
         self.resumes = 0
 
     def send(self, payload: bytes) -> None:
+        """See `Client`."""
         self.sent.append(payload)
 
     def writable(self) -> bool:
+        """See the protocol."""
         return self.can_write
 
     def buffered(self) -> int:
+        """See the protocol."""
         return self.unread
 
     def resumed(self) -> None:
+        """See `Outlet`."""
         self.resumes += 1
 
     def too_slow(self) -> None:
+        """See `Outlet`."""
         self.gave_up += 1
 
     def watch_ended(self, id: int, failure: Failure) -> None:  # noqa: A002
+        """See `Client`."""
         self.ended.append((id, failure))
 
     def updates(self) -> list[Any]:
@@ -222,6 +239,7 @@ class Bench:
         principal: Principal = ADA,
         recheck: Callable[[], Awaitable[Principal]] | None = None,
     ) -> tuple[Connection, FakeSocket]:
+        """Make a connection on a fake socket."""
         socket = FakeSocket()
         connection = Connection(
             socket=socket, principal=principal, recheck=recheck, surroundings=self.surroundings
@@ -264,6 +282,15 @@ async def bench(**limits: Any) -> AsyncIterator[Bench]:
             closes=closes,
             limited=limited,
         )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds that no event tells, for at most 5 s."""
+    async with asyncio.timeout(5):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.001)
 
 
 async def settle() -> None:

@@ -29,6 +29,7 @@ from tests.unit.gateway.fakes import (
     discarded,
     event,
     settle,
+    until,
 )
 
 RING = 2000
@@ -55,6 +56,7 @@ class Setting:
     async def watch(
         self, client: FakeClient, *, after: int = 0, deltas: bool = True, user: str = "users/ada"
     ) -> Watch:
+        """Watch the agent's events."""
         request = events_pb2.WatchEventsRequest(
             parent=AGENT, after_sequence=after, include_deltas=deltas
         )
@@ -63,6 +65,7 @@ class Setting:
         return watch
 
     async def push(self, *updates: Any, to: int = -1) -> None:
+        """Bring updates and let them through."""
         self.link.push(*updates, to=to)
         await settle()
 
@@ -203,9 +206,7 @@ async def test_a_subscription_that_cannot_be_made_now_is_made_later() -> None:
         s.link.failures = [unavailable(), unavailable()]
         client = FakeClient()
         await s.watch(client)
-        async with asyncio.timeout(5):
-            while not s.link.open:
-                await asyncio.sleep(0.001)
+        await until(lambda: bool(s.link.open))
         await s.push(event(1))
 
         assert [] == client.ended

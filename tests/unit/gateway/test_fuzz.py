@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from typing import Any
@@ -20,8 +21,7 @@ CALLS = frames_pb2.ClientFrame.DESCRIPTOR.oneofs_by_name["call"].fields
 MEMBERS = [field.json_name for field in CALLS]
 NAMES = st.sampled_from(
     ["parent", "name", "agent", "turn", "prompt", "text", "createTime", "ttl", "updateMask"]
-    + ["decision", "state", "usage", "error", "metadata", "retryDelay", "pageSize", "etag"]
-)
+) | st.sampled_from(["decision", "state", "usage", "error", "metadata", "retryDelay", "pageSize"])
 FRAMES = 4000
 CLOSE_CODES = {4005, 4500}
 
@@ -121,7 +121,5 @@ def test_no_json_breaks_the_parser(frame: Any) -> None:
 @given(name=st.sampled_from(MEMBERS), content=st.dictionaries(NAMES, VALUES))
 def test_no_request_breaks_the_parser(name: str, content: Any) -> None:
     """The same one level deeper, where the messages' own types are."""
-    try:
-        JSON.parse(json.dumps({"id": 1, name: content}).encode())
-    except (BadFrame, BadMessage) as error:
-        assert str(error)
+    with contextlib.suppress(BadFrame, BadMessage):
+        assert 1 == JSON.parse(json.dumps({"id": 1, name: content}).encode()).id

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.gateway.stalls import PATIENCE, PERIOD, Stalls
-from tests.unit.gateway.fakes import FakeClient
+from tests.unit.gateway.fakes import FakeClient, until
 
 
 class FakeLoop:
@@ -18,9 +18,11 @@ class FakeLoop:
         self.timer: Callable[[], None] | None = None
 
     def time(self) -> float:
+        """Return the time."""
         return self.now
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Any:
+        """Set the timer."""
         assert PERIOD == delay
         self.timer = callback
         return object()
@@ -92,8 +94,6 @@ async def test_the_timer_of_the_real_loop_runs() -> None:
     stalls = Stalls(loop=asyncio.get_running_loop())
     stalls.add(client)
     client.can_write = True
-    async with asyncio.timeout(5):
-        while not client.resumes:
-            await asyncio.sleep(PERIOD / 5)
+    await until(lambda: bool(client.resumes))
 
     assert 1 == client.resumes

@@ -1,0 +1,152 @@
+"""A session service whose answers a test decides, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from moorline.session.v1 import (
+    agents_pb2,
+    agents_pb2_grpc,
+    feed_pb2,
+    feed_pb2_grpc,
+    keys_pb2,
+    keys_pb2_grpc,
+)
+from services.chassis.failures import not_found
+from services.chassis.feed import Feeds
+from services.chassis.identity import Identity, caller
+from services.gateway.auth.verifier import token_invalid
+from tests.unit.chassis.service import running
+
+KEY = "users/ada/keys/aaaaaaaa"
+SECRET = "moorline_aaaaaaaa_" + "x" * 32
+
+Update = feed_pb2.EncodedUpdate
+
+
+class Script:
+    """A source of a feed: gives its updates once and stays."""
+
+    done = False
+
+    def __init__(self, updates: Sequence[Update]) -> None:
+        self.updates = list(updates)
+
+    def take(self, budget: int) -> tuple[Sequence[Update], bool]:
+        """See `Source`."""
+        taken, self.updates = self.updates, []
+        return taken, False
+
+    def close(self) -> None:
+        """See `Source`."""
+
+
+@dataclass
+class FakeSession:
+    """What the service knows, and what it was asked.
+
+    Attributes:
+        keys: By secret.
+        updates: What every subscription begins with.
+        asked: The methods called, with the identity.
+    """
+
+    keys: dict[str, keys_pb2.Key] = field(default_factory=lambda: {SECRET: keys_pb2.Key(name=KEY)})
+    updates: list[Update] = field(default_factory=list)
+    asked: list[tuple[str, Identity]] = field(default_factory=list)
+    scripts: list[tuple[int, Script]] = field(default_factory=list)
+    feed_ids: list[str] = field(default_factory=list)
+    target: str = ""
+
+    def __post_init__(self) -> None:
+        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=wrap)
+
+    def push(self, *updates: Update) -> None:
+        """Bring updates to the newest subscription."""
+        number, script = self.scripts[-1]
+        script.updates += updates
+        self.feeds.get(self.feed_ids[-1]).mark(number)
+
+    def register(self, server: Any) -> None:
+        """Add all services to a server."""
+        keys_pb2_grpc.add_KeyServiceServicer_to_server(_Keys(self), server)  # type: ignore[abstract]
+        agents_pb2_grpc.add_AgentServiceServicer_to_server(_Agents(self), server)  # type: ignore[abstract]
+        feed_pb2_grpc.add_SessionFeedServiceServicer_to_server(_Feed(self), server)
+
+
+class _Keys(keys_pb2_grpc.KeyServiceServicer):
+    def __init__(self, state: FakeSession) -> None:
+        self._state = state
+
+    async def VerifyKey(self, request: keys_pb2.VerifyKeyRequest, context: Any) -> Any:
+        self._state.asked.append(("VerifyKey", caller()))
+        key = self._state.keys.get(request.secret)
+        if key is None or key.HasField("revoke_time"):
+            raise token_invalid()
+        return keys_pb2.VerifyKeyResponse(key=key)
+
+    async def ListKeys(self, request: keys_pb2.ListKeysRequest, context: Any) -> Any:
+        self._state.asked.append(("ListKeys", caller()))
+        return keys_pb2.ListKeysResponse(keys=self._state.keys.values())
+
+
+class _Agents(agents_pb2_grpc.AgentServiceServicer):
+    def __init__(self, state: FakeSession) -> None:
+        self._state = state
+
+    async def GetAgent(self, request: agents_pb2.GetAgentRequest, context: Any) -> Any:
+        self._state.asked.append(("GetAgent", caller()))
+        if not request.name.startswith(caller().user + "/"):
+            raise not_found()
+        return agents_pb2.GetAgentResponse(agent=agents_pb2.Agent(name=request.name))
+
+
+class _Feed(feed_pb2_grpc.SessionFeedServiceServicer):
+    def __init__(self, state: FakeSession) -> None:
+        self._state = state
+
+    async def OpenFeed(
+        self, request: feed_pb2.OpenFeedRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[feed_pb2.OpenFeedResponse]:
+        self._state.feed_ids.append(request.feed_id)
+        async for response in self._state.feeds.open(request.feed_id, caller().user):
+            yield response
+
+    async def Subscribe(self, request: feed_pb2.SubscribeRequest, context: Any) -> Any:
+        self._state.asked.append(("Subscribe", caller()))
+        if not request.watch_events.parent.startswith(caller().user + "/"):
+            raise not_found()
+        script = Script(self._state.updates)
+        self._state.scripts.append((request.subscription, script))
+        self._state.feeds.get(request.feed_id).add(request.subscription, script)
+        return feed_pb2.SubscribeResponse()
+
+    async def Unsubscribe(self, request: feed_pb2.UnsubscribeRequest, context: Any) -> Any:
+        self._state.asked.append(("Unsubscribe", caller()))
+        self._state.feeds.get(request.feed_id).remove(request.subscription)
+        return feed_pb2.UnsubscribeResponse()
+
+
+def wrap(batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
+    """Build a response of the feed."""
+    return feed_pb2.OpenFeedResponse(
+        subscriptions=[
+            feed_pb2.SubscribedUpdates(subscription=number, updates=updates)
+            for number, updates in batch
+        ]
+    )
+
+
+@asynccontextmanager
+async def fake_session(**changes: Any) -> AsyncIterator[FakeSession]:
+    """Serve a fake session service until the block ends."""
+    state = FakeSession(**changes)
+    async with running(state.register) as server:
+        state.target = server.target
+        yield state
+        await state.feeds.drain()
