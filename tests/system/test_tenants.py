@@ -6,9 +6,13 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from moorline.gateway.v1 import frames_pb2
 from moorline.session.v1 import (
@@ -154,30 +158,21 @@ async def test_the_grpc_api_tells_foreign_and_missing_alike_too(
         for file in (agents_pb2.DESCRIPTOR, turns_pb2.DESCRIPTOR, events_pb2.DESCRIPTOR)
         for name in file.services_by_name
     ] + [keys_pb2.DESCRIPTOR.services_by_name["KeyService"]]
-    from google.protobuf import json_format
-    from google.protobuf.message_factory import GetMessageClass
-
     async with grpc.aio.insecure_channel(f"127.0.0.1:{stack.run['ports']['session']}") as channel:
 
-        async def failure(method: object, names: Names) -> tuple[object, ...]:
-            call = method.name[0].lower() + method.name[1:]  # type: ignore[attr-defined]
+        async def failure(method: MethodDescriptor, names: Names) -> tuple[object, ...]:
+            call = method.name[0].lower() + method.name[1:]
             request = json_format.ParseDict(
-                names.fill(CALLS[call]),
-                GetMessageClass(method.input_type)(),  # type: ignore[attr-defined]
+                names.fill(CALLS[call]), GetMessageClass(method.input_type)()
             )
-            path = f"/{method.containing_service.full_name}/{method.name}"  # type: ignore[attr-defined]
-            kind = channel.unary_stream if method.server_streaming else channel.unary_unary  # type: ignore[attr-defined]
-            stub = kind(
-                path,
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=bytes,
+            path = f"/{method.containing_service.full_name}/{method.name}"
+            # A unary call is a stream of one response to the client.
+            stub: Any = channel.unary_stream(
+                path, request_serializer=lambda message: message.SerializeToString()
             )
-            answer = stub(request, timeout=5, metadata=((METADATA_KEY, token),))
             try:
-                if method.server_streaming:  # type: ignore[attr-defined]
-                    await answer.read()
-                else:
-                    await answer
+                async for _ in stub(request, timeout=5, metadata=((METADATA_KEY, token),)):
+                    raise AssertionError(path)
             except grpc.aio.AioRpcError as error:
                 return error.code(), error.details(), tuple(error.trailing_metadata() or ())
             raise AssertionError(path)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +42,7 @@ class Wire:
 
     socket: ClientConnection
     welcome: Frame = field(default_factory=dict)
-    numbers: Any = field(default_factory=lambda: itertools.count(1))
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     waiting: dict[int, asyncio.Queue[Frame | None]] = field(default_factory=dict)
     unasked: list[Frame] = field(default_factory=list)
     reader: asyncio.Task[None] | None = None
