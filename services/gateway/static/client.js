@@ -9,7 +9,7 @@ import {Agents, agentOf} from './agents.js';
 import {ConnectionState} from './connection.js';
 import {Following} from './following.js';
 import {Keep} from './keep.js';
-import {Outbox} from './outbox.js';
+import {Outbox, SendState} from './outbox.js';
 import {Pulse} from './pulse.js';
 import {newId} from './wire.js';
 
@@ -55,7 +55,7 @@ export class Client extends Pulse {
       connection,
       onUpdate: (agent, transcript) => this.#updated(agent, transcript),
       onLost: (failure) => this.#lose(failure),
-      isComing: (agent) => this.outbox.creating.some((prompt) => prompt.agent === agent),
+      isComing: (agent) => this.outbox.of(agent).some(({state}) => state !== SendState.FAILED),
     });
     connection.addEventListener('state', () => this.changed('connection'));
     connection.addEventListener('welcome', () => this.changed('connection'));

@@ -6,7 +6,7 @@
 
 import {Transcript} from './transcript.js';
 
-const RETRY_MS = 250;
+const RETRY_MS = 100;
 
 /** The transcripts of this visit. */
 export class Following {
@@ -23,7 +23,8 @@ export class Following {
    * @param {(agent: string, transcript: Transcript) => void} options.onUpdate Something happened.
    * @param {(failure: import('./failures.js').Failure) => void} options.onLost The agent cannot be
    *   followed.
-   * @param {(agent: string) => boolean} options.isComing Whether the agent is about to be created.
+   * @param {(agent: string) => boolean} options.isComing Whether a prompt for it is on its way, which may be
+   *   creating it.
    */
   constructor({connection, onUpdate, onLost, isComing}) {
     this.#connection = connection;
