@@ -1,0 +1,57 @@
+"""Fixtures of the session service's unit tests: the real SQLite store, a fake executor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from services.chassis.tasks import Tasks
+from services.session.limits import Limits
+from services.session.stores.sqlite import SqliteStore
+from tests.unit.session.fakes import FakeExecutor, FaultyStore
+from tests.unit.session.service import Service
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[Tasks]:
+    """The owner of a test's tasks."""
+    async with Tasks() as tasks:
+        yield tasks
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FaultyStore]:
+    """A SQLite store that can be told to fail."""
+    async with SqliteStore(path=tmp_path / "store.db") as inner:
+        yield FaultyStore(inner)
+
+
+@pytest.fixture
+def executor() -> FakeExecutor:
+    """An executor in the test's hands."""
+    return FakeExecutor()
+
+
+@pytest.fixture
+def limits() -> Limits:
+    """Limits that no test reaches by accident, with waits short enough for a test."""
+    return Limits(unreachable=timedelta(seconds=0.3))
+
+
+@pytest.fixture
+def make_service(
+    store: FaultyStore, executor: FakeExecutor, limits: Limits
+) -> Callable[[], Service]:
+    """Returns a new service on the same store and executor at each call."""
+    return lambda: Service(store=store, executor=executor, limits=limits)
+
+
+@pytest.fixture
+async def service(make_service: Callable[[], Service]) -> AsyncIterator[Service]:
+    """A service that runs, with one agent of Ada's."""
+    async with make_service() as service:
+        await service.create_agent()
+        yield service

@@ -1,0 +1,315 @@
+"""Stand-ins for what the session service works with.
+
+`FakeExecutor` is an `executor.Executor` that does what a test tells it;
+`FaultyStore` is a `Store` that fails, waits or forgets to answer on request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure, not_found
+from services.session.executor import Listener
+from services.session.store import Committed, Document, Store, Write
+
+Item = transcript_pb2.Item
+Outcome = transcript_pb2.TurnOutcome
+
+
+def unavailable() -> Failure:
+    """Return what an executor that is away answers."""
+    return Failure(errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, "away")
+
+
+def store_unavailable() -> Failure:
+    """Return what a store that is away answers."""
+    return Failure(errors_pb2.ERROR_REASON_STORE_UNAVAILABLE, "away")
+
+
+@dataclass
+class FakeExecution:
+    """One execution: what it was asked to do, and what it has done."""
+
+    id: str
+    asked: executions_pb2.Execution
+    events: list[executions_pb2.ExecutionEvent] = field(default_factory=list)
+    blocks: dict[str, str] = field(default_factory=dict)
+    listeners: list[Listener] = field(default_factory=list)
+    cancellations: int = 0
+    decisions: list[transcript_pb2.PermissionDecision] = field(default_factory=list)
+
+    def send(self, *updates: executions_pb2.ExecutionUpdate) -> None:
+        """Send updates to whoever follows."""
+        for listener in list(self.listeners):
+            listener.updates(updates)
+
+    def add(self, item: Item, conversation: str = "") -> None:
+        """Record an item."""
+        event = executions_pb2.ExecutionEvent(
+            sequence=len(self.events) + 1, item=item, conversation=conversation
+        )
+        event.create_time.GetCurrentTime()
+        self.events.append(event)
+        self.send(executions_pb2.ExecutionUpdate(event=event))
+
+    def say(self, block_id: str, text: str, *, snapshot: bool = False) -> None:
+        """Write a fragment of a message."""
+        known = "" if snapshot else self.blocks.get(block_id, "")
+        self.blocks[block_id] = known + text
+        delta = transcript_pb2.MessageDelta(block_id=block_id, text=text, snapshot=snapshot)
+        self.send(executions_pb2.ExecutionUpdate(delta=delta))
+
+    def complete(self, block_id: str) -> None:
+        """Turn a message being written into an item."""
+        text = self.blocks.pop(block_id)
+        self.add(Item(agent_message=transcript_pb2.AgentMessage(block_id=block_id, text=text)))
+
+    def discard(self, block_id: str) -> None:
+        """Take a message back."""
+        self.blocks.pop(block_id, None)
+        discarded = transcript_pb2.MessageDiscarded(block_id=block_id)
+        self.send(executions_pb2.ExecutionUpdate(message_discarded=discarded))
+
+    def call_tool(self, tool_call_id: str = "t1") -> None:
+        """Call a tool."""
+        call = transcript_pb2.ToolCall(tool_call_id=tool_call_id, tool_name="Bash")
+        self.add(Item(tool_call=call))
+
+    def ask(self, permission_id: str = "p1") -> None:
+        """Ask for a permission."""
+        request = transcript_pb2.PermissionRequest(permission_id=permission_id, tool_name="Bash")
+        self.add(Item(permission_request=request))
+
+    def end(
+        self,
+        state: Outcome.State.ValueType = Outcome.STATE_FINISHED,
+        *,
+        conversation: str = "",
+        **outcome: Any,
+    ) -> None:
+        """End with an outcome."""
+        self.add(Item(turn_outcome=Outcome(state=state, **outcome)), conversation)
+
+    def replay(self, listener: Listener) -> None:
+        """Bring a new listener to where the execution is."""
+        updates = [
+            executions_pb2.ExecutionUpdate(event=event)
+            for event in self.events[listener.position() :]
+        ]
+        updates += [
+            executions_pb2.ExecutionUpdate(
+                delta=transcript_pb2.MessageDelta(block_id=block_id, text=text, snapshot=True)
+            )
+            for block_id, text in self.blocks.items()
+        ]
+        listener.updates(updates)
+
+
+class FakeSubscription:
+    """A subscription to a fake execution."""
+
+    def __init__(self, execution: FakeExecution, listener: Listener) -> None:
+        self._execution = execution
+        self._listener = listener
+
+    def close(self) -> None:
+        """Stop following."""
+        if self._listener in self._execution.listeners:
+            self._execution.listeners.remove(self._listener)
+
+
+class FakeExecutor:
+    """An executor in the test's hands.
+
+    Attributes:
+        executions: What was created and is known, by id.
+        created: Ids in the order of creation, also of those forgotten.
+        failures: Raised by the next calls of a method, by its name.
+        away: True makes every call fail as if the executor could not be reached.
+        script: Called with each new execution.
+        cancels: True ends an execution as cancelled when asked to.
+    """
+
+    def __init__(self) -> None:
+        self.executions: dict[str, FakeExecution] = {}
+        self.created: list[str] = []
+        self.failures: dict[str, list[Failure]] = {}
+        self.away = False
+        self.script: Callable[[FakeExecution], None] = lambda execution: None
+        self.cancels = True
+        self.acknowledged: dict[str, int] = {}
+        self.hurried: set[str] = set()
+        self.deleted: list[str] = []
+        self.calls: list[str] = []
+        self.stuck: set[str] = set()
+        self._news = asyncio.Event()
+
+    @property
+    def last(self) -> FakeExecution:
+        """The execution created last."""
+        return self.executions[self.created[-1]]
+
+    async def execution(self, number: int = 1) -> FakeExecution:
+        """Wait until so many executions were created and the last is followed."""
+        async with asyncio.timeout(5):
+            while len(self.created) < number or not self.last.listeners:
+                self._news.clear()
+                await self._news.wait()
+        return self.last
+
+    def forget(self) -> None:
+        """Lose every execution, as a restart does."""
+        lost = list(self.executions.values())
+        self.executions.clear()
+        for execution in lost:
+            for listener in list(execution.listeners):
+                listener.end(not_found())
+
+    def reconnect(self) -> None:
+        """Break every subscription and bring it back, as a broken stream does."""
+        for execution in self.executions.values():
+            for listener in list(execution.listeners):
+                listener.reset()
+                execution.replay(listener)
+
+    async def create(self, execution_id: str, execution: executions_pb2.Execution) -> None:
+        """See `executor.Executor`."""
+        await self._called("create")
+        if execution_id in self.executions:
+            return
+        made = FakeExecution(execution_id, execution)
+        self.executions[execution_id] = made
+        self.created.append(execution_id)
+        self._news.set()
+
+    async def subscribe(self, execution_id: str, listener: Listener) -> FakeSubscription:
+        """See `executor.Executor`."""
+        await self._called("subscribe")
+        execution = self._known(execution_id)
+        execution.listeners.append(listener)
+        execution.replay(listener)
+        asyncio.get_running_loop().call_soon(self._followed, execution)
+        return FakeSubscription(execution, listener)
+
+    async def cancel(self, execution_id: str) -> None:
+        """See `executor.Executor`."""
+        await self._called("cancel")
+        execution = self._known(execution_id)
+        execution.cancellations += 1
+        if self.cancels:
+            execution.end(Outcome.STATE_CANCELLED)
+
+    async def resolve(self, execution_id: str, decision: transcript_pb2.PermissionDecision) -> None:
+        """See `executor.Executor`."""
+        await self._called("resolve")
+        self._known(execution_id).decisions.append(decision)
+        self._news.set()
+
+    def acknowledge(self, execution_id: str, sequence: int, *, at_once: bool) -> None:
+        """See `executor.Executor`."""
+        self.acknowledged[execution_id] = sequence
+        if at_once:
+            self.hurried.add(execution_id)
+
+    async def delete_workspace(self, workspace: str) -> None:
+        """See `executor.Executor`."""
+        await self._called("delete_workspace")
+        self.deleted.append(workspace)
+
+    def _followed(self, execution: FakeExecution) -> None:
+        self.script(execution)
+        self._news.set()
+
+    def _known(self, execution_id: str) -> FakeExecution:
+        if execution_id not in self.executions:
+            raise not_found()
+        return self.executions[execution_id]
+
+    async def _called(self, method: str) -> None:
+        self.calls.append(method)
+        # A call takes at least one turn of the loop.
+        await asyncio.sleep(0)
+        if method in self.stuck:
+            await asyncio.Event().wait()
+        if self.away:
+            raise unavailable()
+        if self.failures.get(method):
+            raise self.failures[method].pop(0)
+
+
+class FaultyStore:
+    """A store whose answers a test spoils.
+
+    Attributes:
+        before: Raised by the next commits instead of being made.
+        after: Raised by the next commits after they were made: the answer is lost.
+        unreadable: Raised by the next reads.
+        commits: Every batch that was asked for.
+        held: While not set, commits wait.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.before: list[Exception] = []
+        self.after: list[Exception] = []
+        self.unreadable: list[Failure] = []
+        self.commits: list[Sequence[Write]] = []
+        self.held = asyncio.Event()
+        self.held.set()
+
+    async def __aenter__(self) -> Self:
+        """See `Store`; the inner store is open already."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """See `Store`."""
+
+    async def commit(self, writes: Sequence[Write]) -> Committed:
+        """See `Store`."""
+        self.commits.append(writes)
+        await self.held.wait()
+        if self.before:
+            raise self.before.pop(0)
+        committed = await self.inner.commit(writes)
+        if self.after:
+            raise self.after.pop(0)
+        return committed
+
+    async def get(self, path: str) -> Document | None:
+        """See `Store`."""
+        if self.unreadable:
+            raise self.unreadable.pop(0)
+        return await self.inner.get(path)
+
+    async def read(
+        self,
+        collection: str,
+        *,
+        after: str = "",
+        before: str = "",
+        limit: int = 1000,
+        reverse: bool = False,
+    ) -> Sequence[Document]:
+        """See `Store`."""
+        if self.unreadable:
+            raise self.unreadable.pop(0)
+        return await self.inner.read(
+            collection, after=after, before=before, limit=limit, reverse=reverse
+        )
+
+    async def now(self) -> datetime:
+        """See `Store`."""
+        return await self.inner.now()

@@ -1,0 +1,165 @@
+"""The session service without its server: its logic and doors on a store.
+
+Leaving `Service` drops it as a crash does: nothing is drained or finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.feed import Feeds
+from services.chassis.identity import Identity, act_as
+from services.chassis.metrics import Metrics
+from services.chassis.tasks import Tasks
+from services.session import feed_api
+from services.session.agents import LiveAgent
+from services.session.agents_api import AgentApi
+from services.session.clock import DatabaseClock
+from services.session.environment import Environment, Measures
+from services.session.events_api import EventApi
+from services.session.executor import Executor
+from services.session.keys import Keys
+from services.session.keys_api import KeyApi
+from services.session.limits import Limits
+from services.session.sessions import Sessions
+from services.session.store import Store
+from services.session.turns_api import TurnApi
+from services.session.watches import Watches
+
+ADA = Identity(user="users/ada")
+BOB = Identity(user="users/bob")
+GATEWAY = Identity(user="services/gateway")
+AGENT = "users/ada/agents/a1"
+CONTEXT: Any = None
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds, for at most 5 s."""
+    async with asyncio.timeout(5):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.001)
+
+
+class Service:
+    """One process's worth of session service.
+
+    Args:
+        store: An open store.
+        executor: The executor.
+        limits: The limits.
+    """
+
+    def __init__(self, *, store: Store, executor: Executor, limits: Limits) -> None:
+        self.tasks = Tasks()
+        self.metrics = Metrics(service="session")
+        self.environment = Environment(
+            store=store,
+            executor=executor,
+            tasks=self.tasks,
+            clock=DatabaseClock(monotonic=time.monotonic),
+            limits=limits,
+            measures=Measures(metrics=self.metrics),
+        )
+        self.sessions = Sessions(environment=self.environment)
+        self.watches = Watches()
+        self.feeds: feed_api.SessionFeeds = Feeds(wrap=feed_api.wrap)
+        self.agents = AgentApi(sessions=self.sessions, watches=self.watches, limits=limits)
+        self.turns = TurnApi(sessions=self.sessions, limits=limits)
+        self.events = EventApi(sessions=self.sessions, watches=self.watches)
+        self.feed = feed_api.FeedApi(sessions=self.sessions, feeds=self.feeds)
+        self.keys = KeyApi(keys=Keys(store=store, limit=limits.keys), limits=limits)
+
+    async def __aenter__(self) -> Self:
+        act_as(ADA)
+        await self.tasks.__aenter__()
+        await self.sessions.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.tasks.__aexit__(kind, error, traceback)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return a metric's value, 0 when it was never touched."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def live(self, name: str = AGENT) -> LiveAgent:
+        """Return an agent, loaded."""
+        _, user, _, agent = name.split("/")
+        session = await self.sessions.session(user)
+        return await session.agent(agent)
+
+    async def create_agent(self, agent_id: str = "a1", **agent: Any) -> agents_pb2.Agent:
+        """Create an agent of Ada's."""
+        request = agents_pb2.CreateAgentRequest(
+            parent="users/ada", agent_id=agent_id, agent=agents_pb2.Agent(**agent)
+        )
+        return (await self.agents.CreateAgent(request, CONTEXT)).agent
+
+    async def create_turn(
+        self, turn_id: str = "t1", prompt: str = "hello", agent: str = AGENT
+    ) -> turns_pb2.Turn:
+        """Create a turn."""
+        request = turns_pb2.CreateTurnRequest(
+            parent=agent,
+            turn_id=turn_id,
+            turn=turns_pb2.Turn(prompt=transcript_pb2.UserMessage(text=prompt)),
+        )
+        return (await self.turns.CreateTurn(request, CONTEXT)).turn
+
+    async def get_turn(self, turn_id: str = "t1", agent: str = AGENT) -> turns_pb2.Turn:
+        """Return a turn."""
+        request = turns_pb2.GetTurnRequest(name=f"{agent}/turns/{turn_id}")
+        return (await self.turns.GetTurn(request, CONTEXT)).turn
+
+    async def cancel_turn(self, turn_id: str = "t1") -> turns_pb2.Turn:
+        """Cancel a turn."""
+        request = turns_pb2.CancelTurnRequest(name=f"{AGENT}/turns/{turn_id}")
+        return (await self.turns.CancelTurn(request, CONTEXT)).turn
+
+    async def resolve(
+        self, permission_id: str = "p1", *, allowed: bool = True, turn_id: str = "t1"
+    ) -> None:
+        """Answer a permission request."""
+        decision = transcript_pb2.PermissionDecision(permission_id=permission_id, allowed=allowed)
+        request = turns_pb2.ResolvePermissionRequest(
+            name=f"{AGENT}/turns/{turn_id}", decision=decision
+        )
+        await self.turns.ResolvePermission(request, CONTEXT)
+
+    async def get_agent(self, name: str = AGENT) -> agents_pb2.Agent:
+        """Return an agent."""
+        request = agents_pb2.GetAgentRequest(name=name)
+        return (await self.agents.GetAgent(request, CONTEXT)).agent
+
+    async def list_events(self, name: str = AGENT) -> list[events_pb2.Event]:
+        """Return all events of an agent."""
+        request = events_pb2.ListEventsRequest(parent=name, page_size=1000)
+        return list((await self.events.ListEvents(request, CONTEXT)).events)
+
+    async def kinds(self, name: str = AGENT) -> list[str]:
+        """Return what kinds of items an agent's history has, in order."""
+        return [event.item.WhichOneof("kind") or "" for event in await self.list_events(name)]
+
+    async def ended(self, turn_id: str = "t1") -> turns_pb2.Turn:
+        """Wait until a turn has its outcome and return it."""
+        agent = await self.live()
+
+        def over() -> bool:
+            left = [turn.name.turn for turn in agent.unfinished()]
+            return turn_id not in left and agent.log.idle
+
+        await until(over)
+        return await self.get_turn(turn_id)
