@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import grpc
 
@@ -23,7 +24,8 @@ from services.executor.backends.cloud_run import CloudRun
 from services.executor.backends.docker import Docker
 from services.executor.backends.simulation import Simulation
 from services.executor.backends_api import BackendApi, WorkspaceApi
-from services.executor.claude_code import PATIENCE, ClaudeCodeProcesses
+from services.executor.claude_code import PATIENCE
+from services.executor.claude_code_processes import ClaudeCodeProcesses
 from services.executor.execution import Limits
 from services.executor.executions import Executions
 from services.executor.executions_api import ExecutionApi
@@ -44,7 +46,11 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         metrics = Metrics(service=SERVICE)
         await stack.enter_async_context(metrics.serve(settings.metrics_listen))
         tasks = await stack.enter_async_context(Tasks())
-        docker = Docker(disabled=settings.disable_docker, host=settings.docker_host)
+        docker = Docker(
+            disabled=settings.disable_docker,
+            host=settings.docker_host,
+            patience=timedelta(seconds=2),
+        )
         simulation = Simulation(seed=settings.simulation_seed, tasks=tasks)
         listed: tuple[Backend, ...] = (simulation, docker, CloudRun())
         backends = {backend.name: backend for backend in listed}

@@ -10,32 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from moorline.errors.v1 import errors_pb2
-from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
 from services.chassis.tasks import Tasks
 from services.executor import claude_code_frames as frames
 from services.executor import claude_code_results as results
 from services.executor.agent_process import Ending, Result, Work
-from services.executor.backend import Backend
 from services.executor.book import Book
-from services.executor.channel import Channel, Exit, Launch
+from services.executor.channel import Channel, Exit
 from services.executor.claude_code_turn import Turn
 
 log = logging.getLogger(__name__)
-
-_NAMESPACE = uuid.UUID("0a5a1c2e-6d0f-5c5b-9a41-6f1f7f0c9d11")
-"""Ours, for ids the CLI wants as UUIDs and that must be the same for the same execution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +133,7 @@ class ClaudeCode:
 
     async def begin(self, work: Work, book: Book) -> asyncio.Future[Ending]:
         """Give it the prompt of a turn."""
-        message_id = str(uuid.uuid5(_NAMESPACE, f"message/{work.execution_id}"))
+        message_id = frames.stable_uuid(f"message/{work.execution_id}")
         ending = self._ending = asyncio.get_running_loop().create_future()
         self._turn = Turn(message_id=message_id, book=book)
         self._listen_anew()
@@ -339,48 +331,6 @@ class ClaudeCode:
             return True
         await asyncio.wait({reader}, timeout=patience.total_seconds())
         return reader.done()
-
-
-class ClaudeCodeProcesses:
-    """Makes processes for executions; the only place that turns `Work` into a command line.
-
-    Args:
-        environment: What every process gets.
-        patience: How long a process may take for what it owes.
-        tasks: Owner of the processes' tasks.
-    """
-
-    def __init__(self, *, environment: Mapping[str, str], patience: Patience, tasks: Tasks) -> None:
-        self._environment = environment
-        self._patience = patience
-        self._tasks = tasks
-
-    def __call__(self, work: Work, backend: Backend, directory: Path) -> ClaudeCode:
-        """Return a process that can take the execution's turn once it is open.
-
-        Raises:
-            Failure: BACKEND_UNAVAILABLE.
-        """
-        argv = frames.command_line(
-            directory=str(directory),
-            permission_mode=work.permission_mode,
-            instructions=work.instructions,
-            session_id=str(uuid.uuid5(_NAMESPACE, f"session/{work.execution_id}")),
-            resume=work.resume_from,
-        )
-        launch = Launch(
-            workspace=work.workspace,
-            directory=directory,
-            argv=argv,
-            environment=self._environment,
-        )
-        return ClaudeCode(
-            channel=backend.channel(launch),
-            resume=work.resume_from,
-            accept_all=work.permission_mode == executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL,
-            patience=self._patience,
-            tasks=self._tasks,
-        )
 
 
 def _answers(frame: dict[str, Any], message_id: str) -> bool:

@@ -6,6 +6,7 @@ of version 2.1.330, the one this adapter is written for.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ _MODES: Mapping[int, str] = {
 
 _REFUSED_TOOLS = "SendMessage,ListAgents,CronCreate,CronDelete,CronList,ScheduleWakeup,WebFetch"
 """Tools that reach other agents, later times or other machines."""
+
+_NAMESPACE = uuid.UUID("0a5a1c2e-6d0f-5c5b-9a41-6f1f7f0c9d11")
 
 ENVIRONMENT: Mapping[str, str] = {
     # Nothing but the model provider is called.
@@ -44,6 +47,11 @@ ENVIRONMENT: Mapping[str, str] = {
     "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1",
 }
 """What every process gets, wherever it runs."""
+
+
+def stable_uuid(name: str) -> str:
+    """Return the UUID of a name of ours, always the same: the CLI takes no other ids."""
+    return str(uuid.uuid5(_NAMESPACE, name))
 
 
 def command_line(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
@@ -15,7 +16,6 @@ from services.executor.channel import Channel, Launch
 
 log = logging.getLogger(__name__)
 
-_PROBE_SECONDS = 2.0
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
@@ -25,24 +25,26 @@ class Docker:
     Args:
         disabled: Whether the engine must not be touched.
         host: Address of the engine, as in DOCKER_HOST; empty for the default socket.
+        patience: Time the engine gets to answer.
     """
 
     name = "docker"
     capabilities = Capabilities(deltas=True, permissions=True, resume=True, durable_workspace=True)
 
-    def __init__(self, *, disabled: bool, host: str) -> None:
+    def __init__(self, *, disabled: bool, host: str, patience: timedelta) -> None:
         self.unavailable = "Switched off by DISABLE_DOCKER."
         self._disabled = disabled
         self._host = host or DEFAULT_HOST
+        self._patience = patience
 
     async def probe(self) -> None:
         """Find out whether there is an engine, unless it is switched off; called once at start.
 
-        A missing engine is a warning in the log and never a failure. Takes 2 s at most.
+        A missing engine is a warning in the log and never a failure.
         """
         if self._disabled:
             return
-        problem = await _problem(self._host)
+        problem = await _problem(self._host, self._patience)
         if problem:
             log.warning("Docker not available", extra={"host": self._host, "problem": problem})
             self.unavailable = f"Docker not available: {problem}."
@@ -64,14 +66,14 @@ class Docker:
         )
 
 
-async def _problem(host: str) -> str:
+async def _problem(host: str, patience: timedelta) -> str:
     """Ask the engine for its version; return what went wrong, empty for nothing."""
     try:
         import aiodocker  # noqa: PLC0415
     except ImportError:
         return "the package aiodocker is not installed"
     try:
-        async with asyncio.timeout(_PROBE_SECONDS), aiodocker.Docker(url=host) as engine:
+        async with asyncio.timeout(patience.total_seconds()), aiodocker.Docker(url=host) as engine:
             await engine.version()
     except TimeoutError:
         return "the engine does not answer"

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from services.chassis.client import Peer
+from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
+from services.executor import __main__ as program
 from services.executor.agents import Agents
+from services.executor.claude_code import ClaudeCode
 from services.executor.execution import Limits
 from services.executor.executions import Executions
+from services.executor.settings import Settings
 from services.executor.workspaces import Workspaces
-from tests.unit.executor.fakes import FakeBackend, FakeProcesses
+from tests.unit.executor.claude_code_process import make_process
+from tests.unit.executor.fakes import FakeBackend, FakeChannel, FakeProcesses
+from tests.unit.executor.server import KEY, Server
 
 
 @pytest.fixture
@@ -80,3 +90,40 @@ def executions(
         tasks=tasks,
         metrics=metrics,
     )
+
+
+@pytest.fixture
+async def channel() -> FakeChannel:
+    """The process's channel."""
+    return FakeChannel()
+
+
+@pytest.fixture
+async def process(channel: FakeChannel, tasks: Tasks) -> AsyncIterator[ClaudeCode]:
+    """A process that is open."""
+    process = make_process(channel, tasks)
+    await process.open()
+    yield process
+    channel.exit(0)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """A running executor."""
+    settings = Settings(
+        identity_key=KEY,
+        listen="127.0.0.1:0",
+        workspaces=tmp_path / "workspaces",
+        disable_docker=True,
+        drain_seconds=timedelta(seconds=3),
+    )
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    serving = asyncio.ensure_future(program.main(settings, on_listening=port.set_result))
+    target = f"127.0.0.1:{await port}"
+    signer, metrics = Signer(key=KEY), Metrics(service="test")
+    async with Peer(service="executor", target=target, signer=signer, metrics=metrics) as peer:
+        yield Server(peer=peer, serving=serving, root=tmp_path / "workspaces")
+        if not serving.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(5):
+        await serving

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ from services.executor.backends.simulation import Simulation
 from services.executor.channel import Launch
 
 LAUNCH = Launch(workspace="abcdefgh", directory=Path("/nowhere"), argv=(), environment={})
+
+
+def make_docker(host: str, *, disabled: bool = False) -> Docker:
+    """Return the Docker backend of an engine's address."""
+    return Docker(disabled=disabled, host=host, patience=timedelta(seconds=0.3))
 
 
 class Engine:
@@ -63,7 +69,7 @@ async def test_simulation_is_available(tasks: Tasks) -> None:
     assert ("simulation", "") == (backend.name, backend.unavailable)
 
 
-@pytest.mark.parametrize("backend", [CloudRun(), Docker(disabled=True, host="")])
+@pytest.mark.parametrize("backend", [CloudRun(), make_docker("", disabled=True)])
 def test_backend_that_cannot_run_says_why(backend: Backend) -> None:
     """It refuses with its reason."""
     with pytest.raises(Failure) as caught:
@@ -79,7 +85,7 @@ async def test_disabled_docker_touches_no_socket(tmp_path: Path) -> None:
     engine = Engine(b"")
     path = tmp_path / "other.sock"
     async with await asyncio.start_unix_server(engine.serve, path):
-        docker = Docker(disabled=True, host=f"unix://{path}")
+        docker = make_docker(f"unix://{path}", disabled=True)
         await docker.probe()
 
     assert 0 == engine.calls
@@ -90,7 +96,7 @@ async def test_missing_engine_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing crashes."""
-    docker = Docker(disabled=False, host=f"unix://{tmp_path}/none.sock")
+    docker = make_docker(f"unix://{tmp_path}/none.sock")
     await docker.probe()
 
     assert ["Docker not available"] == caplog.messages
@@ -99,7 +105,7 @@ async def test_missing_engine_is_a_warning(
 
 async def test_address_that_is_none_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """A wrong setting does not keep the executor from starting."""
-    docker = Docker(disabled=False, host="nonsense://x")
+    docker = make_docker("nonsense://x")
     await docker.probe()
 
     assert ["Docker not available"] == caplog.messages
@@ -110,7 +116,7 @@ async def test_engine_that_fails_is_a_warning(
     address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It counts as missing."""
-    await Docker(disabled=False, host=address).probe()
+    await make_docker(address).probe()
 
     assert ["Docker not available"] == caplog.messages
 
@@ -118,7 +124,7 @@ async def test_engine_that_fails_is_a_warning(
 @pytest.mark.parametrize("address", [None], indirect=True)
 async def test_engine_that_does_not_answer_is_a_warning(address: str) -> None:
     """The start is not held up for long."""
-    docker = Docker(disabled=False, host=address)
+    docker = make_docker(address)
     async with asyncio.timeout(5):
         await docker.probe()
 
@@ -130,7 +136,7 @@ async def test_engine_that_does_not_answer_is_a_warning(address: str) -> None:
 )
 async def test_engine_is_found_and_not_used(address: str, caplog: pytest.LogCaptureFixture) -> None:
     """The reason is honest about it."""
-    docker = Docker(disabled=False, host=address)
+    docker = make_docker(address)
     await docker.probe()
 
     assert [] == caplog.messages
@@ -142,7 +148,7 @@ async def test_missing_library_is_a_warning(
 ) -> None:
     """It is an optional extra."""
     monkeypatch.setitem(sys.modules, "aiodocker", None)
-    docker = Docker(disabled=False, host="")
+    docker = make_docker("")
     await docker.probe()
 
     assert "aiodocker is not installed" in docker.unavailable

@@ -1,111 +1,33 @@
-"""Tests of `services.executor.claude_code`."""
+"""Tests of `services.executor.claude_code`: what is said in a turn."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from moorline.executor.v1 import executions_pb2
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
-from services.executor.agent_process import Ending, Result
-from services.executor.book import ITEMS_LIMIT, Book
-from services.executor.channel import ExitReason
-from services.executor.claude_code import PATIENCE, ClaudeCode, ClaudeCodeProcesses, Patience
+from services.executor.agent_process import Result
+from services.executor.book import ITEMS_LIMIT
+from services.executor.claude_code import ClaudeCode
+from tests.unit.executor.claude_code_process import (
+    ask,
+    begin,
+    ended,
+    init,
+    make_process,
+    prompt_id,
+    result,
+    said,
+)
 from tests.unit.executor.fakes import (
-    FakeBackend,
     FakeChannel,
     items,
-    kinds,
-    make_work,
     texts,
     until,
 )
-
-IMPATIENCE = Patience(
-    opening=timedelta(seconds=0.2),
-    closing=timedelta(seconds=0.01),
-    dying=timedelta(seconds=0.01),
-)
-
-
-def make_process(channel: FakeChannel, tasks: Tasks, **changed: Any) -> ClaudeCode:
-    """Return a process that is not open."""
-    values: dict[str, Any] = {"resume": "", "accept_all": False, "patience": PATIENCE}
-    return ClaudeCode(channel=channel, tasks=tasks, **(values | changed))
-
-
-@pytest.fixture
-async def channel() -> FakeChannel:
-    """The process's channel."""
-    return FakeChannel()
-
-
-@pytest.fixture
-async def process(channel: FakeChannel, tasks: Tasks) -> AsyncIterator[ClaudeCode]:
-    """A process that is open."""
-    process = make_process(channel, tasks)
-    await process.open()
-    yield process
-    channel.exit(0)
-
-
-async def begin(process: ClaudeCode, channel: FakeChannel) -> tuple[Book, Any]:
-    """Begin a turn; return its book and its ending to come."""
-    book = Book()
-    return book, await process.begin(make_work(), book)
-
-
-def prompt_id(channel: FakeChannel) -> str:
-    """Return the id of the last prompt."""
-    return str([frame for frame in channel.written if frame["type"] == "user"][-1]["uuid"])
-
-
-def result(channel: FakeChannel, **changed: Any) -> dict[str, Any]:
-    """Return the result of the running turn."""
-    frame = {
-        "type": "result",
-        "subtype": "success",
-        "is_error": False,
-        "terminal_reason": "completed",
-        "user_message_uuid": prompt_id(channel),
-        "model_usage_since_last_result": {"m": {"inputTokens": 3, "costUSD": 0.001}},
-    }
-    return frame | changed
-
-
-def init(version: str = "2.1.330") -> dict[str, Any]:
-    """Return the frame that begins a turn."""
-    return {
-        "type": "system",
-        "subtype": "init",
-        "session_id": "s1",
-        "claude_code_version": version,
-    }
-
-
-def said(text: str) -> dict[str, Any]:
-    """Return a confirmed message."""
-    message = {"id": "m", "model": "x", "content": [{"type": "text", "text": text}]}
-    return {"type": "assistant", "message": message}
-
-
-def ask(request_id: str = "r1") -> dict[str, Any]:
-    """Return a request for permission."""
-    request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "ls"}}
-    return {"type": "control_request", "request_id": request_id, "request": request}
-
-
-async def ended(ending: Any) -> Ending:
-    """Wait for the end of a turn."""
-    async with asyncio.timeout(5):
-        told: Ending = await ending
-    return told
 
 
 async def test_turn_runs_from_prompt_to_result(process: ClaudeCode, channel: FakeChannel) -> None:
@@ -297,50 +219,6 @@ async def test_interrupt_is_a_control_request(process: ClaudeCode, channel: Fake
     assert Result.INTERRUPTED is (await ended(ending)).result
 
 
-async def test_crash_ends_the_turn(process: ClaudeCode, channel: FakeChannel) -> None:
-    """The exit code is told; nothing more can be written to the process."""
-    _, ending = await begin(process, channel)
-    channel.exit(137, ExitReason.OUT_OF_MEMORY)
-    told = await ended(ending)
-    count = len(channel.written)
-    await process.interrupt()
-
-    assert Result.DIED is told.result
-    assert told.failure is not None
-    assert "AGENT_CRASHED" == told.failure.reason_name
-    assert {"exitCode": "137", "exitReason": "oom"} == told.failure.metadata
-    assert not process.alive
-    assert count == len(channel.written)
-
-
-async def test_turn_on_a_dead_process_ends_at_once(
-    process: ClaudeCode, channel: FakeChannel
-) -> None:
-    """It may die between two turns."""
-    channel.exit(None, ExitReason.LOST)
-    await until(lambda: not process.alive)
-    _, ending = await begin(process, channel)
-    told = await ended(ending)
-
-    assert told.failure is not None
-    assert {"exitCode": "unknown", "exitReason": "lost"} == told.failure.metadata
-
-
-async def test_lost_conversation_ends_the_process(
-    process: ClaudeCode, channel: FakeChannel
-) -> None:
-    """What it would say next belongs to no conversation."""
-    _, ending = await begin(process, channel)
-    errors = ["No conversation found with session ID: s1"]
-    channel.say(init(), result(channel, is_error=True, errors=errors))
-    told = await ended(ending)
-
-    assert told.failure is not None
-    assert "CONVERSATION_LOST" == told.failure.reason_name
-    assert not process.alive
-    assert "" == process.conversation
-
-
 async def test_full_book_holds_the_process_back(process: ClaudeCode, channel: FakeChannel) -> None:
     """Lines wait until the items are acknowledged; that is no silence of the agent's."""
     book, ending = await begin(process, channel)
@@ -355,35 +233,6 @@ async def test_full_book_holds_the_process_back(process: ClaudeCode, channel: Fa
 
     assert ITEMS_LIMIT == held
     assert timedelta(0) == quiet
-
-
-async def test_killed_process_ends_its_turn_although_the_book_is_full(
-    process: ClaudeCode, channel: FakeChannel
-) -> None:
-    """Nobody has to acknowledge anything for that."""
-    book, ending = await begin(process, channel)
-    channel.say(*[said(f"{number}") for number in range(ITEMS_LIMIT + 5)])
-    await until(lambda: book.full)
-    await process.kill()
-
-    assert ending.done()
-    assert ITEMS_LIMIT + 5 == book.last
-
-
-async def test_message_without_end_ends_the_process(
-    process: ClaudeCode, channel: FakeChannel
-) -> None:
-    """The turn fails for its own reason, and the text is kept."""
-    book, ending = await begin(process, channel)
-    delta = {"type": "text_delta", "text": "x" * 65_536}
-    event = {"type": "content_block_delta", "index": 0, "delta": delta}
-    channel.say(*[{"type": "stream_event", "event": event}] * 260)
-    told = await ended(ending)
-
-    assert told.failure is not None
-    assert "AGENT_FAILED" == told.failure.reason_name
-    assert 1 == channel.killed
-    assert {"agent_message"} == set(kinds(book))
 
 
 async def test_silence_is_measured(process: ClaudeCode, channel: FakeChannel) -> None:
@@ -401,42 +250,6 @@ async def test_silence_is_measured(process: ClaudeCode, channel: FakeChannel) ->
     assert timedelta(seconds=0.02) <= quiet
 
 
-async def test_close_ends_the_process_in_good_order(
-    process: ClaudeCode, channel: FakeChannel
-) -> None:
-    """It is not killed when it exits by itself."""
-    await process.close()
-
-    assert (True, 0) == (channel.input_closed, channel.killed)
-    assert not process.alive
-
-
-async def test_process_that_does_not_exit_is_killed(tasks: Tasks) -> None:
-    """Good order has a time limit."""
-    channel = FakeChannel()
-    channel.exits_on_close = False
-    process = make_process(channel, tasks, patience=IMPATIENCE)
-    await process.open()
-    await process.close()
-
-    assert 1 == channel.killed
-
-
-async def test_process_that_survives_a_kill_ends_its_turn(
-    tasks: Tasks, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The turn does not wait for what cannot be ended."""
-    channel = FakeChannel()
-    channel.dies_on_kill = False
-    process = make_process(channel, tasks, patience=IMPATIENCE)
-    await process.open()
-    _, ending = await begin(process, channel)
-    await process.kill()
-
-    assert Result.DIED is (await ended(ending)).result
-    assert "agent process does not end" in caplog.messages
-
-
 async def test_cancelled_ending_is_left_alone(process: ClaudeCode, channel: FakeChannel) -> None:
     """Who waits may go away; the process takes the next turn."""
     _, ending = await begin(process, channel)
@@ -447,72 +260,3 @@ async def test_cancelled_ending_is_left_alone(process: ClaudeCode, channel: Fake
     channel.say(result(channel))
 
     assert Result.FINISHED is (await ended(again)).result
-
-
-async def test_process_that_does_not_answer_is_killed(tasks: Tasks) -> None:
-    """Opening has a time limit."""
-    channel = FakeChannel()
-    channel.answers = False
-    process = make_process(channel, tasks, patience=IMPATIENCE)
-    with pytest.raises(Failure) as caught:
-        await process.open()
-
-    assert "AGENT_STALLED" == caught.value.reason_name
-    assert 1 == channel.killed
-
-
-async def test_process_that_dies_while_opening_is_a_crash(tasks: Tasks) -> None:
-    """Who opens it is told at once."""
-    channel = FakeChannel()
-    channel.answers = False
-    channel.exit(1)
-    process = make_process(channel, tasks)
-    with pytest.raises(Failure) as caught:
-        await process.open()
-
-    assert "AGENT_CRASHED" == caught.value.reason_name
-
-
-async def test_cancelled_opening_leaves_nothing_running(tasks: Tasks) -> None:
-    """The process is killed, and its late answer is harmless."""
-    channel = FakeChannel()
-    channel.answers = False
-    process = make_process(channel, tasks)
-    opening = asyncio.ensure_future(process.open())
-    await until(lambda: channel.written)
-    opening.cancel()
-    response = {"subtype": "success", "request_id": channel.written[0]["request_id"]}
-    channel.say({"type": "control_response", "response": response})
-    await asyncio.wait({opening})
-
-    assert opening.cancelled()
-    assert 1 == channel.killed
-    assert not process.alive
-
-
-async def test_kill_before_open_changes_nothing(tasks: Tasks) -> None:
-    """There is nothing to wait for."""
-    channel = FakeChannel()
-    process = make_process(channel, tasks, resume="s")
-    await process.kill()
-
-    assert ("s", False) == (process.conversation, process.alive)
-
-
-async def test_work_becomes_a_command_line(tasks: Tasks, tmp_path: Path) -> None:
-    """Two executions of new conversations have different ids, the same one always the same."""
-    make, backend = (
-        ClaudeCodeProcesses(environment={"A": "b"}, patience=PATIENCE, tasks=tasks),
-        FakeBackend(),
-    )
-    mode = executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL
-    for execution_id in ("e1", "e2", "e1"):
-        make(make_work(execution_id=execution_id, permission_mode=mode), backend, tmp_path)
-    resumed = make(make_work(resume_from="s7"), backend, tmp_path)
-    first, second, again, last = (launch.argv for launch in backend.launches)
-
-    assert first == again != second
-    assert "--permission-mode=bypassPermissions" in first
-    assert "--resume=s7" in last
-    assert "s7" == resumed.conversation
-    assert {"A": "b"} == backend.launches[0].environment

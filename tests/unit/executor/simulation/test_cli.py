@@ -1,95 +1,15 @@
-"""Tests of `services.executor.channels.simulation.cli` and of the turns it performs."""
+"""Tests of `services.executor.channels.simulation.cli`."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from services.chassis.tasks import Tasks
 from services.executor.channel import Exit, ExitReason
-from services.executor.channels.simulation.cli import SimulatedCli
-from services.executor.channels.simulation.script import FAILURES
-
-
-class Terminal:
-    """Talks to one simulated process."""
-
-    def __init__(self, cli: SimulatedCli) -> None:
-        self.cli = cli
-        self.seen: list[dict[str, Any]] = []
-        self._waiting: list[bytes] = []
-        self._batches = cli.lines.batches()
-
-    def send(self, **frame: Any) -> None:
-        """Write a line."""
-        self.cli.receive(orjson.dumps(frame))
-
-    def prompt(self, text: str, message_id: str = "u1") -> None:
-        """Begin a turn."""
-        message = {"role": "user", "content": text}
-        self.send(type="user", uuid=message_id, message=message)
-
-    def request(self, subtype: str) -> None:
-        """Write a control request."""
-        self.send(type="control_request", request_id=subtype, request={"subtype": subtype})
-
-    async def until(self, kind: str) -> dict[str, Any]:
-        """Read up to a frame of a type or subtype."""
-        while True:
-            if not self._waiting:
-                self._waiting += await anext(self._batches)
-            frame: dict[str, Any] = orjson.loads(self._waiting.pop(0))
-            self.seen.append(frame)
-            if kind in (frame["type"], frame.get("subtype"), frame.get("state")):
-                return frame
-
-    async def turn(self, text: str, message_id: str = "u1") -> dict[str, Any]:
-        """Run a turn and return its result."""
-        self.prompt(text, message_id)
-        result = await self.until("result")
-        await self.until("idle")
-        return result
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Return the stream events of a type."""
-        events = [frame["event"] for frame in self.seen if frame["type"] == "stream_event"]
-        return [event for event in events if event["type"] == kind]
-
-    def deltas(self) -> list[str]:
-        """Return the fragments of text and thought."""
-        deltas = [event["delta"] for event in self.events("content_block_delta")]
-        return [delta.get("text", delta.get("thinking")) for delta in deltas]
-
-    def of_type(self, kind: str) -> list[dict[str, Any]]:
-        """Return the frames of a type or subtype."""
-        return [frame for frame in self.seen if kind in (frame["type"], frame.get("subtype"))]
-
-
-Start = Callable[..., Terminal]
-
-
-@pytest.fixture
-def start(tmp_path: Path, tasks: Tasks) -> Start:
-    """Starts a process with a command line."""
-
-    def start(*argv: str) -> Terminal:
-        return Terminal(SimulatedCli(argv=argv, directory=tmp_path, seed=0, tasks=tasks))
-
-    return start
-
-
-@pytest.fixture
-async def terminal(start: Start) -> AsyncIterator[Terminal]:
-    """A process in the mode that asks."""
-    terminal = start("claude", "--permission-mode=default", "--session-id=s1")
-    yield terminal
-    terminal.cli.kill()
+from tests.unit.executor.simulation.terminal import Start, Terminal
 
 
 async def test_turn_has_the_frames_of_a_turn(terminal: Terminal) -> None:
@@ -141,82 +61,6 @@ async def test_same_run_prints_the_same(start: Start) -> None:
 
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
-
-
-async def test_whole_text_is_printed_with_its_white_space(terminal: Terminal) -> None:
-    """The fragments make up the message exactly."""
-    await terminal.turn(" hello \n\n world \n")
-    text = terminal.of_type("assistant")[0]["message"]["content"][0]["text"]
-
-    assert text.endswith("User message:  hello \n\n world \n")
-    assert text == "".join(terminal.deltas())
-
-
-async def test_stream_counts_words(terminal: Terminal) -> None:
-    """One word a fragment, as many as wanted, more than a queue holds."""
-    result = await terminal.turn("/sim stream 1000 0")
-
-    assert " ".join(f"w{number}" for number in range(1, 1001)) == result["result"]
-    assert 1000 == len(terminal.deltas()) == result["usage"]["output_tokens"]
-
-
-async def test_paced_stream_keeps_its_time(terminal: Terminal) -> None:
-    """N words take N-1 pauses."""
-    started = time.monotonic()
-    result = await terminal.turn("/sim stream 6 10")
-    took = time.monotonic() - started
-
-    assert "w1 w2 w3 w4 w5 w6" == result["result"]
-    assert 0.045 <= took < 1
-
-
-async def test_paced_stream_nobody_reads_is_held_back(terminal: Terminal) -> None:
-    """It waits for its reader instead of filling memory, and loses nothing."""
-    terminal.prompt("/sim stream 2000 1")
-    await asyncio.sleep(0.4)
-    held = terminal.cli.lines.full
-    await terminal.until("result")
-
-    assert held
-    assert 2000 == len(terminal.deltas())
-
-
-async def test_clock_tells_the_time(terminal: Terminal) -> None:
-    """Each word is a time in microseconds, in order."""
-    before = time.time_ns() // 1000
-    result = await terminal.turn("/sim clock 3 2")
-    words = [int(word) for word in result["result"].split(" ")]
-
-    assert before <= words[0] < words[1] < words[2] <= time.time_ns() // 1000
-
-
-async def test_thought_is_a_block_of_its_own(terminal: Terminal) -> None:
-    """It is not the answer."""
-    result = await terminal.turn("/sim think well well")
-    (content,) = terminal.of_type("assistant")[0]["message"]["content"]
-
-    assert ("thinking", "well well") == (content["type"], content["thinking"])
-    assert "" == result["result"]
-
-
-async def test_tools_work_on_files(terminal: Terminal, tmp_path: Path) -> None:
-    """What is written is there; what is refused fails, and the turn goes on."""
-    result = await terminal.turn(
-        "/sim write a/b.txt some text\n/sim read a/b.txt\n/sim read ../x\n/sim say done"
-    )
-    outputs = [frame["message"]["content"][0] for frame in terminal.of_type("user")]
-    calls = [
-        frame["message"]["content"][0]
-        for frame in terminal.of_type("assistant")
-        if frame["message"]["content"][0]["type"] == "tool_use"
-    ]
-
-    assert "some text" == (tmp_path / "a/b.txt").read_text()
-    assert [False, False, True] == [output["is_error"] for output in outputs]
-    assert "some text" == outputs[1]["content"]
-    assert [call["id"] for call in calls] == [output["tool_use_id"] for output in outputs]
-    assert {"file_path": "a/b.txt", "content": "some text"} == calls[0]["input"]
-    assert "done" == result["result"]
 
 
 @pytest.mark.parametrize(
@@ -302,44 +146,6 @@ async def test_interrupt_reaches_what_takes_time(terminal: Terminal, script: str
     await terminal.until("result")
 
     assert time.monotonic() - started < 1
-
-
-async def test_retracted_text_is_cut_and_never_confirmed(terminal: Terminal) -> None:
-    """Stop events without confirmation, then the notice of a retry, then a new message."""
-    await terminal.turn("/sim retract bad text\n/sim say good")
-
-    assert ["bad", " text", "good"] == terminal.deltas()
-    assert 2 == len(terminal.events("message_stop"))
-    assert 1 == len(terminal.of_type("assistant"))
-    assert 1 == len(terminal.of_type("api_retry"))
-
-
-@pytest.mark.parametrize("reason", FAILURES)
-async def test_failure_ends_the_turn_with_an_error(terminal: Terminal, reason: str) -> None:
-    """What follows in the script does not run."""
-    result = await terminal.turn(f"/sim fail {reason}\n/sim say never")
-
-    assert result["is_error"]
-    assert [] == terminal.deltas()
-
-
-@pytest.mark.parametrize(
-    ("reason", "status", "retries"),
-    [("auth", 401, 0), ("rate_limited", 429, 2), ("provider_unreachable", None, 2)],
-)
-async def test_provider_failure_comes_as_the_cli_tells_it(
-    terminal: Terminal, reason: str, status: int | None, retries: int
-) -> None:
-    """Success by subtype, an error by its flag; some are retried first."""
-    result = await terminal.turn(f"/sim fail {reason}")
-
-    assert ("success", "api_error", status) == (
-        result["subtype"],
-        result["terminal_reason"],
-        result["api_error_status"],
-    )
-    assert retries == len(terminal.of_type("api_retry"))
-    assert "<synthetic>" == terminal.of_type("assistant")[0]["message"]["model"]
 
 
 async def test_usage_is_what_the_script_says(terminal: Terminal) -> None:

@@ -1,0 +1,33 @@
+"""Tests of `services.executor.claude_code_processes`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from moorline.executor.v1 import executions_pb2
+from services.chassis.tasks import Tasks
+from services.executor.claude_code import PATIENCE
+from services.executor.claude_code_processes import ClaudeCodeProcesses
+from tests.unit.executor.fakes import (
+    FakeBackend,
+    make_work,
+)
+
+
+async def test_work_becomes_a_command_line(tasks: Tasks, tmp_path: Path) -> None:
+    """Two executions of new conversations have different ids, the same one always the same."""
+    make, backend = (
+        ClaudeCodeProcesses(environment={"A": "b"}, patience=PATIENCE, tasks=tasks),
+        FakeBackend(),
+    )
+    mode = executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL
+    for execution_id in ("e1", "e2", "e1"):
+        make(make_work(execution_id=execution_id, permission_mode=mode), backend, tmp_path)
+    resumed = make(make_work(resume_from="s7"), backend, tmp_path)
+    first, second, again, last = (launch.argv for launch in backend.launches)
+
+    assert first == again != second
+    assert "--permission-mode=bypassPermissions" in first
+    assert "--resume=s7" in last
+    assert "s7" == resumed.conversation
+    assert {"A": "b"} == backend.launches[0].environment

@@ -1,0 +1,116 @@
+"""Tests of `services.executor.feed_api`, on the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from moorline.executor.v1 import executions_pb2
+from services.chassis.failures import Failure
+from tests.unit.executor.server import Server, drained, reason, text_of
+
+
+async def test_feed_gives_a_late_subscriber_everything(server: Server) -> None:
+    """Items and a snapshot of the open text, then what happens, up to the outcome."""
+    await server.create("/sim say first\n/sim stream 30 10")
+    await asyncio.sleep(0.1)
+    feed_id, stream = await server.open_feed()
+    await server.subscribe(feed_id, 7)
+    updates: list[executions_pb2.ExecutionUpdate] = []
+    async for response in stream:
+        for subscribed in response.subscriptions:
+            assert 7 == subscribed.subscription
+            updates += subscribed.updates
+        if updates and updates[-1].event.item.HasField("turn_outcome"):
+            break
+
+    deltas = [update.delta for update in updates if update.HasField("delta")]
+    assert "first" == updates[0].event.item.agent_message.text
+    assert deltas[0].snapshot
+    assert deltas[0].text.startswith("w1 w2")
+    assert not any(delta.snapshot for delta in deltas[1:])
+    assert {"first", " ".join(f"w{n}" for n in range(1, 31))} == set(text_of(updates).values())
+
+
+async def test_feed_carries_many_executions(server: Server) -> None:
+    """Each under its number; one taken off falls silent, and a number is used once."""
+    feed_id, stream = await server.open_feed()
+    for number in range(1, 6):
+        name = f"e{number}"
+        await server.create("/sim stream 20 2", name, workspace=f"workspaces/workspace{number}")
+        await server.subscribe(feed_id, number, name)
+    with pytest.raises(Failure) as twice:
+        await server.subscribe(feed_id, 5, "e5")
+    await server.unsubscribe(feed_id, 5)
+    await server.unsubscribe(feed_id, 5)
+    ended: set[int] = set()
+    async for response in stream:
+        for subscribed in response.subscriptions:
+            if subscribed.updates[-1].event.item.HasField("turn_outcome"):
+                ended.add(subscribed.subscription)
+        if {1, 2, 3, 4} <= ended:
+            break
+
+    assert {1, 2, 3, 4} == ended
+    assert "FIELD_INVALID" == reason(twice)
+
+
+async def test_new_subscription_after_a_break_misses_nothing(server: Server) -> None:
+    """From the last number stored it gets exactly the rest; what was acknowledged is gone."""
+    script = "\n".join(f"/sim say message {number}\n/sim sleep 2" for number in range(30))
+    await server.create(script)
+    seen: list[executions_pb2.ExecutionEvent] = []
+    while not seen or not seen[-1].item.HasField("turn_outcome"):
+        after = seen[-1].sequence if seen else 0
+        feed_id, stream = await server.open_feed()
+        await server.subscribe(feed_id, 1, after=after)
+        count = len(seen) + 4
+        async for response in stream:
+            for subscribed in response.subscriptions:
+                seen += [one.event for one in subscribed.updates if one.HasField("event")]
+            if len(seen) >= count or (seen and seen[-1].item.HasField("turn_outcome")):
+                break
+        if seen[-1].sequence < 31:
+            await server.acknowledge("e1", seen[-1].sequence)
+    with pytest.raises(Failure) as forgotten:
+        await server.items(after=0)
+
+    assert list(range(1, 32)) == [event.sequence for event in seen]
+    assert [f"message {n}" for n in range(30)] == [
+        event.item.agent_message.text for event in seen[:-1]
+    ]
+    assert "SEQUENCE_UNKNOWN" == reason(forgotten)
+
+
+async def test_subscription_to_nothing_is_refused(server: Server) -> None:
+    """An unknown feed and an unknown execution are told apart."""
+    feed_id, _ = await server.open_feed()
+    with pytest.raises(Failure) as no_feed:
+        await server.subscribe("closed", 1)
+    with pytest.raises(Failure) as no_execution:
+        await server.subscribe(feed_id, 1, "e404")
+
+    assert "FEED_UNKNOWN" == reason(no_feed)
+    assert "RESOURCE_NOT_FOUND" == reason(no_execution)
+
+
+async def test_shutdown_sends_followers_away(server: Server) -> None:
+    """They learn that this executor goes, and not of an outcome that is only its end."""
+    await server.create("/sim stream 1000 10")
+    feed_id, stream = await server.open_feed()
+    await server.subscribe(feed_id, 1)
+    watch = server.watch()
+    seen = [await anext(watch)]
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Failure) as watching:
+        seen.extend([update async for update in watch])
+    with pytest.raises(Failure) as fed:
+        await drained(stream)
+    async with asyncio.timeout(3):
+        await server.serving
+
+    assert ("DRAINING", "DRAINING") == (reason(watching), reason(fed))
+    assert not [update for update in seen if update.HasField("event")]
