@@ -8,7 +8,7 @@ pin() { # pin NAME ARGUMENTS...
   name=$1
   shift
   uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-    --no-header --no-annotate --no-emit-index-url --output-file "requirements/$name.txt" "$@"
+    --no-header --no-annotate --no-emit-index-url --no-strip-extras --output-file "requirements/$name.txt" "$@"
 }
 
 pin run pyproject.toml

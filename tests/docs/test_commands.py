@@ -35,8 +35,9 @@ def stack(home: Path) -> Iterator[Stack]:
 @pytest.fixture
 def environment(stack: Stack, home: Path) -> dict[str, str]:
     """What a reader's shell has after `. .venv/bin/activate`."""
+    path = os.environ["PATH"]  # noqa: TID251 - the reader's own
     return {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{path}",
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home / "config"),
         "LANG": "C.UTF-8",
