@@ -147,10 +147,15 @@ class Execution:
             )
 
     async def _work(self) -> Ending | None:
+        if self._stopped:
+            return None
         async with AsyncExitStack() as stack:
-            async with asyncio.timeout(0 if self._stopped else None) as self._opening:
+            async with asyncio.timeout(None) as self._opening:
                 process = await stack.enter_async_context(self._agents.borrow(self.work))
-                self._process = process
+            if self._stopped:
+                # A stop that came too late to break the borrowing off.
+                return None
+            self._process = process
             self.state = executions_pb2.Execution.STATE_RUNNING
             ending = await process.begin(self.work, self.book)
             while not ending.done():

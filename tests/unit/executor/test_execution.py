@@ -153,7 +153,24 @@ async def test_cancel_before_the_start_runs_nothing(
     await execution.run()
 
     assert Outcome.STATE_CANCELLED == outcome(execution).state
-    assert [] == [process for process in processes.made if process.begun]
+    assert [] == processes.made
+
+
+async def test_cancel_while_a_process_is_handed_over(
+    stage: Stage, processes: FakeProcesses, tasks: Tasks
+) -> None:
+    """A process that was opened in the same moment does not get the prompt."""
+    processes.opening = asyncio.Event()
+    execution = stage.make()
+    tasks.spawn(execution.run(), name="execution")
+    await until(lambda: processes.made)
+    processes.opening.set()
+    # The process is woken; its opening ends before the stop can break it off.
+    execution.stop(cause=None, grace=None)
+    await execution.over()
+
+    assert Outcome.STATE_CANCELLED == outcome(execution).state
+    assert [] == processes.made[0].begun
 
 
 async def test_cancel_while_the_process_starts(
