@@ -11,6 +11,11 @@ INSTALL := VENV="$(VENV)" PYTHON="$(PYTHON)" sh requirements/install.sh
 PROTOS  := $(shell find protos -name '*.proto') protos/generate.py
 NODE    := node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' && command -v npm
 
+# Measured by their own tests: tests/unit/NAME, and the contract suites they implement.
+MEASURED := chassis session executor
+CONTRACT_session  := tests/contract/store
+CONTRACT_executor := tests/contract/channels
+
 # Each stamp is touched when its step has succeeded, so that a second start is instant.
 RUN_READY := $(VENV)/.ready-run
 API_READY := $(VENV)/.ready-api
@@ -53,8 +58,10 @@ test-all: setup ## Run the tests, and fail where one would be skipped
 	@$(PY) -m pytest --require-all
 	@$(MAKE) --no-print-directory coverage
 
-coverage: setup ## Measure chassis, session and executor by their own tests (95 % of branches)
-	@$(PY) -m pytest -q $(MEASURED:%=tests/unit/%) tests/contract $(MEASURED:%=--cov=services/%) --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
+coverage: $(MEASURED:%=coverage-%) ## Measure chassis, session and executor by their own tests (95 % of branches)
+
+coverage-%: setup
+	@$(PY) -m pytest -q tests/unit/$* $(CONTRACT_$*) --cov=services/$* --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 lint: setup ## Check style, imports between rooms, files, and the contract
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo 2>&1
@@ -75,7 +82,6 @@ clean: ## Remove the environment, what was generated, and caches; keeps DATA
 	@rm -rf $(VENV) moorline/*/v1 services/gateway/static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-MEASURED := chassis session executor
 RELEASE  := $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)
 BREAKING := $(if $(RELEASE),$(BIN)/buf breaking --against '.git#tag=$(RELEASE)',echo 'buf breaking: no release yet to compare with')
 
