@@ -216,6 +216,11 @@ class SyncTurnStream(Iterator[SyncEvent]):
         return SyncTurn.of(self._twin.turn, self._bridge)
 
     @property
+    def ahead(self) -> int:
+        """How many turns of the agent must end before this one begins."""
+        return self._twin.ahead
+
+    @property
     def result(self) -> TurnResult:
         """What came of it, whatever it is. Only after the last event."""
         return self._twin.result

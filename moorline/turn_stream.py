@@ -126,6 +126,11 @@ class TurnStream(AsyncIterator[AsyncEvent]):
         return self._entered().turn
 
     @property
+    def ahead(self) -> int:
+        """How many turns of the agent must end before this one begins."""
+        return len(self._waiting)
+
+    @property
     def result(self) -> TurnResult:
         """What came of it, whatever it is. Only after the last event.
 

@@ -31,7 +31,7 @@ class Question:
     """The options of `moorline -p`.
 
     Attributes:
-        prompt: What to ask; `-` or None to read it from standard input.
+        prompt: What to ask.
         agent: Id of the agent to ask; None for the last one, or a new one.
         new: True for a new agent.
         backend: What runs a new agent's turns.
@@ -45,7 +45,7 @@ class Question:
         deltas: True to write text while it is written, with `-o jsonl`.
     """
 
-    prompt: str | None = None
+    prompt: str = ""
     agent: str | None = None
     new: bool = False
     backend: str = ""
@@ -61,12 +61,11 @@ class Question:
 
 async def ask(client: moorline.AsyncClient, invocation: Invocation, question: Question) -> Exit:
     """Send the prompt, show what comes, and say how it went."""
-    prompt = read_prompt(invocation, question.prompt)
     memory = Memory(client, invocation.environ)
     agent = await pick_agent(client, invocation, memory, question)
     memory.keep(agent)
     if question.detach:
-        turn = await agent.send(prompt)
+        turn = await agent.send(question.prompt)
         return _detach(invocation, turn)
     decisions = Decisions(
         invocation=invocation,
@@ -81,7 +80,7 @@ async def ask(client: moorline.AsyncClient, invocation: Invocation, question: Qu
         limit=question.limit,
         stop_on_exit=question.stop_on_exit,
     )
-    async with agent.run(prompt) as stream:
+    async with agent.run(question.prompt) as stream:
         return await follower.follow(stream)
 
 
@@ -127,6 +126,10 @@ def make_view(invocation: Invocation, *, deltas: bool = False) -> View:
 
 def read_prompt(invocation: Invocation, given: str | None) -> str:
     """The prompt, with what is piped in below it.
+
+    Args:
+        invocation: Where to read.
+        given: What `-p` says; `-` or None for only what is piped in.
 
     Raises:
         WrongUsage: There is neither.

@@ -61,6 +61,8 @@ class TurnFollower:
         Raises:
             MoorlineError: The connection is lost for good.
         """
+        if stream.ahead:
+            self._invocation.say("queued", count=stream.ahead)
         reading = asyncio.create_task(self._read(stream), name="moorline turn")
         with self._signals(stream, reading), self._clock(stream, reading):
             try:

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +17,9 @@ from typing import Any, TextIO
 import moorline
 from moorline.cli.exits import Exit, exit_of_error
 from moorline.cli.language import Texts
+
+# Long enough for a server that restarts, short enough for a person who waits.
+CONNECT_LIMIT = timedelta(seconds=2)
 
 
 class Output(StrEnum):
@@ -69,6 +73,7 @@ class Invocation:
             None,
             self.context,
             token_file=self.token_file,
+            patience=moorline.Patience(connect=CONNECT_LIMIT),
             on_state=self._on_state,
             environ=self.environ,
         )

@@ -42,11 +42,28 @@ def main() -> None:
     """Run the command and leave the process with its exit code."""
     streams = Streams(stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
     try:
-        app(args=options.hoist(sys.argv[1:]), obj=streams, prog_name="moorline")
+        code = run(sys.argv[1:], streams)
+        streams.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough; do not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.FAILED)
+        code = int(Exit.FAILED)
+    sys.exit(code)
+
+
+def run(arguments: list[str], streams: Streams) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: Without the command's own name.
+        streams: Where it reads and writes; help and wrong options go to the
+            process's own.
+    """
+    try:
+        app(args=options.hoist(arguments), obj=streams, prog_name="moorline")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(Exit.FAILED)
+    return int(Exit.OK)
 
 
 @app.callback(invoke_without_command=True)
@@ -90,9 +107,11 @@ def root(
     ctx.obj = invocation
     if ctx.invoked_subcommand is not None:
         return
+    talking = prompt is None and invocation.attended and not no_input
     with _usage(invocation):
         question = asking.Question(
-            prompt=prompt,
+            # Before connecting: what is piped in may take its time.
+            prompt="" if talking else asking.read_prompt(invocation, prompt),
             agent=agent,
             new=new,
             backend=backend,
@@ -105,7 +124,6 @@ def root(
             stop_on_exit=stop_on_exit,
             deltas=deltas,
         )
-    talking = prompt is None and invocation.attended and not no_input
     _run(ctx, _talk(question) if talking else _question(question))
 
 
