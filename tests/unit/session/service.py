@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,11 +39,12 @@ AGENT = "users/ada/agents/a1"
 CONTEXT: Any = None
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds, for at most 5 s."""
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until something holds that no event tells, for at most 5 s."""
     async with asyncio.timeout(5):
         while True:
-            if condition():
+            holds = condition()
+            if await holds if isinstance(holds, Awaitable) else holds:
                 return
             await asyncio.sleep(0.001)
 
@@ -155,9 +156,10 @@ class Service:
 
     async def ended(self, turn_id: str = "t1") -> turns_pb2.Turn:
         """Wait until a turn has its outcome and return it."""
-        agent = await self.live()
 
-        def over() -> bool:
+        async def over() -> bool:
+            # Asked for anew, as it may be fenced and loaded again meanwhile.
+            agent = await self.live()
             left = [turn.name.turn for turn in agent.unfinished()]
             return turn_id not in left and agent.log.idle
 

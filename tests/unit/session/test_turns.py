@@ -513,8 +513,8 @@ class TestPermissions:
             return_exceptions=True,
         )
 
-        assert [None, None] == answers[:2]
-        refused = answers[2]
+        first, second, refused = answers
+        assert first is second is None
         assert isinstance(refused, Failure)
         assert errors_pb2.ERROR_REASON_PERMISSION_RESOLVED == refused.reason
         assert {"decision": "allowed", "decider": "USER"} == refused.metadata
