@@ -16,7 +16,7 @@ from prometheus_client import Histogram
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.gateway.http_errors import Refusal, to_response
-from services.gateway.listener import HttpConnection
+from services.gateway.listener import SERVER, HttpConnection
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,12 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Server": "moorline",
+    "Server": SERVER,
 }
 """Headers of every answer."""
 
 _UPGRADED = 101
+_ROUTE = web.RequestKey("route", str)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -75,6 +76,7 @@ def make(
         connection = request.protocol
         if isinstance(connection, HttpConnection):
             connection.request_began()
+        route = request[_ROUTE] = _route(request)
         start, status = time.perf_counter(), 500
         try:
             response = await _answer(request, handler)
@@ -84,14 +86,13 @@ def make(
             if isinstance(connection, HttpConnection):
                 connection.request_ended()
             if status != _UPGRADED:
-                labels = (_method(request), route(request), str(status))
+                labels = (_method(request), route, str(status))
                 duration.labels(*labels).observe(time.perf_counter() - start)
 
     async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
         # Here and not in a middleware, which does not see every answer.
         if response.status != _UPGRADED:
-            for name, value in headers.items():
-                response.headers.setdefault(name, value)
+            response.headers.update(headers)
 
     application = web.Application(middlewares=[around], client_max_size=body_bytes)
     application.on_response_prepare.append(add_headers)
@@ -118,13 +119,10 @@ async def _answer(request: web.Request, handler: _Handler) -> web.StreamResponse
         )
 
 
-def route(request: web.BaseRequest) -> str:
+def _route(request: web.Request) -> str:
     """Return the route of a request, from a closed set."""
-    if isinstance(request, web.Request):
-        resource = request.match_info.route.resource
-        if resource is not None:
-            return resource.canonical
-    return "unknown"
+    resource = request.match_info.route.resource
+    return "unknown" if resource is None else resource.canonical
 
 
 def _method(request: web.BaseRequest) -> str:
@@ -139,7 +137,8 @@ class AccessLog(AbstractAccessLogger):
         if response.status == _UPGRADED:
             # Its connection has a line of its own, with more in it.
             return
-        path = route(request)
+        # What is not HTTP never had a route.
+        path = request.get(_ROUTE, "unknown")
         level = logging.DEBUG if path in ("/healthz", "/readyz") else logging.INFO
         log.log(
             level,

@@ -21,7 +21,8 @@ _TICK_SECONDS = 1.0
 _SPREAD_SECONDS = 20.0
 # Reconnections a second that the servers which remain are expected to bear.
 _RECONNECTIONS = 100
-_LEAVE_SECONDS = 1.0
+LEAVE_SECONDS = 1.0
+"""How long clients have to answer the close at the end."""
 
 
 class Connections:
@@ -90,14 +91,14 @@ class Connections:
             connection.go_away(timedelta(seconds=delay))
         calls = [task for connection in connections for task in connection.tasks]
         if calls:
-            patience = max(0.0, limit.total_seconds() - _LEAVE_SECONDS)
+            patience = max(0.0, limit.total_seconds() - LEAVE_SECONDS)
             _, unfinished = await asyncio.wait(calls, timeout=patience)
             if unfinished:
                 log.warning("calls given up", extra={"calls": len(unfinished)})
         for connection in self._all():
             connection.close(CloseCode.SERVICE_RESTART, "the server restarts; reconnect")
         try:
-            async with asyncio.timeout(min(_LEAVE_SECONDS, limit.total_seconds())):
+            async with asyncio.timeout(min(LEAVE_SECONDS, limit.total_seconds())):
                 await self._empty.wait()
         except TimeoutError:
             log.info("connections cut", extra={"connections": len(self)})

@@ -30,6 +30,8 @@ USER_TIMEOUT_MS = 30_000
 """After this long without an acknowledgement the kernel gives a client up."""
 HIGH_WATER = 128 * 1024
 """A connection that holds more unsent bytes counts as one whose client does not read."""
+SERVER = "moorline"
+"""Header `Server` of every answer."""
 _BACKLOG = 1024
 
 
@@ -93,7 +95,11 @@ class HttpConnection(web.RequestHandler):
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         self.keep_alive(False)
-        return web.Response(status=status, text="This is not an HTTP request.\n")
+        return web.Response(
+            status=status,
+            text="This is not an HTTP request.\n",
+            headers={"Server": SERVER, "X-Content-Type-Options": "nosniff"},
+        )
 
     def _expect_head(self) -> None:
         self._head_timer = self._loop.call_later(HEAD_SECONDS, self._too_slow)

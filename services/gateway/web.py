@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ BODY_BYTES = 16 * 1024
 """Largest body of any request."""
 BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
+_FILE = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}/){0,8}[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _CONTENT_TYPES = {
     # Written down, because what `mimetypes` says depends on the machine.
     ".css": "text/css",
@@ -140,11 +142,10 @@ class Web:
         return response
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        path = (self._static / request.match_info["path"]).resolve()
-        parts = path.relative_to(self._static).parts if path.is_relative_to(self._static) else ()
-        if not parts or any(part.startswith(".") for part in parts):
+        # Names are told by their form, before the file system sees them.
+        if _FILE.fullmatch(request.match_info["path"]) is None:
             raise not_found()
-        return self._serve(path)
+        return self._serve(self._static / request.match_info["path"])
 
     def _serve(self, path: Path) -> web.StreamResponse:
         content_type = _CONTENT_TYPES.get(path.suffix)

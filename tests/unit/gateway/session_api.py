@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,9 @@ class FakeSession:
     target: str = ""
 
     def __post_init__(self) -> None:
+        # Answers wait for it.
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=wrap)
 
     def push(self, *updates: Update) -> None:
@@ -101,6 +105,7 @@ class _Agents(agents_pb2_grpc.AgentServiceServicer):
 
     async def GetAgent(self, request: agents_pb2.GetAgentRequest, context: Any) -> Any:
         self._state.asked.append(("GetAgent", caller()))
+        await self._state.gate.wait()
         if not request.name.startswith(caller().user + "/"):
             raise not_found()
         return agents_pb2.GetAgentResponse(agent=agents_pb2.Agent(name=request.name))

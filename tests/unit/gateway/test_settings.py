@@ -1,0 +1,92 @@
+"""Tests of `services.gateway.settings`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.chassis.settings import SettingsError, load, table
+from services.gateway.settings import Authentication, Settings, is_loopback
+
+ENVIRONMENT = {
+    "MOORLINE_SESSION": "127.0.0.1:1",
+    "MOORLINE_EXECUTOR": "127.0.0.1:2",
+    "MOORLINE_IDENTITY_KEY": "k" * 32,
+}
+JWT = {
+    "MOORLINE_AUTH": "jwt",
+    "MOORLINE_JWT_ISSUER": "https://id.example",
+    "MOORLINE_JWT_AUDIENCE": "moorline",
+}
+DEVELOPMENT = {"MOORLINE_AUTH": "development", "MOORLINE_DEVELOPMENT_TOKEN": "t" * 16}
+
+
+def loaded(**changes: str) -> Settings:
+    """Settings from an environment."""
+    return load(Settings, ENVIRONMENT | changes)
+
+
+def test_without_more_only_keys_are_accepted() -> None:
+    """The safe choice is the one nobody has to make."""
+    assert Authentication.KEYS is loaded().auth
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:80", "[::1]:0", "127.9.9.9:1"])
+def test_development_is_for_this_machine(listen: str) -> None:
+    """On every address that only it reaches."""
+    settings = loaded(**DEVELOPMENT, MOORLINE_LISTEN=listen)
+
+    assert Authentication.DEVELOPMENT is settings.auth
+    assert "t" * 16 not in repr(settings)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:80", ":80", "[::]:80", "10.0.0.1:80", "example.com:1"])
+def test_development_refuses_to_serve_others(listen: str) -> None:
+    """And says what to choose."""
+    with pytest.raises(SettingsError, match="loopback"):
+        loaded(**DEVELOPMENT, MOORLINE_LISTEN=listen)
+
+
+def test_development_needs_a_token() -> None:
+    """One that cannot be guessed."""
+    with pytest.raises(SettingsError, match="MOORLINE_DEVELOPMENT_TOKEN"):
+        loaded(MOORLINE_AUTH="development", MOORLINE_DEVELOPMENT_TOKEN="short")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"MOORLINE_JWT_JWKS_URL": "https://id.example/k"}, {"MOORLINE_JWT_JWKS_FILE": "/k"}]
+)
+def test_signed_tokens_need_keys(changes: dict[str, str]) -> None:
+    """From one place."""
+    settings = loaded(**JWT, **changes)
+
+    assert settings.jwt_jwks_file in (None, Path("/k"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"MOORLINE_JWT_JWKS_URL": "u", "MOORLINE_JWT_JWKS_FILE": "f"},
+        {"MOORLINE_JWT_JWKS_URL": "u", "MOORLINE_JWT_ISSUER": ""},
+        {"MOORLINE_JWT_JWKS_URL": "u", "MOORLINE_JWT_AUDIENCE": ""},
+    ],
+)
+def test_signed_tokens_need_issuer_audience_and_one_place(changes: Any) -> None:
+    """Each lack is named."""
+    with pytest.raises(SettingsError, match="MOORLINE_JWT"):
+        loaded(**(JWT | changes))
+
+
+def test_the_table_names_every_variable() -> None:
+    """For the README."""
+    assert "`MOORLINE_ALLOWED_ORIGINS`" in table(Settings)
+
+
+def test_loopback_is_told_from_names() -> None:
+    """A name that only looks like it is not."""
+    assert [True, True, False, False] == [
+        is_loopback(host) for host in ("localhost", "[::1]", "localhost.example", "")
+    ]
