@@ -1,0 +1,63 @@
+"""What is installed is pinned, by hash, and is what `pyproject.toml` asks for."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.rooms.tracked import ROOT
+
+FILES = ("run", "dev", "build", "node")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+ASKED = {
+    "run": PROJECT["project"]["dependencies"],
+    "dev": [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]],
+    "build": PROJECT["build-system"]["requires"],
+}
+
+
+def entries(name: str) -> list[str]:
+    """The requirements of a file, each with its hashes on one line."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def pins(name: str) -> dict[str, str]:
+    """Version of each package."""
+    found: dict[str, str] = {}
+    for entry in entries(name):
+        match = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", entry)
+        assert match is not None, entry
+        found[canonicalize_name(match[1])] = match[2]
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_pin_has_hashes_and_no_address(name: str) -> None:
+    """A package cannot be replaced unnoticed, and any mirror will do."""
+    assert entries(name)
+    for entry in entries(name):
+        assert " --hash=sha256:" in entry
+        assert "://" not in entry
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_is_asked_for_is_pinned(name: str) -> None:
+    """A dependency that was added or raised is resolved anew with `make pins`."""
+    pinned = pins(name)
+    for requirement in map(Requirement, ASKED[name]):
+        version = pinned[canonicalize_name(requirement.name)]
+
+        assert requirement.specifier.contains(version), requirement
+
+
+def test_all_files_agree() -> None:
+    """The same package has the same version wherever it is pinned."""
+    versions: dict[str, str] = {}
+    for name in FILES:
+        for package, version in pins(name).items():
+            assert version == versions.setdefault(package, version), package
