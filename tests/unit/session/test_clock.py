@@ -18,6 +18,7 @@ class Monotonic:
         self.seconds = 100.0
 
     def __call__(self) -> float:
+        """Return its seconds."""
         return self.seconds
 
 
