@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-import pytest
-
 from services.executor.channels.simulation.pace import Pace
 
 
@@ -25,7 +23,7 @@ async def test_calls_are_made_in_order_and_in_time() -> None:
 
     assert list(range(10)) == calls
     assert pace.finished
-    assert 0.088 <= took < 0.2
+    assert 0.088 <= took < 2
 
 
 async def test_held_pace_goes_on_where_it_stopped() -> None:
@@ -47,9 +45,10 @@ async def test_cancelled_pace_makes_no_further_call() -> None:
     """Its timer goes with it."""
     calls: list[int] = []
     pace = Pace(count=5, pause=0.05, step=calls.append, held=lambda: False)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.001):
-            await pace.run()
+    running = asyncio.ensure_future(pace.run())
+    await asyncio.sleep(0)
+    running.cancel()
     await asyncio.sleep(0.08)
 
+    assert running.cancelled()
     assert [0] == calls

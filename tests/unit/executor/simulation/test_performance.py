@@ -36,7 +36,7 @@ async def test_paced_stream_keeps_its_time(terminal: Terminal) -> None:
     took = time.monotonic() - started
 
     assert "w1 w2 w3 w4 w5 w6" == result["result"]
-    assert 0.045 <= took < 1
+    assert 0.045 <= took < 3
 
 
 async def test_paced_stream_nobody_reads_is_held_back(terminal: Terminal) -> None:
