@@ -116,7 +116,7 @@ def make_view(invocation: Invocation, *, deltas: bool = False) -> View:
         return JsonLinesView(invocation, deltas=deltas)
     if invocation.output is Output.JSON:
         return JsonView(invocation)
-    if not invocation.streams.stdout.isatty():
+    if not invocation.surroundings.stdout.isatty():
         return PipedView(invocation)
     # Not before it is needed: Rich takes as long to import as all the rest.
     from moorline.cli.terminal import TerminalView  # noqa: PLC0415
@@ -144,7 +144,7 @@ def read_prompt(invocation: Invocation, given: str | None) -> str:
 
 def read_piped(invocation: Invocation) -> str:
     """Everything on standard input when it is a file or a pipe; else nothing."""
-    stdin = invocation.streams.stdin
+    stdin = invocation.surroundings.stdin
     mode = _file_mode(stdin)
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return ""
@@ -187,7 +187,7 @@ def _detach(invocation: Invocation, turn: moorline.AsyncTurn) -> Exit:
 
 
 def _terminal(invocation: Invocation) -> bool:
-    return invocation.streams.stdin.isatty()
+    return invocation.surroundings.stdin.isatty()
 
 
 def _file_mode(stream: TextIO) -> int:

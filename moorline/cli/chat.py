@@ -24,7 +24,15 @@ _SHOWN_EVENTS = 20
 
 
 class Leave(Exception):  # noqa: N818 - it is the way out, not a failure
-    """The person wants to leave."""
+    """The person wants to leave.
+
+    Attributes:
+        code: Exit code to leave with.
+    """
+
+    def __init__(self, code: Exit) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Chat:
@@ -63,8 +71,10 @@ class Chat:
             await self._arrive()
             while True:
                 await self._step()
-        except (Leave, EOFError):
+        except EOFError:
             return Exit.OK
+        except Leave as leave:
+            return leave.code
 
     async def _step(self) -> None:
         line = await self._read()
@@ -86,10 +96,10 @@ class Chat:
         warned = False
         while True:
             try:
-                return await self._prompter.line("> ")
+                return await self._prompter.line("❯ ")
             except KeyboardInterrupt:
                 if warned:
-                    raise Leave from None
+                    raise Leave(Exit.INTERRUPTED) from None
                 warned = True
                 self._invocation.say("chat.leave")
 
@@ -107,15 +117,16 @@ class Chat:
         except moorline.MoorlineError as error:
             self._invocation.tell(self._invocation.texts.error(error))
         if follower.left:
-            raise Leave
+            raise Leave(Exit.INTERRUPTED)
 
     async def _arrive(self) -> None:
         """Show where the conversation stands, and follow what runs."""
         self._memory.keep(self._agent)
-        await self._history("")
-        for turn in await self._agent.turns(unfinished_only=True):
-            if turn.state is moorline.TurnState.RUNNING:
-                await self._turn(turn.stream())
+        unfinished = await self._agent.turns(unfinished_only=True)
+        running = [turn for turn in unfinished if turn.state is moorline.TurnState.RUNNING]
+        await self._show_past(without={turn.id for turn in running})
+        for turn in running:
+            await self._turn(turn.stream())
 
     async def _switch(self, agent: moorline.AsyncAgent) -> None:
         self._agent = agent
@@ -148,16 +159,21 @@ class Chat:
         self._agent = await self._agent.update(permission_mode=rest)
         self._invocation.say("chat.mode", agent=self._agent.id, mode=rest)
 
-    async def _history(self, _rest: str) -> None:
+    async def _show_past(self, *, without: set[str]) -> None:
+        """Show the newest events; what a running turn said is shown by following it."""
         head = (await self._agent.refresh()).head_sequence
         for event in await self._agent.history(after=max(0, head - _SHOWN_EVENTS)):
-            show_past(self._invocation, event)
+            if event.turn_id not in without or isinstance(event, moorline.UserMessage):
+                show_past(self._invocation, event)
+
+    async def _history(self, _rest: str) -> None:
+        await self._show_past(without=set())
 
     async def _stop(self, _rest: str) -> None:
         await stop_turns(self._agent, self._invocation)
 
     async def _quit(self, _rest: str) -> None:
-        raise Leave
+        raise Leave(Exit.OK)
 
 
 async def chat(
@@ -185,7 +201,7 @@ def show_past(invocation: Invocation, event: moorline.AsyncStoredEvent) -> None:
     """Show an event of the past as it was shown when it happened."""
     match event:
         case moorline.UserMessage():
-            invocation.tell(f"{invocation.texts('history.you')}> {printable(event.text)}")
+            invocation.tell(f"{invocation.texts('history.you')}❯ {printable(event.text)}")
         case moorline.Message():
             invocation.write(f"{printable(event.text)}\n\n")
         case _:

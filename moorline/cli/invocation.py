@@ -31,12 +31,13 @@ class Output(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
-    """The three standard streams."""
+class Surroundings:
+    """What the process was given: its standard streams and its environment."""
 
     stdin: TextIO
     stdout: TextIO
     stderr: TextIO
+    environ: Mapping[str, str]
 
 
 class WrongUsage(Exception):  # noqa: N818 - it is told to a person, not caught by a program
@@ -53,8 +54,7 @@ class Invocation:
         context: `--context`.
         output: `--output`.
         texts: What to say.
-        environ: The environment.
-        streams: The standard streams.
+        surroundings: The standard streams and the environment.
     """
 
     url: str | None
@@ -62,8 +62,7 @@ class Invocation:
     context: str | None
     output: Output
     texts: Texts
-    environ: Mapping[str, str]
-    streams: Streams
+    surroundings: Surroundings
     _connected: list[bool] = field(default_factory=list)
 
     def client(self) -> moorline.AsyncClient:
@@ -79,14 +78,19 @@ class Invocation:
         )
 
     @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment."""
+        return self.surroundings.environ
+
+    @property
     def colour(self) -> bool:
         """True when standard output may have colours."""
-        return self.streams.stdout.isatty() and not self.environ.get("NO_COLOR")
+        return self.surroundings.stdout.isatty() and not self.environ.get("NO_COLOR")
 
     @property
     def attended(self) -> bool:
         """True when a person can be asked."""
-        return self.streams.stdin.isatty() and self.streams.stderr.isatty()
+        return self.surroundings.stdin.isatty() and self.surroundings.stderr.isatty()
 
     def say(self, key: str, /, **values: object) -> None:
         """Tell the person something, on standard error."""
@@ -94,13 +98,13 @@ class Invocation:
 
     def tell(self, text: str) -> None:
         """Write a line to standard error."""
-        self.streams.stderr.write(f"{text}\n")
-        self.streams.stderr.flush()
+        self.surroundings.stderr.write(f"{text}\n")
+        self.surroundings.stderr.flush()
 
     def write(self, text: str) -> None:
         """Write to standard output what was asked for."""
-        self.streams.stdout.write(text)
-        self.streams.stdout.flush()
+        self.surroundings.stdout.write(text)
+        self.surroundings.stdout.flush()
 
     def write_json(self, value: object) -> None:
         """Write a JSON value on a line of its own."""

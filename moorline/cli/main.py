@@ -18,7 +18,7 @@ import moorline
 from moorline import contexts
 from moorline.cli import asking, commands, logs, options, permissions
 from moorline.cli.exits import HELP, Exit, exit_of_error
-from moorline.cli.invocation import Invocation, Output, Streams, WrongUsage
+from moorline.cli.invocation import Invocation, Output, Surroundings, WrongUsage
 from moorline.cli.language import Texts, choose_language
 
 Work = Callable[[moorline.AsyncClient, Invocation], Coroutine[Any, Any, Exit | None]]
@@ -40,10 +40,12 @@ app.add_typer(places, name="context")
 
 def main() -> None:
     """Run the command and leave the process with its exit code."""
-    streams = Streams(stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+    surroundings = Surroundings(
+        stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr, environ=contexts.environment()
+    )
     try:
-        code = run(sys.argv[1:], streams)
-        streams.stdout.flush()
+        code = run(sys.argv[1:], surroundings)
+        surroundings.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough; do not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,16 +53,16 @@ def main() -> None:
     sys.exit(code)
 
 
-def run(arguments: list[str], streams: Streams) -> int:
+def run(arguments: list[str], surroundings: Surroundings) -> int:
     """Run the command and return its exit code.
 
     Args:
         arguments: Without the command's own name.
-        streams: Where it reads and writes; help and wrong options go to the
+        surroundings: Where it reads and writes; help and wrong options go to the
             process's own.
     """
     try:
-        app(args=options.hoist(arguments), obj=streams, prog_name="moorline")
+        app(args=options.hoist(arguments), obj=surroundings, prog_name="moorline")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(Exit.FAILED)
     return int(Exit.OK)
@@ -90,19 +92,17 @@ def root(
     version: options.Version = False,
 ) -> None:
     """Talk to your agents. Without a command or -p: a conversation at the terminal."""
-    streams = cast("Streams", ctx.obj)
+    surroundings = cast("Surroundings", ctx.obj)
     if version:
-        streams.stdout.write(f"moorline {_version()}\n")
+        surroundings.stdout.write(f"moorline {_version()}\n")
         raise typer.Exit
-    environ = contexts.environment()
     invocation = Invocation(
         url=url,
         token_file=token_file,
         context=context,
         output=output,
-        texts=Texts(choose_language(lang, environ)),
-        environ=environ,
-        streams=streams,
+        texts=Texts(choose_language(lang, surroundings.environ)),
+        surroundings=surroundings,
     )
     ctx.obj = invocation
     if ctx.invoked_subcommand is not None:

@@ -23,7 +23,7 @@ class Prompter:
     """
 
     def __init__(self, invocation: Invocation, *, history: Path | None = None) -> None:
-        output = create_output(stdout=invocation.streams.stderr)
+        output = create_output(stdout=invocation.surroundings.stderr)
         kept: History = FileHistory(str(history)) if history else InMemoryHistory()
         keys = KeyBindings()
 

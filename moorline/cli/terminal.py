@@ -25,7 +25,7 @@ class TerminalView:
     def __init__(self, invocation: Invocation) -> None:
         self._invocation = invocation
         self._console = Console(
-            file=invocation.streams.stdout,
+            file=invocation.surroundings.stdout,
             no_color=not invocation.colour,
             highlight=False,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from moorline.cli.invocation import Streams
+from moorline.cli.invocation import Surroundings
 from moorline.cli.main import run
 from tests.unit.moorline.scripted import TOKEN, Gateway
 
@@ -51,18 +50,18 @@ def environ(tmp_path: Path, gateway: Gateway) -> dict[str, str]:
 
 
 @pytest.fixture
-def moorline(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Moorline:
-    """Run the command beside the gateway's loop: `done = await moorline("ls")`."""
+def moorline(environ: dict[str, str]) -> Moorline:
+    """Run the command in this process, on a thread of its own."""
 
     async def command(*arguments: str, stdin: str = "", **more: str) -> Done:
-        for name in list(os.environ):
-            if name.startswith(("MOORLINE_", "XDG_", "LC_", "LANG")):
-                monkeypatch.delenv(name)
-        for name, value in {**environ, **more}.items():
-            monkeypatch.setenv(name, value)
-        streams = Streams(stdin=io.StringIO(stdin), stdout=io.StringIO(), stderr=io.StringIO())
-        code = await asyncio.to_thread(run, list(arguments), streams)
-        return Done(code, streams.stdout.getvalue(), streams.stderr.getvalue())  # type: ignore[attr-defined]
+        surroundings = Surroundings(
+            stdin=io.StringIO(stdin),
+            stdout=io.StringIO(),
+            stderr=io.StringIO(),
+            environ={**environ, **more},
+        )
+        code = await asyncio.to_thread(run, list(arguments), surroundings)
+        return Done(code, surroundings.stdout.getvalue(), surroundings.stderr.getvalue())  # type: ignore[attr-defined]
 
     return command
 
@@ -86,7 +85,7 @@ Spawn = Callable[..., Coroutine[Any, Any, Process]]
 
 @pytest.fixture
 def spawn(environ: dict[str, str]) -> Spawn:
-    """Start the command as a process: `running = await spawn("-p", "hi")`."""
+    """Start the command as a process."""
 
     async def start(*arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> Process:
         process = await asyncio.create_subprocess_exec(
@@ -95,7 +94,7 @@ def spawn(environ: dict[str, str]) -> Spawn:
             "moorline.cli.main",
             *arguments,
             cwd=ROOT,
-            env={**environ, "PATH": os.environ["PATH"]},
+            env=environ,
             stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import io
 import signal
 
 import pytest
 
+from moorline.cli.exits import Exit
+from moorline.cli.invocation import Surroundings
+from moorline.cli.main import run
 from tests.unit.moorline.cli.conftest import Moorline, Spawn
 from tests.unit.moorline.scripted import Gateway, Json, RefusedError, Turn, error, until
 
@@ -309,14 +312,10 @@ def test_the_exit_codes_are_in_the_help(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every code is documented in `--help`."""
-    from moorline.cli.exits import Exit
-    from moorline.cli.invocation import Streams
-    from moorline.cli.main import run
-
     monkeypatch.setenv("COLUMNS", "100")
-    streams = Streams(stdin=open(os.devnull), stdout=None, stderr=None)  # type: ignore[arg-type]  # noqa: SIM115, PTH123
-    with streams.stdin:
-        assert 0 == run(["--help"], streams)
+    nothing = io.StringIO()
+    surroundings = Surroundings(stdin=nothing, stdout=nothing, stderr=nothing, environ={})
+    assert 0 == run(["--help"], surroundings)
     text = capsys.readouterr().out
     for code in Exit:
         assert f"\n    {code.value:<4} " in text

@@ -55,3 +55,12 @@ def test_half_a_line_finishes_nothing() -> None:
     assert "" == growing.feed("para\n#")
     assert "" == growing.feed("hash\n")
     assert "para\n#hash\n" == growing.finish()
+
+
+def test_a_long_line_does_not_hold_up_the_block_before() -> None:
+    """Once it is clear what a line begins, what stands before it is finished."""
+    growing = GrowingMarkdown()
+    assert "" == growing.feed("```\ncode\n```\n\nA long")
+    assert "```\ncode\n```\n\n" == growing.feed(" paragraph")
+    assert "" == growing.feed(" of one line")
+    assert "A long paragraph of one line" == growing.tail
