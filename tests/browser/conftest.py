@@ -74,7 +74,7 @@ def visits(browser: Browser) -> Iterator[Callable[..., Visit]]:
     """Opens visits to a platform; afterwards, nothing may have gone wrong in any of them."""
     opened: list[Visit] = []
 
-    def visit(stack: Stack, *, enter: bool = True, **options: Any) -> Visit:
+    def open_visit(stack: Stack, *, enter: bool = True, **options: Any) -> Visit:
         context = browser.new_context(**{"locale": "en-US", **options})
         context.set_default_timeout(WAIT_MS)
         opened.append(Visit(context.new_page(), stack.url))
@@ -83,7 +83,7 @@ def visits(browser: Browser) -> Iterator[Callable[..., Visit]]:
             opened[-1].enter(stack.token)
         return opened[-1]
 
-    yield visit
+    yield open_visit
     problems = [visit.unexpected for visit in opened]
     for visit in opened:
         visit.page.context.close()

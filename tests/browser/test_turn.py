@@ -57,16 +57,28 @@ def test_a_written_file_is_shown_as_a_change(visit: Visit) -> None:
 
 def test_stop_ends_a_turn_at_once(visit: Visit) -> None:
     """The button and Escape stop within a second, what was written stays, the next prompt works."""
-    for number, stop in enumerate((visit.stop.click, lambda: visit.field.press("Escape")), 1):
+    for number, by_button in enumerate((True, False), 1):
         visit.send("/sim stream 2000 20")
+        expect(visit.messages).to_have_count(number)
         expect(visit.messages.last).to_contain_text("w5")
         began = time.monotonic()
-        stop()
+        if by_button:
+            visit.stop.click()
+        else:
+            visit.field.press("Escape")
         expect(visit.page.locator(".outcome.cancelled")).to_have_count(number, timeout=1000)
         assert time.monotonic() - began < 1
         expect(visit.page.locator(".partial")).to_have_count(number)
     visit.send("/sim say Still here.")
     expect(visit.messages.last).to_have_text("Still here.")
+
+
+def test_a_stop_right_after_sending_is_not_lost(visit: Visit) -> None:
+    """Escape stops also what the server has not recorded yet."""
+    visit.field.fill("/sim stream 2000 20")
+    visit.field.press("Enter")
+    visit.field.press("Escape")
+    expect(visit.page.locator(".outcome.cancelled")).to_have_count(1)
 
 
 def test_prompts_queue_while_the_agent_works(visit: Visit) -> None:
@@ -116,6 +128,8 @@ def test_an_answer_given_elsewhere_is_shown(visits: Callable[..., Visit], stack:
     expect(first.page.locator(".decision q")).to_have_text("not now")
     expect(second.page.locator(".decision")).not_to_contain_text("elsewhere")
     expect(first.page.locator(".tool .state")).to_have_text("Denied")
+    first.page.reload()
+    expect(first.page.locator(".decision")).not_to_contain_text("elsewhere")
 
 
 def test_a_turn_with_a_permission_needs_no_mouse(visit: Visit) -> None:
@@ -135,6 +149,7 @@ def test_a_turn_with_a_permission_needs_no_mouse(visit: Visit) -> None:
     keyboard.press("a")
     visit.await_ending()
     expect(visit.page.locator(".decision")).to_contain_text("Allowed by you")
+    expect(visit.field).to_be_focused()
     assert "ad" == visit.field.input_value()
 
 

@@ -153,12 +153,28 @@ export class Client extends Pulse {
     return agent;
   }
 
-  /** @param {object} prompt Of the outbox: taken back, also if the server has just recorded it. */
-  withdraw({agent, turnId}) {
+  /** Stops what the shown agent does, or is about to do. */
+  stop() {
+    const {running} = this.transcript ?? {};
+    const [coming] = this.outbox.of(this.current).filter(({state}) => state !== SendState.FAILED);
+    if (running) this.cancelTurn(running.id);
+    else if (coming) this.withdraw(coming);
+  }
+
+  /**
+   * Takes a prompt of the outbox back. One that is on its way is stopped when it arrives.
+   *
+   * @param {object} prompt
+   */
+  withdraw({turnId, failure}) {
     this.#withdrawn.add(turnId);
-    this.outbox.drop(turnId);
-    const transcript = this.#following.of(agent);
-    if (transcript) this.#updated(agent, transcript);
+    if (this.connected && !failure) this.changed('outbox');
+    else this.outbox.drop(turnId);
+  }
+
+  /** @param {string} turnId @returns {boolean} Whether it was asked to stop. */
+  isStopping(turnId) {
+    return this.stopping.has(turnId) || this.#withdrawn.has(turnId);
   }
 
   /** @param {string} turnId Of the shown agent: to be stopped, or taken out of the queue. */

@@ -9,6 +9,7 @@ export class Keep {
   #storage;
   #prefix;
   #fallback = new Map();
+  #closed = false;
 
   /**
    * @param {Storage} storage
@@ -31,6 +32,7 @@ export class Keep {
 
   /** @param {string} key @param {any} value Anything JSON can hold; null or '' removes it. */
   set(key, value) {
+    if (this.#closed) return;
     if (value === null || value === '') {
       this.remove(key);
       return;
@@ -69,8 +71,9 @@ export class Keep {
     return [...new Set([...stored, ...fallen])];
   }
 
-  /** Removes everything of this user's. */
+  /** Removes everything of this user's, and takes nothing more: the user signs out. */
   clear() {
     for (const key of this.keys('')) this.remove(key);
+    this.#closed = true;
   }
 }

@@ -94,6 +94,7 @@ describe('what the browser keeps', () => {
     keep.set('a', 1);
     keep.set('outbox/b', 2);
     keep.clear();
+    keep.set('draft/late', 'written while the page was closing');
     assert.deepEqual(keep.keys(''), []);
     assert.equal(new Keep(storage, 'users/bob').get('a'), 1);
   });

@@ -127,13 +127,13 @@ export class ComposerBox extends PageElement {
   }
 
   #stopButton(running) {
-    const stopping = this.client.stopping.has(running.id);
+    const stopping = this.client.isStopping(running.id);
     return html`<button
       type="button"
       class="stop"
       aria-keyshortcuts="Escape"
       ?disabled=${stopping}
-      @click=${() => this.client.cancelTurn(running.id)}
+      @click=${() => this.client.stop()}
     >
       ${t(stopping ? 'composer.stopping' : 'composer.stop')}
     </button>`;

@@ -98,10 +98,8 @@ export class MoorlineApp extends PageElement {
       this.querySelector('.menu-button').focus();
       return;
     }
-    const running = this.#client?.transcript?.running;
-    if (!running) return;
     event.preventDefault();
-    this.#client.cancelTurn(running.id);
+    this.#client?.stop();
   }
 
   #step(by) {
@@ -117,6 +115,7 @@ export class MoorlineApp extends PageElement {
   }
 
   async #signOut() {
+    if (this.#client.outbox.unsent && !confirm(t('signOut.unsent'))) return;
     this.#client.keep.clear();
     this.#client.connection.close();
     await fetch('/v1/logout', {method: 'POST'});
@@ -142,15 +141,15 @@ export class MoorlineApp extends PageElement {
       ${this.menuOpen
         ? html`<div class="shade" @click=${() => (this.menuOpen = false)}></div>`
         : nothing}
-      <div class="conversation" ?inert=${this.menuOpen}>
+      <main class="conversation" ?inert=${this.menuOpen}>
         ${this.#bar(client)} ${this.#notice(client)}
-        <transcript-view .client=${client}></transcript-view>
+        <transcript-view .client=${client} @focus-lost=${this.#toField}></transcript-view>
         <composer-box
           .client=${client}
           @agent-chosen=${({detail}) => this.#show(detail)}
           @prompt-sent=${() => this.querySelector('transcript-view').toBottom()}
         ></composer-box>
-      </div>
+      </main>
       <agent-dialog
         .client=${client}
         @agent-chosen=${({detail}) => this.#show(detail)}
@@ -164,8 +163,10 @@ export class MoorlineApp extends PageElement {
 
   #skip = (event) => {
     event.preventDefault();
-    this.querySelector('composer-box textarea').focus();
+    this.#toField();
   };
+
+  #toField = () => this.querySelector('composer-box textarea').focus();
 
   #bar({agent, connection, needing, outbox}) {
     const title = agent ? agent.displayName || lastPart(agent.name) : t('agent.new');

@@ -23,6 +23,19 @@ export class PermissionCard extends PageElement {
     sent: {attribute: false},
   };
 
+  #askedHere = false;
+  #hadFocus = false;
+
+  willUpdate() {
+    this.#hadFocus = this.contains(document.activeElement);
+    this.#askedHere ||= !this.permission.decision && !this.ended;
+  }
+
+  /** Whoever answered by keyboard goes on typing instead of looking for the focus. */
+  updated() {
+    if (this.#hadFocus && !this.contains(document.activeElement)) this.tell('focus-lost');
+  }
+
   #decide(allowed) {
     if (this.sent !== undefined) return;
     const reason = allowed ? '' : this.querySelector('input').value.trim();
@@ -64,7 +77,7 @@ export class PermissionCard extends PageElement {
       tabindex="0"
       @keydown=${this.#keyDown}
     >
-      <h3 id="ask-${id}">${t('permission.title', {tool: toolName})}</h3>
+      <h2 id="ask-${id}">${t('permission.title', {tool: toolName})}</h2>
       <div id="what-${id}">
         ${question ? html`<p>${question}</p>` : nothing}
         ${change ? diffBlock(change) : nothing}
@@ -109,7 +122,7 @@ export class PermissionCard extends PageElement {
   }
 
   #decided({allowed, reason, decider}) {
-    const elsewhere = decider === 'user' && this.sent !== allowed;
+    const elsewhere = decider === 'user' && this.#askedHere && this.sent !== allowed;
     const who = decider === 'user' ? (allowed ? 'allowed' : 'denied') : decider;
     return html`<p class="decision ${allowed ? 'allowed' : 'denied'}">
       ${t(`permission.${who}`)} ${elsewhere ? t('permission.elsewhere') : nothing}

@@ -29,12 +29,12 @@ export function queueList(client) {
  * @returns {{id: string, text: string, sent: boolean, stopping: boolean, cancel: () => void}[]}
  */
 function waitingPrompts(client) {
-  const {transcript, outbox, current, stopping} = client;
+  const {transcript, outbox, current} = client;
   const recorded = (transcript?.queued ?? []).map(({id, prompt}) => ({
     id,
     text: prompt,
     sent: true,
-    stopping: stopping.has(id),
+    stopping: client.isStopping(id),
     cancel: () => client.cancelTurn(id),
   }));
   const coming = outbox.of(current).filter(({state}) => state !== 'failed');
@@ -42,7 +42,7 @@ function waitingPrompts(client) {
     id: prompt.turnId,
     text: prompt.text,
     sent: false,
-    stopping: false,
+    stopping: client.isStopping(prompt.turnId),
     cancel: () => client.withdraw(prompt),
   }));
   return [...recorded, ...unrecorded];

@@ -98,7 +98,7 @@ export class TranscriptView extends PageElement {
     const hidden = begun.length - shown.length;
     const empty = !begun.length && !pending.length;
     const loading = current && !transcript?.complete && empty && !lost;
-    return html`<main
+    return html`<div
         class="log"
         role="log"
         aria-live="polite"
@@ -124,7 +124,7 @@ export class TranscriptView extends PageElement {
                 .client=${client}
                 .turn=${turn}
                 .version=${turn.version}
-                .stopping=${client.stopping.has(turn.id)}
+                .stopping=${client.isStopping(turn.id)}
                 .answers=${turn.waiting ? client.answers : 0}
               ></turn-view>`,
           )}
@@ -134,7 +134,7 @@ export class TranscriptView extends PageElement {
             (prompt) => html`<pending-turn .client=${client} .prompt=${{...prompt}}></pending-turn>`,
           )}
         </div>
-      </main>
+      </div>
       ${this.#jump(begun)}`;
   }
 

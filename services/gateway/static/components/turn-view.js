@@ -165,37 +165,42 @@ export class PendingTurn extends PageElement {
   static properties = {client: {attribute: false}, prompt: {attribute: false}};
 
   render() {
-    const {text, at, state, failure} = this.prompt;
+    const {text, at, state} = this.prompt;
     return html`${promptBlock(text, at)}
-    ${state === 'failed' ? this.#failed(failure) : this.#waiting(failure)}`;
+    ${state === 'failed' ? this.#failed(this.prompt) : this.#waiting(this.prompt)}`;
   }
 
-  #waiting(failure) {
-    const connected = this.client.connection.state === 'connected';
+  #waiting({turnId, failure}) {
+    const {client} = this;
     const {what} = failure ? failureText(failure) : {what: ''};
+    const sending = client.isStopping(turnId) ? 'turn.stopping' : 'outbox.sending';
     return html`<p class="working">
       <span class="pulse" aria-hidden="true"></span>
-      ${t(connected ? 'outbox.sending' : 'outbox.kept')} ${what}
+      ${t(client.connected ? sending : 'outbox.kept')} ${what}
+      ${client.connected && !failure
+        ? nothing
+        : html`<button type="button" class="quiet small" @click=${() => this.#takeBack()}>
+            ${t('outbox.takeBack')}
+          </button>`}
     </p>`;
   }
 
-  #failed(failure) {
+  #failed({turnId, failure}) {
     const {what, next} = failureText(failure);
-    const {turnId} = this.prompt;
     return html`<div class="outcome failed" role="alert">
       <p><b>${t('outbox.failed')}</b> ${what} ${next}</p>
       <button type="button" class="small" @click=${() => this.client.outbox.retry(turnId)}>
         ${t('outbox.retry')}
       </button>
-      <button type="button" class="small quiet" @click=${() => this.#edit()}>
+      <button type="button" class="small quiet" @click=${() => this.#takeBack()}>
         ${t('outbox.edit')}
       </button>
     </div>`;
   }
 
-  #edit() {
+  #takeBack() {
     this.closest('moorline-app').querySelector('composer-box').put(this.prompt.text);
-    this.client.outbox.drop(this.prompt.turnId);
+    this.client.withdraw(this.prompt);
   }
 }
 
