@@ -6,6 +6,7 @@ Does not know the control protocol, nor how a prompt arrives.
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -151,11 +152,12 @@ class Performance:
         frames, lines = self._frames, self._lines
         head, middle = frames.delta_shape(message_id, kind)
         put, dumps = lines.put, orjson.dumps
-        texts: list[str] = []
+        # Not a list: millions of short strings would take ten times the memory of their text.
+        whole = io.StringIO(newline="")
 
         def print_word(index: int) -> None:
             text = word(index)
-            texts.append(text)
+            whole.write(text)
             frames.count += 1
             put(head + dumps(text) + middle + b'%012x"}' % frames.count)
 
@@ -172,7 +174,7 @@ class Performance:
                 if index % _BURST == _BURST - 1:
                     await lines.room()
         self.fragments += count
-        return "".join(texts)
+        return whole.getvalue()
 
     async def _retract(self, text: str) -> None:
         words = _words(text)
