@@ -61,7 +61,9 @@ class Sessions:
                     self._delete_workspace(agent, fields["workspace"])
                 else:
                     session = await self.session(agent.user, admit=True)
-                    await session.agent(agent.agent)
+                    # A deletion before it in the list may have taken it with it.
+                    if agent.agent in session.agent_ids():
+                        await session.agent(agent.agent)
             after = entries[-1].id
         environment.tasks.spawn(self._sweep(), name="session-sweep")
 

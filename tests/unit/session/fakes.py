@@ -252,6 +252,7 @@ class FaultyStore:
         before: Raised by the next commits instead of being made.
         after: Raised by the next commits after they were made: the answer is lost.
         unreadable: Raised by the next reads.
+        missing: Which of the next reads of a document fail, by path.
         commits: Every batch that was asked for.
         held: While not set, commits wait.
     """
@@ -261,6 +262,7 @@ class FaultyStore:
         self.before: list[Exception] = []
         self.after: list[Exception] = []
         self.unreadable: list[Failure] = []
+        self.missing: dict[str, list[bool]] = {}
         self.commits: list[Sequence[Write]] = []
         self.held = asyncio.Event()
         self.held.set()
@@ -292,6 +294,8 @@ class FaultyStore:
         """See `Store`."""
         if self.unreadable:
             raise self.unreadable.pop(0)
+        if self.missing.get(path) and self.missing[path].pop(0):
+            raise store_unavailable()
         return await self.inner.get(path)
 
     async def read(
