@@ -113,6 +113,8 @@ async def dial(*, url: str, token: str, number: int) -> Line:
         ending = _closed(closed)
     except TimeoutError:
         ending = Ending(error=lost(f"No answer from {url} within 10 s."), again=True)
+    except ConnectionRefusedError:
+        ending = Ending(error=lost(f"Cannot reach {url}: nobody listens there."), again=True)
     except (OSError, InvalidHandshake) as broken:
         ending = Ending(error=lost(f"Cannot reach {url}: {broken}"), again=True)
     raise HungUp(ending)

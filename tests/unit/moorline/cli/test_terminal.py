@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 
-from moorline.cli.invocation import Invocation, Output
+from moorline.cli.invocation import Invocation, Output, Surroundings
 from moorline.cli.language import Texts
 from moorline.cli.terminal import TerminalView
 from moorline.updates import decode_event, make_delta, make_discarded
