@@ -26,7 +26,7 @@ async def until(wire: Wire, agent: str, kind: str) -> None:
         ("/sim stream 500 10", "delta"),
         ("/sim ask Bash rm -rf /", "permissionRequest"),
         ("/sim say before\n/sim hang", "agentMessage"),
-        ("/sim stream 100000 0", "delta"),
+        ("/sim stream 900000 0", "delta"),
     ],
     ids=["streaming", "asking", "hung", "flooding"],
 )
