@@ -97,7 +97,7 @@ def test_an_unsent_prompt_survives_a_reload(visits: Callable[..., Visit], stack:
     visit.page.route_web_socket("**/v1/ws", connect)
     visit.enter(stack.token)
     visit.send("/sim say Kept and sent.")
-    expect(visit.page.locator("pending-turn .working")).to_have_text("Sending…")
+    expect(visit.page.locator("pending-turn .progress")).to_have_text("Sending…")
     visit.page.reload()
     expect(visit.page.locator("pending-turn .prompt-text")).to_have_text("/sim say Kept and sent.")
     swallow[0] = False

@@ -4,6 +4,7 @@
  * Pure, beside loading the algorithm.
  */
 
+import {visible} from './tools.js';
 import {structuredPatch} from './vendor/diff.js';
 
 const CONTEXT_LINES = 3;
@@ -33,4 +34,4 @@ export function diffRows(path, changes) {
 }
 
 const KINDS = {'+': 'add', '-': 'del'};
-const row = (line) => ({kind: KINDS[line[0]] ?? 'same', text: line});
+const row = (line) => ({kind: KINDS[line[0]] ?? 'same', text: visible(line)});

@@ -67,9 +67,24 @@ export function toolState(tool, ended) {
 
 /**
  * @param {string} inputJson A JSON object as text.
- * @returns {string} The same, laid out for reading; unchanged when it is not JSON.
+ * @returns {{name: string, text: string}[]} Its members as a person reads them: a text is shown as
+ *   it is, with its line breaks, anything else as JSON. One nameless member when it is no object.
  */
-export function layOut(inputJson) {
-  const input = parseInput(inputJson);
-  return input ? JSON.stringify(input, null, 2) : inputJson;
+export function inputFields(inputJson) {
+  const members = Object.entries(parseInput(inputJson) ?? {});
+  if (!members.length) return [{name: '', text: visible(inputJson)}];
+  return members.map(([name, value]) => ({
+    name: visible(name),
+    text: visible(typeof value === 'string' ? value : JSON.stringify(value, null, 2)),
+  }));
 }
+
+const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+/**
+ * @param {string} text
+ * @returns {string} The same, with characters that cannot be seen written as escapes: a command
+ *   must not read otherwise than it runs.
+ */
+export const visible = (text) =>
+  text.replace(HIDDEN, (hidden) => `\\u${hidden.charCodeAt(0).toString(16).padStart(4, '0')}`);

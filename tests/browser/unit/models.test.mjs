@@ -10,7 +10,13 @@ import {pickLanguage} from '../../../services/gateway/static/i18n.js';
 import {Keep} from '../../../services/gateway/static/keep.js';
 import {Outbox} from '../../../services/gateway/static/outbox.js';
 import {promptSize} from '../../../services/gateway/static/prompts.js';
-import {fileChange, parseInput, target, toolState} from '../../../services/gateway/static/tools.js';
+import {
+  fileChange,
+  inputFields,
+  parseInput,
+  target,
+  toolState,
+} from '../../../services/gateway/static/tools.js';
 import {enumWord, lastPart, milliseconds, newId} from '../../../services/gateway/static/wire.js';
 
 class MemoryStorage {
@@ -205,6 +211,16 @@ describe('tools', () => {
     assert.deepEqual(fileChange({file_path: 'x', edits: [edit, edit]}).changes, [change, change]);
     assert.deepEqual(fileChange({file_path: 'x', content: 'new'}).changes[0].before, '');
     assert.equal(fileChange({command: 'ls'}), null);
+  });
+
+  test('inputs are read member by member, and nothing in them is hidden', () => {
+    assert.deepEqual(inputFields('{"command":"a\\nb","depth":2}'), [
+      {name: 'command', text: 'a\nb'},
+      {name: 'depth', text: '2'},
+    ]);
+    assert.deepEqual(inputFields('not json'), [{name: '', text: 'not json'}]);
+    const reversed = JSON.stringify({command: 'rm \u202e\u2066x\u0007'});
+    assert.deepEqual(inputFields(reversed)[0].text, 'rm \\u202e\\u2066x\\u0007');
   });
 
   test('rows keep their signs', () => {

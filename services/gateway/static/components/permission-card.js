@@ -6,11 +6,11 @@
  */
 
 import {fullTime, t} from '../i18n.js';
-import {fileChange, layOut, parseInput} from '../tools.js';
+import {fileChange, parseInput} from '../tools.js';
 import {html, nothing} from '../vendor/lit.js';
 import {diffBlock} from './diff-block.js';
 import {PageElement} from './element.js';
-import {textBlock} from './tool-card.js';
+import {inputBlock} from './tool-card.js';
 
 /**
  * `<permission-card>`: set `permission`, `ended` (the turn is over) and `sent` (what was answered
@@ -84,9 +84,9 @@ export class PermissionCard extends PageElement {
         ${change
           ? html`<details>
               <summary>${t('permission.exact')}</summary>
-              ${textBlock(t('tool.input'), layOut(inputJson))}
+              ${inputBlock(inputJson)}
             </details>`
-          : textBlock(t('permission.exact'), layOut(inputJson))}
+          : inputBlock(inputJson)}
       </div>
       ${expiresAt
         ? html`<p class="hint">${t('permission.expires', {time: fullTime(expiresAt)})}</p>`

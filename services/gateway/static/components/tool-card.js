@@ -1,7 +1,7 @@
 /** One tool call: its name, its target, where it stands; input and output on demand. */
 
 import {t, wholeNumber} from '../i18n.js';
-import {fileChange, layOut, parseInput, target, toolState} from '../tools.js';
+import {fileChange, inputFields, parseInput, target, toolState} from '../tools.js';
 import {html, nothing} from '../vendor/lit.js';
 import {diffBlock} from './diff-block.js';
 import {PageElement} from './element.js';
@@ -31,7 +31,7 @@ export class ToolCard extends PageElement {
 
   #input(input, {inputJson, omittedBytes}) {
     const change = fileChange(input);
-    return html`${change ? diffBlock(change) : textBlock(t('tool.input'), layOut(inputJson))}
+    return html`${change ? diffBlock(change) : inputBlock(inputJson)}
     ${omitted(omittedBytes)}`;
   }
 
@@ -53,6 +53,13 @@ export const textBlock = (label, text) =>
     <span class="label">${label}</span>
     <pre tabindex="0" role="region" aria-label=${label}>${text}</pre>
   </div>`;
+
+/**
+ * @param {string} inputJson What a tool is given.
+ * @returns {import('../vendor/lit.js').TemplateResult[]} Each member in a box of its own.
+ */
+export const inputBlock = (inputJson) =>
+  inputFields(inputJson).map(({name, text}) => textBlock(name || t('tool.input'), text));
 
 const omitted = (bytes) =>
   bytes ? html`<p class="hint">${t('tool.omitted', {count: wholeNumber(bytes)})}</p>` : nothing;

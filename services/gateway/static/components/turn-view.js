@@ -31,7 +31,7 @@ export class TurnView extends PageElement {
         ({key}) => key,
         (entry) => this.#entry(entry, turn),
       )}
-      ${turn.outcome ? this.#outcome(turn) : working(turn, stopping)}
+      ${turn.outcome ? this.#outcome(turn) : progress(turn, stopping)}
     </div>`;
   }
 
@@ -110,11 +110,11 @@ export function promptBlock(text, at) {
   </article>`;
 }
 
-function working(turn, stopping) {
+function progress(turn, stopping) {
   if (turn.waiting && !stopping) {
-    return html`<p class="working waiting">${t('turn.waiting')}</p>`;
+    return html`<p class="progress waiting">${t('turn.waiting')}</p>`;
   }
-  return html`<p class="working">
+  return html`<p class="progress">
     <span class="pulse" aria-hidden="true"></span>
     ${t(stopping ? 'turn.stopping' : 'turn.working')}
     <elapsed-time aria-hidden="true" .since=${turn.createdAt}></elapsed-time>
@@ -174,7 +174,7 @@ export class PendingTurn extends PageElement {
     const {client} = this;
     const {what} = failure ? failureText(failure) : {what: ''};
     const sending = client.isStopping(turnId) ? 'turn.stopping' : 'outbox.sending';
-    return html`<p class="working">
+    return html`<p class="progress">
       <span class="pulse" aria-hidden="true"></span>
       ${t(client.connected ? sending : 'outbox.kept')} ${what}
       ${client.connected && !failure
