@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.rooms.tracked import ROOT
+from tests.rooms.tracked import ROOT, modules
 
 FILES = ("run", "dev", "build", "node")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -61,3 +64,36 @@ def test_all_files_agree() -> None:
     for name in FILES:
         for package, version in pins(name).items():
             assert version == versions.setdefault(package, version), package
+
+
+def test_what_the_product_imports_is_what_it_asks_for() -> None:
+    """No dependency is used without being asked for, and none is asked for without use."""
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    wanted = [*ASKED["run"], *(each for extra in extras for each in extra)]
+    asked = {canonicalize_name(Requirement(each).name) for each in wanted}
+    provider = packages_distributions()
+    used = {
+        canonicalize_name(provider[module][0])
+        for path in modules()
+        if path.parts[0] in ("services", "moorline")
+        for module in _imported((ROOT / path).read_text())
+        if module not in sys.stdlib_module_names and module not in ("moorline", "services")
+    }
+
+    # What the generated API needs, and what `google.rpc` comes with.
+    assert asked == used - {"googleapis-common-protos"} | {"protobuf"}
+
+
+def _imported(source: str) -> set[str]:
+    names = [
+        name
+        for node in ast.walk(ast.parse(source))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    ]
+    return {name.partition(".")[0] for name in names}
