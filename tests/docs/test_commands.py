@@ -100,6 +100,25 @@ def test_the_programs_work(block: Block, environment: dict[str, str], tmp_path: 
     assert done.stdout.strip()
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name
+)
+def test_the_examples_work(path: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Each example runs as its first lines say, and prints an answer."""
+    done = subprocess.run(
+        [sys.executable, str(path), "Hello"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert "Hello" in done.stdout
+
+
 async def test_the_frames_work(stack: Stack) -> None:
     """The frames, sent as they stand, make a turn whose answer comes back."""
     (block,) = blocks("README.md", "json")
