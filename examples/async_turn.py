@@ -21,15 +21,15 @@ async def main(prompt: str) -> None:
             async for event in turn:
                 match event:
                     case moorline.TextDelta(text=text, thought=False):
-                        print(text, end="", flush=True)  # noqa: T201
+                        print(text, end="", flush=True)
                     case moorline.Message():
-                        print("\n")  # noqa: T201
+                        print("\n")
                     case moorline.PermissionRequest(tool_name="Edit" | "Write"):
                         await event.allow()
                     case moorline.PermissionRequest():
                         await event.deny("This example edits files and does nothing else.")
         usage = turn.result_or_raise().usage
-        print(f"{usage.output_tokens} tokens, ${usage.cost_usd:.4f}")  # noqa: T201
+        print(f"{usage.output_tokens} tokens, ${usage.cost_usd:.4f}")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ def main(prompt: str) -> None:
     """Ask a new agent and print its answer."""
     with moorline.Client() as client:
         result = client.run(prompt, on_permission=decide)
-        print(result.text)  # noqa: T201
-        print(f"{result.usage.output_tokens} tokens, ${result.usage.cost_usd:.4f}")  # noqa: T201
+        print(result.text)
+        print(f"{result.usage.output_tokens} tokens, ${result.usage.cost_usd:.4f}")
 
 
 if __name__ == "__main__":
