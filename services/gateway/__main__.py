@@ -8,9 +8,9 @@ import sys
 
 from services.chassis import logs, server
 from services.chassis.settings import read
+from services.chassis.stopping import stop_signal
 from services.gateway.serving import SERVICE, serve
 from services.gateway.settings import Settings
-from services.gateway.stopping import stop_signal
 
 log = logging.getLogger(__name__)
 

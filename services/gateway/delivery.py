@@ -18,7 +18,6 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
-from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2
 from services.chassis.failures import Failure
 from services.chassis.feed_link import Subscription
@@ -28,7 +27,7 @@ from services.chassis.tasks import Tasks
 from services.gateway.encoding import AGENTS, EVENTS, Encoding
 from services.gateway.stalls import Outlet, Stalls
 from services.gateway.streams import AgentReader, AgentStream, EventReader, EventStream, Reader
-from services.gateway.upstream import Link, Update
+from services.gateway.upstream import PASSING, Link, Update
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +38,6 @@ FRAME_BYTES = 64 * 1024
 RETRY_SECONDS = 0.5
 """About how long to wait before a subscription that could not be made is tried again."""
 _REMOVED_AGENTS = 100
-
-# A new watch waits for these to pass, as `FeedLink` does for an old one.
-_PASSING = frozenset(
-    {
-        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
-        errors_pb2.ERROR_REASON_DRAINING,
-        errors_pb2.ERROR_REASON_FEED_UNKNOWN,
-        errors_pb2.ERROR_REASON_CALL_TIMEOUT,
-        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
-    }
-)
 
 
 class Client(Outlet, Protocol):
@@ -107,8 +95,7 @@ class Watch:
         self.id = id
         self.opening = opening
         self.reader = reader
-        # None once it is over.
-        self.source: _Source | None = source
+        self.source: _Source | None = source  # None once it is over
         self.marked = False
         # True while it has news that the client's connection does not take.
         self.waiting = False
@@ -263,7 +250,7 @@ class Delivery:
                     on_reset=source.stream.reset,
                 )
             except Failure as failure:
-                if failure.reason not in _PASSING:
+                if failure.reason not in PASSING:
                     follower.on_end(failure)
                     return
             else:
@@ -351,17 +338,34 @@ class Delivery:
             # The fastest reader has all that was held: go on.
             source.stream.drop(source.stream.head)
             self._subscribe(source)
+        elif isinstance(watch.reader, EventReader):
+            self._merge(watch, watch.reader, source)
+
+    def _merge(self, watch: Watch, reader: EventReader, source: _Source) -> None:
+        """Let a watch that has caught up share the oldest stream of its agent again."""
+        first = self._sources[source.key][0]
+        if first is source or first.paused or not source.stream.live or not first.stream.live:
+            return
+        if isinstance(first.stream, EventStream) and reader.fits(first.stream):
+            self._move(watch, reader, first, first.stream)
+            self._mark(watch)
 
     def _restart(self, watch: Watch, reader: EventReader, source: _Source) -> _Source:
         """Give a watch that fell out of its stream one of its own, from its position."""
-        self.leave(watch)
         stream = EventStream(
             parent=source.key.parent, after=reader.sequence, encoding=source.key.encoding
         )
+        own = self._open(source.key, stream)
+        self._move(watch, reader, own, stream)
+        return own
+
+    def _move(
+        self, watch: Watch, reader: EventReader, source: _Source, stream: EventStream
+    ) -> None:
         reader.move(stream)
-        watch.source = self._open(source.key, stream)
-        watch.source.watches[watch] = None
-        return watch.source
+        self.leave(watch)
+        watch.source = source
+        source.watches[watch] = None
 
 
 def _versions(source: _Source) -> list[int]:

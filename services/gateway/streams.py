@@ -205,11 +205,21 @@ class EventReader:
         """True when what comes next for it is no longer held."""
         return self.sequence < self._stream.base
 
+    def fits(self, stream: EventStream) -> bool:
+        """True when it could go on in another stream without sending a piece again."""
+        return stream.covers(self.sequence) and all(
+            _goes_on(self._stream.blocks.get(block_id), seen, stream.blocks.get(block_id))
+            for block_id, seen in self._seen.items()
+        )
+
     def move(self, stream: EventStream) -> None:
         """Go on in another stream of the same agent, which must cover the position."""
+        for block_id, seen in self._seen.items():
+            old, new = self._stream.blocks.get(block_id), stream.blocks.get(block_id)
+            fits = new is not None and _goes_on(old, seen, new)
+            # Where it does not fit, the piece is sent whole once more.
+            self._seen[block_id] = (new.serial, seen[1]) if new and fits else (0, 0)
         self._stream = stream
-        # Pieces are counted per stream: each one shown is sent whole once more.
-        self._seen = dict.fromkeys(self._seen, (0, 0))
 
     def take(self, budget: int) -> tuple[list[bytes], bool]:
         """See `Reader`."""
@@ -257,6 +267,14 @@ class EventReader:
             for block_id in [key for key in seen if key not in stream.blocks]:
                 del seen[block_id]
                 updates.append(stream.encoding.discarded(block_id))
+
+
+def _goes_on(old: _Block | None, seen: tuple[int, int], new: _Block | None) -> bool:
+    """True when what was seen of one stream's block is how another one's begins."""
+    serial, offset = seen
+    if old is None or new is None or old.serial != serial or len(new.text) < offset:
+        return False
+    return old.text[:offset] == new.text[:offset]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,17 @@ from services.chassis.tasks import Tasks
 
 Update = feed_pb2.EncodedUpdate
 
+PASSING = frozenset(
+    {
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        errors_pb2.ERROR_REASON_DRAINING,
+        errors_pb2.ERROR_REASON_FEED_UNKNOWN,
+        errors_pb2.ERROR_REASON_CALL_TIMEOUT,
+        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
+    }
+)
+"""Reasons a new subscription waits out, as `FeedLink` does for an old one."""
+
 _SERVICE = "/moorline.session.v1.SessionFeedService/"
 
 

@@ -7,6 +7,7 @@ that it never waits and costs no task. Does not know what frames mean.
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from typing import Any, Protocol
 
@@ -143,7 +144,7 @@ class WebSocket:
         self._shut = True
         self._write(_CLOSE, struct.pack(">H", code) + reason_bytes(reason))
         if self._transport is not None:
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, _cut, self._transport)
 
     def _answer_close(self, code: int) -> None:
         if not self._shut:
@@ -166,6 +167,16 @@ class WebSocket:
         else:
             header = struct.pack(">BBQ", first, 127, length)
         transport.write(header + payload)
+
+
+def _cut(transport: asyncio.Transport) -> None:
+    """End a connection whose client has not answered the close."""
+    if not transport.is_closing():
+        # Without waiting for it to read what the kernel still holds for it.
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+    transport.abort()
 
 
 def can_upgrade(request: web.Request) -> bool:

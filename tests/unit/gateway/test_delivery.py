@@ -317,6 +317,7 @@ async def test_the_ring_is_bounded_and_a_reader_that_falls_out_gets_its_own_stre
         slow.can_write = False
         for number in range(2, 12):
             await s.push(event(number, size=RING // 4))
+        await s.push(discarded())
         assert list(range(1, 12)) == sequences(fast.updates())
         slow.can_write = True
         s.delivery.resume(watch)
@@ -327,6 +328,28 @@ async def test_the_ring_is_bounded_and_a_reader_that_falls_out_gets_its_own_stre
         updates = slow.updates()
         assert list(range(2, 12)) == sequences(updates)
         assert {"messageDiscarded": {"blockId": "b1"}} == updates[-1]
+
+
+async def test_a_watch_that_has_caught_up_shares_again() -> None:
+    """Two streams of an agent are one again as soon as nothing has to be repeated for it."""
+    async with setting(RING) as s:
+        first, late = FakeClient(), FakeClient()
+        await s.watch(first)
+        await s.push(checkpoint(0))
+        for number in range(1, 9):
+            await s.push(event(number, size=RING // 4))
+        await s.watch(late)
+        assert 2 == len(s.link.open)
+        await s.push(delta("abc"), to=0)
+        await s.push(*(event(n) for n in range(1, 9)), delta("abcd"), to=1)
+        await s.push(checkpoint(8), to=1)
+        assert 2 == len(s.delivery)
+        await s.push(delta("de"), to=0)
+        await s.push(delta("e"), to=1)
+        assert 1 == len(s.link.open)
+        await s.push(delta("f"), event(9, block_id="b1"))
+
+        assert [*range(1, 10)] == sequences(late.updates()) == sequences(first.updates())
 
 
 async def test_while_every_reader_is_stalled_upstream_waits() -> None:
