@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import grpc
@@ -45,8 +46,13 @@ SERVICE = "session"
 _RETRY_SECONDS = 1.0
 
 
-async def main(settings: Settings) -> None:
-    """Serve until told to stop."""
+async def main(settings: Settings, *, on_listening: Callable[[int], None] | None) -> None:
+    """Serve until told to stop.
+
+    Args:
+        settings: What was configured.
+        on_listening: Called with the port when calls are accepted.
+    """
     async with AsyncExitStack() as stack:
         metrics = Metrics(service=SERVICE)
         await stack.enter_async_context(metrics.serve(settings.metrics_listen))
@@ -109,7 +115,7 @@ async def main(settings: Settings) -> None:
             checker=Checker(key=settings.identity_key),
             metrics=metrics,
             draining=drain,
-            on_listening=lambda _port: None,
+            on_listening=on_listening,
         )
 
 
@@ -125,6 +131,9 @@ async def _take_up(sessions: Sessions) -> None:
 
 
 if __name__ == "__main__":
-    settings = read(Settings, argv=sys.argv[1:], environ=os.environ)
-    logs.configure(service=SERVICE, format=settings.log_format, level=settings.log_level)
-    server.run(lambda: main(settings))
+    chosen = read(Settings, argv=sys.argv[1:], environ=os.environ)
+    logs.configure(service=SERVICE, format=chosen.log_format, level=chosen.log_level)
+    try:
+        server.run(lambda: main(chosen, on_listening=None))
+    except Failure as failure:
+        sys.exit(failure.message)

@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -50,7 +50,7 @@ _MOST_AT_ONCE = 256
 class _Job:
     writes: Sequence[Write]
     done: asyncio.Future[Committed]
-    result: Committed | Exception | None = None
+    result: Committed | Exception = field(default_factory=lambda: Committed(_EPOCH, ()))
 
 
 class SqliteStore:
@@ -61,28 +61,39 @@ class SqliteStore:
             beside it.
         clock: Seconds since the epoch. A step back of this clock stops the
             store's time until it has caught up.
+        lock_seconds: How long to wait for another process that holds the file.
     """
 
-    def __init__(self, *, path: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, *, path: Path, clock: Callable[[], float] = time.time, lock_seconds: float = 5.0
+    ) -> None:
         self._path = path
+        self._lock_seconds = lock_seconds
         self._clock = clock
         self._time = 0  # of the last commit, in microseconds; doubles as the version
         # Unbounded, yet short: a commit waits in it with the call that asked for it.
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-read")
         self._reader: sqlite3.Connection | None = None
-        self._writer: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Open the file."""
-        self._loop = asyncio.get_running_loop()
-        with _seam():
-            connection = await self._loop.run_in_executor(self._reads, self._open)
-        self._writer = threading.Thread(
-            target=self._write_all, args=(connection,), name="store-write", daemon=True
+        """Open the file.
+
+        Raises:
+            Failure: STORE_UNAVAILABLE, with a sentence that says what is wrong.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            writer, reader = await loop.run_in_executor(self._reads, self._open)
+        except (sqlite3.Error, OSError) as error:
+            raise _unavailable(f"{self._path} cannot be opened: {error}") from error
+        self._reader = reader
+        thread = threading.Thread(
+            target=self._write_all, args=(writer, loop), name="store-write", daemon=True
         )
-        self._writer.start()
+        thread.start()
+        self._closing.push_async_callback(self._close, thread, reader)
         return self
 
     async def __aexit__(
@@ -92,13 +103,12 @@ class SqliteStore:
         traceback: TracebackType | None,
     ) -> None:
         """Close the file once every commit asked for has ended."""
-        loop = asyncio.get_running_loop()
-        writer, reader = self._writer, self._reader
+        await self._closing.aclose()
+
+    async def _close(self, thread: threading.Thread, reader: sqlite3.Connection) -> None:
         self._jobs.put(None)
-        if writer is not None:
-            await loop.run_in_executor(None, writer.join)
-        if reader is not None:
-            await loop.run_in_executor(self._reads, reader.close)
+        await asyncio.to_thread(thread.join)
+        await asyncio.get_running_loop().run_in_executor(self._reads, reader.close)
         self._reads.shutdown(wait=False)
 
     async def commit(self, writes: Sequence[Write]) -> Committed:
@@ -149,21 +159,21 @@ class SqliteStore:
             raise sqlite3.ProgrammingError("the store is not open")
         return self._reader.execute(statement, values).fetchall()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        writer = _connect(self._path)
+        writer = _connect(self._path, self._lock_seconds)
         writer.executescript(_SCHEMA)
         (self._time,) = writer.execute("SELECT time FROM clock").fetchone()
-        self._reader = _connect(self._path)
-        return writer
+        return writer, _connect(self._path, self._lock_seconds)
 
-    def _write_all(self, connection: sqlite3.Connection) -> None:
+    def _write_all(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
         while True:
             jobs = self._waiting()
             closing = None in jobs
             batch = [job for job in jobs if job is not None]
             if batch:
                 self._write(connection, batch)
+                loop.call_soon_threadsafe(_deliver, batch)
             if closing:
                 connection.close()
                 return
@@ -190,9 +200,7 @@ class SqliteStore:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             for job in batch:
-                job.result = _unavailable(error)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(_deliver, batch)
+                job.result = _unusable(error)
 
     def _apply(
         self, connection: sqlite3.Connection, writes: Sequence[Write]
@@ -236,16 +244,19 @@ def _apply_write(connection: sqlite3.Connection, write: Write, now: int) -> bool
 def _deliver(batch: list[_Job]) -> None:
     for job in batch:
         if job.done.done():
+            # Whoever asked was cancelled.
             continue
-        if isinstance(job.result, Committed):
-            job.done.set_result(job.result)
-        elif job.result is not None:
+        if isinstance(job.result, Exception):
             job.done.set_exception(job.result)
+        else:
+            job.done.set_result(job.result)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, lock_seconds: float) -> sqlite3.Connection:
     # check_same_thread: opened in the reading thread, then each used by one thread.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=lock_seconds
+    )
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL, not NORMAL: an acknowledged turn must survive a power cut. A flush
     # took 0.2 ms on the machine this was measured on.
@@ -272,12 +283,15 @@ def _seam() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, RuntimeError) as error:
-        raise _unavailable(error) from error
+        raise _unusable(error) from error
 
 
-def _unavailable(error: Exception) -> Failure:
-    return Failure(
-        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
-        f"The store cannot be used ({type(error).__name__}). Try again after a second.",
-        retry_delay=_RETRY_DELAY,
+def _unusable(error: Exception) -> Failure:
+    # Only the kind: the text of an error may hold a user's.
+    return _unavailable(
+        f"The store cannot be used ({type(error).__name__}). Try again after a second."
     )
+
+
+def _unavailable(message: str) -> Failure:
+    return Failure(errors_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, retry_delay=_RETRY_DELAY)

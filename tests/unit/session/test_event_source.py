@@ -36,7 +36,9 @@ def message(text: str, block_id: str = "") -> Item:
     return Item(agent_message=transcript_pb2.AgentMessage(block_id=block_id, text=text))
 
 
-OUTCOME = Item(turn_outcome=transcript_pb2.TurnOutcome(state=1))
+OUTCOME = Item(
+    turn_outcome=transcript_pb2.TurnOutcome(state=transcript_pb2.TurnOutcome.STATE_FINISHED)
+)
 
 
 @dataclass

@@ -1,0 +1,481 @@
+"""Tests of the doors together: every RPC's fields, owners, and the same answer for both.
+
+Covers `agents_api`, `turns_api`, `events_api`, `keys_api`, `feed_api` and `checks`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+
+from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2, keys_pb2, turns_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
+from services.chassis.identity import act_as
+from tests.unit.session.fakes import FakeExecutor
+from tests.unit.session.service import ADA, AGENT, BOB, CONTEXT, GATEWAY, Service, until
+
+Agent = agents_pb2.Agent
+PROMPT = turns_pb2.Turn(prompt=transcript_pb2.UserMessage(text="hi"))
+DECISION = transcript_pb2.PermissionDecision(permission_id="p1")
+
+
+async def answer(result: Any) -> Message:
+    """Return what an RPC answers first."""
+    if isinstance(result, AsyncIterator):
+        async for response in result:
+            await result.aclose()  # type: ignore[attr-defined]
+            return response  # type: ignore[no-any-return]
+        raise AssertionError("the stream was empty")
+    response = await result
+    assert isinstance(response, Message)
+    return response
+
+
+def rpcs(service: Service, agent: str, turn: str = "t1", key: str = "abcd2345") -> dict[str, Any]:
+    """Return a call of every RPC on an agent of a user's, and on that user."""
+    user = agent.partition("/agents")[0]
+    name = f"{agent}/turns/{turn}"
+    watch_events = events_pb2.WatchEventsRequest(parent=agent)
+    watch_agents = agents_pb2.WatchAgentsRequest(parent=user)
+    json = feed_pb2.ENCODING_JSON
+    return {
+        "CreateAgent": lambda: service.agents.CreateAgent(
+            agents_pb2.CreateAgentRequest(parent=user, agent_id="new"), CONTEXT
+        ),
+        "GetAgent": lambda: service.agents.GetAgent(
+            agents_pb2.GetAgentRequest(name=agent), CONTEXT
+        ),
+        "ListAgents": lambda: service.agents.ListAgents(
+            agents_pb2.ListAgentsRequest(parent=user), CONTEXT
+        ),
+        "UpdateAgent": lambda: service.agents.UpdateAgent(
+            agents_pb2.UpdateAgentRequest(
+                agent=Agent(name=agent), update_mask=FieldMask(paths=["backend"])
+            ),
+            CONTEXT,
+        ),
+        "DeleteAgent": lambda: service.agents.DeleteAgent(
+            agents_pb2.DeleteAgentRequest(name=agent), CONTEXT
+        ),
+        "WatchAgents": lambda: service.agents.WatchAgents(watch_agents, CONTEXT),
+        "CreateTurn": lambda: service.turns.CreateTurn(
+            turns_pb2.CreateTurnRequest(parent=agent, turn_id=turn, turn=PROMPT), CONTEXT
+        ),
+        "GetTurn": lambda: service.turns.GetTurn(turns_pb2.GetTurnRequest(name=name), CONTEXT),
+        "ListTurns": lambda: service.turns.ListTurns(
+            turns_pb2.ListTurnsRequest(parent=agent), CONTEXT
+        ),
+        "CancelTurn": lambda: service.turns.CancelTurn(
+            turns_pb2.CancelTurnRequest(name=name), CONTEXT
+        ),
+        "ResolvePermission": lambda: service.turns.ResolvePermission(
+            turns_pb2.ResolvePermissionRequest(name=name, decision=DECISION), CONTEXT
+        ),
+        "ListEvents": lambda: service.events.ListEvents(
+            events_pb2.ListEventsRequest(parent=agent), CONTEXT
+        ),
+        "WatchEvents": lambda: service.events.WatchEvents(watch_events, CONTEXT),
+        "Subscribe events": lambda: service.feed.Subscribe(
+            feed_pb2.SubscribeRequest(
+                feed_id="f", subscription=1, encoding=json, watch_events=watch_events
+            ),
+            CONTEXT,
+        ),
+        "Subscribe agents": lambda: service.feed.Subscribe(
+            feed_pb2.SubscribeRequest(
+                feed_id="f", subscription=1, encoding=json, watch_agents=watch_agents
+            ),
+            CONTEXT,
+        ),
+        "CreateKey": lambda: service.keys.CreateKey(
+            keys_pb2.CreateKeyRequest(parent=user), CONTEXT
+        ),
+        "ListKeys": lambda: service.keys.ListKeys(keys_pb2.ListKeysRequest(parent=user), CONTEXT),
+        "RevokeKey": lambda: service.keys.RevokeKey(
+            keys_pb2.RevokeKeyRequest(name=f"{user}/keys/{key}"), CONTEXT
+        ),
+    }
+
+
+RPCS = list(rpcs(None, AGENT))  # type: ignore[arg-type]
+ON_USERS = {"CreateAgent", "ListAgents", "WatchAgents", "Subscribe agents", "CreateKey", "ListKeys"}
+
+
+class TestOwnership:
+    @pytest.mark.parametrize("rpc", RPCS)
+    async def test_foreign_and_missing_are_the_same_bytes(
+        self, service: Service, executor: FakeExecutor, rpc: str
+    ) -> None:
+        """Nobody can tell another user's resource from one that does not exist."""
+        await service.create_turn()
+        await executor.execution()
+        created = await service.keys.CreateKey(
+            keys_pb2.CreateKeyRequest(parent="users/ada"), CONTEXT
+        )
+        key = created.key.name.rpartition("/")[2]
+        act_as(BOB)
+        answers = []
+        for agent in (AGENT, "users/ada/agents/none", "users/nobody/agents/a1"):
+            with pytest.raises(Failure) as raised:
+                await answer(rpcs(service, agent, key=key)[rpc]())
+            answers.append(raised.value.to_status().SerializeToString(deterministic=True))
+        if rpc not in ON_USERS and not rpc.startswith("Subscribe"):
+            with pytest.raises(Failure) as raised:
+                await answer(rpcs(service, "users/bob/agents/a1", key="none2345")[rpc]())
+            answers.append(raised.value.to_status().SerializeToString(deterministic=True))
+
+        assert 1 == len(set(answers))
+        assert "RESOURCE_NOT_FOUND" == raised.value.reason_name
+        act_as(ADA)
+        assert agents_pb2.Agent.STATE_WORKING == (await service.get_agent()).state
+
+    @pytest.mark.parametrize("rpc", RPCS)
+    @pytest.mark.parametrize("agent", ["users/Ada/agents/a1", "users//agents/"])
+    async def test_malformed_names_are_field_invalid(
+        self, service: Service, rpc: str, agent: str
+    ) -> None:
+        """Whoever asks; a name is looked at before its owner is."""
+        with pytest.raises(Failure) as raised:
+            await answer(rpcs(service, agent)[rpc]())
+
+        assert "FIELD_INVALID" == raised.value.reason_name
+        assert raised.value.metadata["field"]
+
+
+def _create_agent(service: Service, **request: Any) -> Awaitable[Message]:
+    return service.agents.CreateAgent(
+        agents_pb2.CreateAgentRequest(parent="users/ada", **request), CONTEXT
+    )
+
+
+def _update_agent(service: Service, *paths: str, **agent: Any) -> Awaitable[Message]:
+    request = agents_pb2.UpdateAgentRequest(agent=Agent(name=AGENT, **agent))
+    request.update_mask.paths.extend(paths)
+    return service.agents.UpdateAgent(request, CONTEXT)
+
+
+def _list_agents(service: Service, **request: Any) -> Awaitable[Message]:
+    return service.agents.ListAgents(
+        agents_pb2.ListAgentsRequest(parent="users/ada", **request), CONTEXT
+    )
+
+
+def _create_turn(service: Service, turn_id: str, text: str) -> Awaitable[Message]:
+    turn = turns_pb2.Turn(prompt=transcript_pb2.UserMessage(text=text))
+    return service.turns.CreateTurn(
+        turns_pb2.CreateTurnRequest(parent=AGENT, turn_id=turn_id, turn=turn), CONTEXT
+    )
+
+
+def _list_turns(service: Service, **request: Any) -> Awaitable[Message]:
+    return service.turns.ListTurns(turns_pb2.ListTurnsRequest(parent=AGENT, **request), CONTEXT)
+
+
+def _resolve(service: Service, **decision: Any) -> Awaitable[Message]:
+    request = turns_pb2.ResolvePermissionRequest(
+        name=f"{AGENT}/turns/t1", decision=transcript_pb2.PermissionDecision(**decision)
+    )
+    return service.turns.ResolvePermission(request, CONTEXT)
+
+
+def _list_events(service: Service, **request: Any) -> Awaitable[Message]:
+    return service.events.ListEvents(events_pb2.ListEventsRequest(parent=AGENT, **request), CONTEXT)
+
+
+def _subscribe(service: Service, **request: Any) -> Awaitable[Message]:
+    return service.feed.Subscribe(
+        feed_pb2.SubscribeRequest(feed_id="f", subscription=1, **request), CONTEXT
+    )
+
+
+def _create_key(service: Service, **request: Any) -> Awaitable[Message]:
+    return service.keys.CreateKey(keys_pb2.CreateKeyRequest(parent="users/ada", **request), CONTEXT)
+
+
+INVALID: list[tuple[str, Callable[[Service], Any]]] = [
+    ("agent_id", lambda s: _create_agent(s, agent_id="A")),
+    ("agent.display_name", lambda s: _create_agent(s, agent=Agent(display_name="x" * 64))),
+    ("agent.instructions", lambda s: _create_agent(s, agent=Agent(instructions="x" * 20_001))),
+    ("agent.backend", lambda s: _create_agent(s, agent=Agent(backend="no-dash"))),
+    ("agent.permission_mode", lambda s: _create_agent(s, agent=Agent(permission_mode=9))),  # type: ignore[arg-type]
+    ("update_mask", _update_agent),
+    ("update_mask", lambda s: _update_agent(s, "name")),
+    ("update_mask", lambda s: _update_agent(s, "backend", "etag")),
+    ("page_size", lambda s: _list_agents(s, page_size=-1)),
+    ("page_token", lambda s: _list_agents(s, page_token="x")),
+    ("page_token", lambda s: _list_agents(s, page_token="1.2.")),
+    ("page_token", lambda s: _list_agents(s, page_token="٣.2.a")),
+    ("turn_id", lambda s: _create_turn(s, "", "hi")),
+    ("turn.prompt.text", lambda s: _create_turn(s, "t1", "")),
+    ("turn.prompt.text", lambda s: _create_turn(s, "t1", "x" * 100_001)),
+    ("page_token", lambda s: _list_turns(s, page_token="x")),
+    ("page_token", lambda s: _list_turns(s, page_token="9" * 11)),
+    ("page_size", lambda s: _list_turns(s, page_size=-1)),
+    ("decision.permission_id", _resolve),
+    ("decision.reason", lambda s: _resolve(s, permission_id="p", reason="x" * 2001)),
+    ("after_sequence", lambda s: _list_events(s, after_sequence=-1)),
+    ("page_size", lambda s: _list_events(s, page_size=-1)),
+    (
+        "after_sequence",
+        lambda s: s.events.WatchEvents(
+            events_pb2.WatchEventsRequest(parent=AGENT, after_sequence=-1), CONTEXT
+        ),
+    ),
+    ("encoding", _subscribe),
+    ("watch", lambda s: _subscribe(s, encoding=feed_pb2.ENCODING_JSON)),
+    (
+        "watch_events.after_sequence",
+        lambda s: _subscribe(
+            s,
+            encoding=feed_pb2.ENCODING_JSON,
+            watch_events=events_pb2.WatchEventsRequest(parent=AGENT, after_sequence=-1),
+        ),
+    ),
+    ("display_name", lambda s: _create_key(s, display_name="x" * 64)),
+    ("ttl", lambda s: _create_key(s, ttl={"seconds": 0})),
+    ("ttl", lambda s: _create_key(s, ttl={"seconds": 366 * 86400 + 1})),
+    ("ttl", lambda s: _create_key(s, ttl={"seconds": 2**62})),
+]
+
+
+class TestFields:
+    @pytest.mark.parametrize(("field", "call"), INVALID)
+    async def test_bad_fields_are_named(
+        self, service: Service, field: str, call: Callable[[Service], Any]
+    ) -> None:
+        """The failure tells the field and what it must be."""
+        with pytest.raises(Failure) as raised:
+            await answer(call(service))
+
+        assert "FIELD_INVALID" == raised.value.reason_name
+        assert field == raised.value.metadata["field"]
+
+    async def test_the_largest_prompt_is_taken(self, service: Service) -> None:
+        """100,000 characters of any script."""
+        prompt = "가" * 100_000
+
+        await service.create_turn(prompt=prompt)
+
+        assert prompt == (await service.list_events())[0].item.user_message.text
+        assert prompt == (await service.get_turn()).prompt.text
+
+    async def test_an_unset_permission_mode_asks(self, service: Service) -> None:
+        """The careful mode is the one meant."""
+        await _update_agent(service, "permission_mode")
+
+        assert Agent.PERMISSION_MODE_ASK == (await service.get_agent()).permission_mode
+
+
+class TestListAgents:
+    async def test_the_most_recently_active_comes_first_in_pages(self, service: Service) -> None:
+        """A page goes on after the one before."""
+        for agent_id in ("b", "c", "d"):
+            await service.create_agent(agent_id)
+        await service.create_turn(agent="users/ada/agents/b")
+        names, token = [], ""
+        while True:
+            page: Any = await _list_agents(service, page_size=2, page_token=token)
+            names += [agent.name.rpartition("/")[2] for agent in page.agents]
+            token = page.next_page_token
+            if not token:
+                break
+
+        assert ["b", "d", "c", "a1"] == names
+
+
+class TestWatchAgents:
+    async def test_the_list_then_changes_then_removal(self, service: Service) -> None:
+        """A client sees every agent, the checkpoint, and what happens after."""
+        stream = service.agents.WatchAgents(
+            agents_pb2.WatchAgentsRequest(parent="users/ada"), CONTEXT
+        )
+        seen: list[agents_pb2.AgentUpdate] = list((await anext(stream)).updates)
+        assert [AGENT, ""] == [update.agent.name for update in seen]
+        assert seen[1].HasField("checkpoint")
+
+        await service.create_agent("a2")
+        added = (await anext(stream)).updates
+        assert "users/ada/agents/a2" == added[0].agent.name
+
+        await service.create_turn()
+        states = []
+        while Agent.STATE_WORKING not in states:
+            states += [update.agent.state for update in (await anext(stream)).updates]
+
+        await service.agents.DeleteAgent(
+            agents_pb2.DeleteAgentRequest(name="users/ada/agents/a2"), CONTEXT
+        )
+        removed: list[str] = []
+        while not any(removed):
+            removed += [update.removed for update in (await anext(stream)).updates]
+        assert "users/ada/agents/a2" in removed
+        await stream.aclose()  # type: ignore[attr-defined]
+
+
+class TestWatchEvents:
+    async def test_it_replays_and_goes_on(self, service: Service, executor: FakeExecutor) -> None:
+        """Events, text being written, the checkpoint, then what happens."""
+        await service.create_turn()
+        execution = await executor.execution()
+        execution.say("b1", "hel")
+        stream = service.events.WatchEvents(
+            events_pb2.WatchEventsRequest(parent=AGENT, include_deltas=True), CONTEXT
+        )
+        first = (await anext(stream)).updates
+        assert ["event", "delta", "checkpoint"] == [u.WhichOneof("update") for u in first]
+        assert ("hel", True) == (first[1].delta.text, first[1].delta.snapshot)
+
+        execution.say("b1", "lo")
+
+        (delta,) = (await anext(stream)).updates
+        assert ("lo", False) == (delta.delta.text, delta.delta.snapshot)
+        await stream.aclose()  # type: ignore[attr-defined]
+
+    async def test_it_ends_when_the_agent_does(self, service: Service) -> None:
+        """With the failure of an agent that does not exist."""
+        stream = service.events.WatchEvents(events_pb2.WatchEventsRequest(parent=AGENT), CONTEXT)
+        await anext(stream)
+
+        await service.agents.DeleteAgent(agents_pb2.DeleteAgentRequest(name=AGENT), CONTEXT)
+
+        with pytest.raises(Failure) as raised:
+            await anext(stream)
+        assert "RESOURCE_NOT_FOUND" == raised.value.reason_name
+
+    async def test_it_ends_at_a_drain(self, service: Service) -> None:
+        """And none begins after it."""
+        request = events_pb2.WatchEventsRequest(parent=AGENT)
+        stream = service.events.WatchEvents(request, CONTEXT)
+        await anext(stream)
+        service.watches.drain()
+
+        for ended in (stream, service.events.WatchEvents(request, CONTEXT)):
+            with pytest.raises(Failure) as raised:
+                await anext(ended)
+            assert "DRAINING" == raised.value.reason_name
+
+
+class Feed:
+    """A gateway's open feed, read into a list."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.news: list[feed_pb2.SubscribedUpdates] = []
+        self.failure: Failure | None = None
+        self.task = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        act_as(GATEWAY)
+        request = feed_pb2.OpenFeedRequest(feed_id="f")
+        try:
+            async for response in self.service.feed.OpenFeed(request, CONTEXT):
+                self.news += response.subscriptions
+        except Failure as failure:
+            self.failure = failure
+
+    def kinds(self, subscription: int) -> list[str | None]:
+        """Return the kinds of a subscription's updates so far."""
+        return [
+            update.WhichOneof("update")
+            for news in self.news
+            if news.subscription == subscription
+            for update in news.updates
+        ]
+
+
+@pytest.fixture
+async def feed(service: Service) -> AsyncIterator[Feed]:
+    """An open feed."""
+    feed = Feed(service)
+    await until(lambda: len(service.feeds) == 1)
+    yield feed
+    feed.task.cancel()
+    await asyncio.gather(feed.task, return_exceptions=True)
+
+
+class TestFeed:
+    async def test_events_and_agents_come_on_one_stream(
+        self, service: Service, executor: FakeExecutor, feed: Feed
+    ) -> None:
+        """Each under its number, in its encoding."""
+        watch = events_pb2.WatchEventsRequest(parent=AGENT, include_deltas=True)
+        for number, encoding in ((1, feed_pb2.ENCODING_JSON), (2, feed_pb2.ENCODING_PROTOBUF)):
+            await service.feed.Subscribe(
+                feed_pb2.SubscribeRequest(
+                    feed_id="f", subscription=number, encoding=encoding, watch_events=watch
+                ),
+                CONTEXT,
+            )
+        await service.feed.Subscribe(
+            feed_pb2.SubscribeRequest(
+                feed_id="f",
+                subscription=3,
+                watch_agents=agents_pb2.WatchAgentsRequest(parent="users/ada"),
+                encoding=feed_pb2.ENCODING_JSON,
+            ),
+            CONTEXT,
+        )
+        await service.create_turn()
+        execution = await executor.execution()
+        execution.say("b1", "text")
+        await until(lambda: "delta" in feed.kinds(1) and "delta" in feed.kinds(2))
+        execution.end()
+        await until(lambda: feed.kinds(1).count("event") == feed.kinds(2).count("event") == 2)
+
+        assert ["checkpoint", "event", "delta", "event"] == feed.kinds(1) == feed.kinds(2)
+        assert ["agent", "agents_checkpoint"] == feed.kinds(3)[:2]
+
+        await service.agents.DeleteAgent(agents_pb2.DeleteAgentRequest(name=AGENT), CONTEXT)
+        await until(lambda: sum(news.HasField("end") for news in feed.news) == 2)
+        assert {1, 2} == {news.subscription for news in feed.news if news.HasField("end")}
+
+    async def test_unsubscribing_stops_it(self, service: Service, feed: Feed) -> None:
+        """And may be repeated."""
+        await _subscribe(
+            service,
+            encoding=feed_pb2.ENCODING_JSON,
+            watch_events=events_pb2.WatchEventsRequest(parent=AGENT),
+        )
+        await until(lambda: bool(feed.kinds(1)))
+        agent = await service.live()
+
+        for _ in range(2):
+            await service.feed.Unsubscribe(
+                feed_pb2.UnsubscribeRequest(feed_id="f", subscription=1), CONTEXT
+            )
+
+        assert not agent.timeline.followed
+
+    async def test_a_feed_that_is_not_open_is_unknown(self, service: Service) -> None:
+        """The gateway must open it again."""
+        with pytest.raises(Failure) as raised:
+            await _subscribe(
+                service,
+                encoding=feed_pb2.ENCODING_JSON,
+                watch_events=events_pb2.WatchEventsRequest(parent=AGENT),
+            )
+
+        assert "FEED_UNKNOWN" == raised.value.reason_name
+
+    async def test_users_may_not_open_one(self, service: Service) -> None:
+        """A feed carries many users' updates; only services do that."""
+        stream = service.feed.OpenFeed(feed_pb2.OpenFeedRequest(feed_id="f"), CONTEXT)
+
+        with pytest.raises(Failure) as raised:
+            await anext(stream)
+
+        assert "FORBIDDEN" == raised.value.reason_name
+
+    async def test_it_ends_at_a_drain(self, service: Service, feed: Feed) -> None:
+        """With DRAINING."""
+        await service.feeds.drain()
+
+        await until(lambda: feed.failure is not None)
+        assert feed.failure is not None
+        assert "DRAINING" == feed.failure.reason_name

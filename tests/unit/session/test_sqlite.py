@@ -1,0 +1,167 @@
+"""Tests of `services.session.stores.sqlite` beyond the contract, and of `measured`."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from services.chassis.failures import Failure
+from services.chassis.metrics import Metrics
+from services.session.store import Create, StoreConflict
+from services.session.stores.measured import MeasuredStore
+from services.session.stores.sqlite import SqliteStore
+from tests.unit.session.fakes import FaultyStore, store_unavailable
+
+
+class Clock:
+    """A wall clock in the test's hands."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+
+    def __call__(self) -> float:
+        """Return its seconds."""
+        return self.seconds
+
+
+async def test_a_file_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    """In one sentence with the path."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(Failure) as raised:
+        await SqliteStore(path=tmp_path / "file" / "store.db").__aenter__()
+
+    assert "STORE_UNAVAILABLE" == raised.value.reason_name
+    assert str(tmp_path) in raised.value.message
+
+
+async def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
+    """It is left as it is."""
+    (tmp_path / "store.db").write_text("not a database" * 100)
+
+    with pytest.raises(Failure):
+        await SqliteStore(path=tmp_path / "store.db").__aenter__()
+
+
+async def test_a_store_that_is_not_open_is_unavailable(tmp_path: Path) -> None:
+    """Reading before it is opened fails with a typed reason."""
+    with pytest.raises(Failure) as raised:
+        await SqliteStore(path=tmp_path / "store.db").get("things/a")
+
+    assert "STORE_UNAVAILABLE" == raised.value.reason_name
+
+
+async def test_a_broken_database_is_unavailable_and_recovers(tmp_path: Path) -> None:
+    """Commits and reads fail with a typed reason, without a word of the user's."""
+    path = tmp_path / "store.db"
+    async with SqliteStore(path=path) as store:
+        await store.commit([Create("things/a", {})])
+        with sqlite3.connect(path) as other:
+            other.execute("ALTER TABLE documents RENAME TO elsewhere")
+        for call in (store.commit([Create("things/b", {})]), store.get("things/a")):
+            with pytest.raises(Failure) as raised:
+                await call
+            assert "STORE_UNAVAILABLE" == raised.value.reason_name
+            assert raised.value.retry_delay
+        with sqlite3.connect(path) as other:
+            other.execute("ALTER TABLE elsewhere RENAME TO documents")
+        other.close()
+
+        await store.commit([Create("things/b", {})])
+
+        assert 2 == len(await store.read("things"))
+
+
+async def test_a_locked_database_is_unavailable(tmp_path: Path) -> None:
+    """A commit that cannot begin fails; nothing is half written."""
+    path = tmp_path / "store.db"
+    async with SqliteStore(path=path, lock_seconds=0.01) as store:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Failure):
+            await store.commit([Create("things/a", {})])
+        other.execute("ROLLBACK")
+        other.close()
+
+        assert await store.get("things/a") is None
+
+
+async def test_fields_that_are_no_json_fail(tmp_path: Path) -> None:
+    """And take nothing with them."""
+    async with SqliteStore(path=tmp_path / "store.db") as store:
+        with pytest.raises(Failure):
+            await store.commit([Create("things/a", {}), Create("things/b", {"x": object()})])
+
+        assert await store.get("things/a") is None
+
+
+async def test_time_stands_still_while_the_clock_is_behind(tmp_path: Path) -> None:
+    """A clock that was set back makes no version twice, also not after a restart."""
+    clock = Clock()
+    path = tmp_path / "store.db"
+    async with SqliteStore(path=path, clock=clock) as store:
+        first = await store.commit([Create("things/a", {})])
+    clock.seconds = 10.0
+
+    async with SqliteStore(path=path, clock=clock) as store:
+        second = await store.commit([Create("things/b", {})])
+
+        assert first.time < second.time
+        assert second.time == await store.now()
+
+
+async def test_a_cancelled_commit_may_still_happen(tmp_path: Path) -> None:
+    """The caller's end does not disturb the others."""
+    async with SqliteStore(path=tmp_path / "store.db") as store:
+        task = asyncio.ensure_future(store.commit([Create("things/a", {})]))
+        await asyncio.sleep(0)
+        task.cancel()
+        await store.commit([Create("things/b", {})])
+
+        assert ["a", "b"] == [document.id for document in await store.read("things")]
+
+
+async def test_many_commits_share_transactions(tmp_path: Path) -> None:
+    """A thousand at once are made, each for itself."""
+    async with SqliteStore(path=tmp_path / "store.db") as store:
+        committed = await asyncio.gather(
+            *(store.commit([Create(f"things/{n}", {"n": n})]) for n in range(1000))
+        )
+
+        assert 1000 == len({commit.versions for commit in committed})
+        assert 1000 == len(await store.read("things"))
+
+
+async def test_operations_are_counted_and_timed(store: FaultyStore) -> None:
+    """By what they were and how they ended."""
+    metrics = Metrics(service="session")
+    name = "moorline_store_operations_total"
+
+    def count(operation: str, result: str) -> float | None:
+        return metrics.registry.get_sample_value(name, {"operation": operation, "result": result})
+
+    async with MeasuredStore(inner=store, metrics=metrics) as measured:
+        await measured.commit([Create("things/a", {})])
+        with pytest.raises(StoreConflict):
+            await measured.commit([Create("things/a", {})])
+        store.before = [store_unavailable()]
+        with pytest.raises(Failure):
+            await measured.commit([Create("things/b", {})])
+        assert await measured.get("things/a") is not None
+        assert 1 == len(await measured.read("things", after="0", before="b", reverse=True))
+        assert await store.now() <= await measured.now()
+        store.held.clear()
+        task = asyncio.ensure_future(measured.commit([]))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert [1, 1, 1, 1] == [
+        count("commit", result) for result in ("ok", "conflict", "unavailable", "cancelled")
+    ]
+    assert [1, 1] == [count("get", "ok"), count("read", "ok")]
+    durations = "moorline_store_operation_duration_seconds_count"
+    assert 4 == metrics.registry.get_sample_value(durations, {"operation": "commit"})
