@@ -1,0 +1,374 @@
+"""Tests of `services.session.executor_link`, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+
+from moorline.executor.v1 import (
+    backends_pb2,
+    backends_pb2_grpc,
+    executions_pb2,
+    executions_pb2_grpc,
+    feed_pb2,
+    feed_pb2_grpc,
+)
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis import server
+from services.chassis.client import Peer
+from services.chassis.failures import Failure, not_found
+from services.chassis.feed import Feeds
+from services.chassis.identity import Checker, Signer, caller
+from services.chassis.metrics import Metrics
+from services.chassis.settings import ServiceSettings
+from services.session.executor_link import ExecutorLink
+from tests.unit.session.service import until
+
+KEY = "0123456789abcdef0123456789abcdef"
+Update = executions_pb2.ExecutionUpdate
+
+
+class Cursor:
+    """A subscription's position in a script; a `chassis.feed.Source`."""
+
+    def __init__(self, script: list[Update], position: int, mark: Callable[[], None]) -> None:
+        self.script = script
+        self.position = position
+        self.mark = mark
+        self.done = False
+
+    def take(self, budget: int) -> tuple[Sequence[Update], bool]:
+        """See `Source`."""
+        updates = self.script[self.position :]
+        self.position = len(self.script)
+        return updates, False
+
+    def close(self) -> None:
+        """See `Source`."""
+        self.done = True
+
+
+@dataclass
+class Servicer(
+    executions_pb2_grpc.ExecutionServiceServicer,
+    feed_pb2_grpc.ExecutionFeedServiceServicer,
+    backends_pb2_grpc.WorkspaceServiceServicer,
+):
+    """An executor that records what it is asked and follows a script."""
+
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    users: set[str] = field(default_factory=set)
+    script: list[Update] = field(default_factory=list)
+    cursors: list[Cursor] = field(default_factory=list)
+    known: bool = True
+    refusing: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the feeds."""
+        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=_wrap)
+
+    def say(self, update: Update) -> None:
+        """Add to the script."""
+        self.script.append(update)
+        for cursor in self.cursors:
+            cursor.mark()
+
+    def register(self, to: grpc.aio.Server) -> None:
+        """Add this to a server."""
+        executions_pb2_grpc.add_ExecutionServiceServicer_to_server(self, to)
+        feed_pb2_grpc.add_ExecutionFeedServiceServicer_to_server(self, to)
+        backends_pb2_grpc.add_WorkspaceServiceServicer_to_server(self, to)
+
+    def _record(self, name: str, request: Any) -> None:
+        self.calls.append((name, request))
+        self.users.add(caller().user)
+        if self.refusing:
+            raise not_found()
+
+    async def CreateExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Record the call."""
+        self._record("create", request)
+        return executions_pb2.CreateExecutionResponse()
+
+    async def CancelExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Record the call."""
+        self._record("cancel", request)
+        return executions_pb2.CancelExecutionResponse()
+
+    async def ResolvePermission(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Record the call."""
+        self._record("resolve", request)
+        return executions_pb2.ResolvePermissionResponse()
+
+    async def AcknowledgeExecutions(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Record the call."""
+        self._record("acknowledge", request)
+        return executions_pb2.AcknowledgeExecutionsResponse()
+
+    async def DeleteWorkspace(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Record the call."""
+        self._record("delete", request)
+        return backends_pb2.DeleteWorkspaceResponse()
+
+    async def GetExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Is not used."""
+        raise not_found()
+
+    async def WatchExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Is not used."""
+        raise not_found()
+
+    async def OpenFeed(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Open a feed."""
+        async for response in self.feeds.open(request.feed_id, caller().user):
+            yield response
+
+    async def Subscribe(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Follow the script."""
+        self.calls.append(("subscribe", request))
+        if not self.known:
+            raise not_found()
+        feed = self.feeds.get(request.feed_id)
+        mark = partial(feed.mark, request.subscription)
+        cursor = Cursor(self.script, request.watch.after_sequence, mark)
+        self.cursors.append(cursor)
+        feed.add(request.subscription, cursor)
+        return feed_pb2.SubscribeResponse()
+
+    async def Unsubscribe(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Leave the script."""
+        self.feeds.get(request.feed_id).remove(request.subscription)
+        return feed_pb2.UnsubscribeResponse()
+
+
+def _wrap(batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
+    return feed_pb2.OpenFeedResponse(
+        subscriptions=[
+            feed_pb2.SubscribedExecution(subscription=number, updates=updates)
+            for number, updates in batch
+        ]
+    )
+
+
+@dataclass
+class Heard:
+    """A listener that remembers."""
+
+    at: int = 0
+    resets: int = 0
+    news: list[Update] = field(default_factory=list)
+    ends: list[Failure] = field(default_factory=list)
+
+    def position(self) -> int:
+        """See `Listener`."""
+        return self.at
+
+    def reset(self) -> None:
+        """See `Listener`."""
+        self.resets += 1
+
+    def updates(self, updates: Sequence[Update]) -> None:
+        """See `Listener`."""
+        self.news += updates
+        self.at += len(updates)
+
+    def end(self, failure: Failure) -> None:
+        """See `Listener`."""
+        self.ends.append(failure)
+
+
+@asynccontextmanager
+async def serving(servicer: Servicer, port: int = 0) -> AsyncIterator[int]:
+    """Serve until the block ends."""
+    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    settings = ServiceSettings(listen=f"127.0.0.1:{port}", identity_key=KEY, production=True)
+    task = asyncio.ensure_future(
+        server.serve(
+            settings=settings,
+            service="executor",
+            register=servicer.register,
+            checker=Checker(key=KEY),
+            metrics=Metrics(service="executor"),
+            draining=servicer.feeds.drain,
+            on_listening=listening.set_result,
+        )
+    )
+    try:
+        yield await listening
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def linked(port: int, *, unreachable: float = 20) -> AsyncIterator[ExecutorLink]:
+    """Open a link to a port."""
+    async with AsyncExitStack() as stack:
+        peer = await stack.enter_async_context(
+            Peer(
+                service="executor",
+                target=f"127.0.0.1:{port}",
+                signer=Signer(key=KEY),
+                metrics=Metrics(service="session"),
+            )
+        )
+        link = ExecutorLink(peer=peer, unreachable=timedelta(seconds=unreachable))
+        yield await stack.enter_async_context(link)
+
+
+@pytest.fixture
+async def servicer() -> Servicer:
+    """An executor that is not served yet."""
+    return Servicer()
+
+
+@pytest.fixture
+async def link(servicer: Servicer) -> AsyncIterator[ExecutorLink]:
+    """A link to an executor that runs."""
+    async with serving(servicer) as port, linked(port) as link:
+        yield link
+
+
+async def test_calls_arrive_with_what_they_are_about(
+    link: ExecutorLink, servicer: Servicer
+) -> None:
+    """Names are made of ids, and the service acts for itself."""
+    decision = transcript_pb2.PermissionDecision(permission_id="p1", allowed=True)
+
+    await link.create("e1", executions_pb2.Execution(backend="docker"))
+    await link.resolve("e1", decision)
+    await link.cancel("e1")
+    await link.delete_workspace("w1")
+
+    (_, create), (_, resolve), (_, cancel), (_, delete) = servicer.calls
+    assert ("e1", "docker") == (create.execution_id, create.execution.backend)
+    assert ("executions/e1", decision) == (resolve.name, resolve.decision)
+    assert "executions/e1" == cancel.name
+    assert "workspaces/w1" == delete.name
+    assert {"services/session"} == servicer.users
+
+
+async def test_a_subscription_goes_on_from_the_listeners_position(
+    link: ExecutorLink, servicer: Servicer
+) -> None:
+    """Then it hears what happens, until it is closed."""
+    servicer.script += [Update(), Update(), Update()]
+    heard = Heard(at=2)
+    subscription = await link.subscribe("e1", heard)
+    await until(lambda: heard.at == 3)
+    servicer.say(Update())
+    await until(lambda: heard.at == 4)
+
+    subscription.close()
+    subscription.close()
+
+    await until(lambda: servicer.cursors[0].done)
+    servicer.say(Update())
+    await link.cancel("e1")
+    assert 4 == heard.at
+    assert [] == heard.ends
+
+
+async def test_an_unknown_execution_cannot_be_followed(
+    link: ExecutorLink, servicer: Servicer
+) -> None:
+    """The caller learns at once."""
+    servicer.known = False
+
+    with pytest.raises(Failure) as raised:
+        await link.subscribe("e1", Heard())
+
+    assert "RESOURCE_NOT_FOUND" == raised.value.reason_name
+
+
+async def test_a_link_that_is_not_open_is_a_mistake(servicer: Servicer) -> None:
+    """It says what is missing."""
+    peer: Any = None
+    with pytest.raises(RuntimeError):
+        await ExecutorLink(peer=peer, unreachable=timedelta(1)).subscribe("e1", Heard())
+
+
+async def test_a_restarted_executor_ends_what_it_does_not_know(servicer: Servicer) -> None:
+    """The listener hears that its execution is gone."""
+    heard = Heard()
+    async with AsyncExitStack() as stack:
+        async with serving(servicer) as port:
+            link = await stack.enter_async_context(linked(port))
+            await link.subscribe("e1", heard)
+        fresh = Servicer(known=False)
+        async with serving(fresh, port):
+            await until(lambda: bool(heard.ends))
+
+    assert "RESOURCE_NOT_FOUND" == heard.ends[0].reason_name
+    assert 1 == heard.resets
+
+
+async def test_an_executor_that_stays_away_is_given_up(servicer: Servicer) -> None:
+    """Every listener hears it once; the link goes on trying for others."""
+    heard = Heard()
+    async with AsyncExitStack() as stack:
+        async with serving(servicer) as port:
+            link = await stack.enter_async_context(linked(port, unreachable=0.1))
+            await link.subscribe("e1", heard)
+        await until(lambda: bool(heard.ends))
+        await asyncio.sleep(0.1)
+
+    assert ["EXECUTION_LOST"] == [failure.reason_name for failure in heard.ends]
+
+
+async def test_acknowledgements_are_joined(link: ExecutorLink, servicer: Servicer) -> None:
+    """The first goes at once, those that follow quickly in one call, an outcome's at once."""
+    link.acknowledge("e1", 1, at_once=False)
+    await until(lambda: len(servicer.calls) == 1)
+    for sequence in range(2, 50):
+        link.acknowledge("e1", sequence, at_once=False)
+        link.acknowledge("e2", sequence, at_once=False)
+    link.acknowledge("e3", 7, at_once=True)
+    await until(lambda: len(servicer.calls) == 2)
+
+    acknowledgements = servicer.calls[1][1].acknowledgements
+    assert {"executions/e1": 49, "executions/e2": 49, "executions/e3": 7} == {
+        each.name: each.sequence for each in acknowledgements
+    }
+
+
+async def test_acknowledgements_without_hurry_wait_a_little(
+    link: ExecutorLink, servicer: Servicer
+) -> None:
+    """And go out by themselves."""
+    link.acknowledge("e1", 1, at_once=False)
+    await until(lambda: len(servicer.calls) == 1)
+    link.acknowledge("e1", 2, at_once=False)
+
+    await until(lambda: len(servicer.calls) == 2)
+
+
+async def test_more_acknowledgements_than_fit_go_out_in_several_calls(
+    link: ExecutorLink, servicer: Servicer
+) -> None:
+    """The contract limits one call to a thousand."""
+    for number in range(1500):
+        link.acknowledge(f"e{number}", 1, at_once=True)
+
+    await until(lambda: len(servicer.calls) == 2)
+    assert [1000, 500] == [len(call.acknowledgements) for _, call in servicer.calls]
+
+
+async def test_a_lost_acknowledgement_does_no_harm(link: ExecutorLink, servicer: Servicer) -> None:
+    """The next one covers it."""
+    servicer.refusing = True
+    link.acknowledge("e1", 1, at_once=True)
+    await until(lambda: len(servicer.calls) == 1)
+    servicer.refusing = False
+
+    link.acknowledge("e1", 2, at_once=True)
+
+    await until(lambda: len(servicer.calls) == 2)

@@ -1,0 +1,55 @@
+"""Tests of `services.session.settings`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from services.chassis.settings import SettingsError, load, table
+from services.session.limits import Limits
+from services.session.settings import Settings
+
+REQUIRED = {"MOORLINE_IDENTITY_KEY": "k" * 32, "MOORLINE_EXECUTOR": "127.0.0.1:7002"}
+
+
+def test_defaults_are_the_logics_own() -> None:
+    """A limit has one default, wherever it is read."""
+    settings = load(Settings, REQUIRED)
+
+    assert Limits() == settings.limits()
+    assert Path(".data/moorline.db") == settings.store_path()
+
+
+def test_limits_come_from_the_environment() -> None:
+    """In the units that the table tells."""
+    settings = load(
+        Settings,
+        REQUIRED
+        | {
+            "MOORLINE_STORE": "sqlite:/data/x.db",
+            "MOORLINE_MAX_QUEUED_TURNS": "3",
+            "MOORLINE_PERMISSION_TIMEOUT": "1.5",
+        },
+    )
+
+    assert Path("/data/x.db") == settings.store_path()
+    assert 3 == settings.limits().queued_turns
+    assert timedelta(seconds=1.5) == settings.limits().permission
+
+
+@pytest.mark.parametrize("store", ["", "sqlite:", "postgres://x", "/data/x.db"])
+def test_an_unknown_store_is_refused(store: str) -> None:
+    """With what it must be."""
+    with pytest.raises(SettingsError) as raised:
+        load(Settings, REQUIRED | {"MOORLINE_STORE": store})
+
+    assert "MOORLINE_STORE" in str(raised.value)
+
+
+def test_every_setting_is_explained() -> None:
+    """The table of the README has a sentence for each."""
+    rows = table(Settings).splitlines()[2:]
+
+    assert all(row.rstrip(" |").endswith((".", "`")) for row in rows)
