@@ -6,6 +6,7 @@ Does not know which services it carries.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
@@ -38,12 +39,16 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+_COLLECT_AFTER = 50_000
+"""Objects made until cyclic garbage is looked for. At the default of 700, looking through what
+lives took 12 % of the executor's time and 5 % of the session's with 600 turns streaming."""
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a service's `main` on uvloop until it returns."""
+    gc.set_threshold(_COLLECT_AFTER)
     uvloop.run(main())
 
 

@@ -88,16 +88,18 @@ class FeedEvents(_FeedForm):
 
     def delta(self, block: Block, seen: int, *, snapshot: bool) -> FeedUpdate:
         """See `EventForm`."""
-        return feed_pb2.EncodedUpdate(
-            delta=feed_pb2.EncodedDelta(
-                block_id=block.block_id,
-                thought=block.thought,
-                snapshot=snapshot,
-                text=block.escaped(seen)
-                if self._json
-                else block.text(seen).encode("utf-8", "replace"),
-            )
+        # Set in place: half the time of building a message that is copied into another.
+        update = feed_pb2.EncodedUpdate()
+        delta = update.delta
+        delta.block_id = block.block_id
+        if block.thought:
+            delta.thought = True
+        if snapshot:
+            delta.snapshot = True
+        delta.text = (
+            block.escaped(seen) if self._json else block.text(seen).encode("utf-8", "replace")
         )
+        return update
 
     def discarded(self, block_id: str) -> FeedUpdate:
         """See `EventForm`."""
