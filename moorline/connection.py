@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from moorline import exceptions
+from moorline.address import socket_url
 from moorline.calls import Json, StreamCall, UnaryCall
 from moorline.closing import Ending, HungUp, backoff, lost
 from moorline.decoding import parse_duration, parse_time
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from moorline.dialling import Line
 
 log = logging.getLogger(__name__)
+
+
+# Until the server's welcome says otherwise.
+CALLS_IN_FLIGHT = 32
 
 
 class ConnectionState(StrEnum):
@@ -44,11 +48,14 @@ class Patience:
 
     Attributes:
         connect: For the first connection, attempts included.
+        handshake: For one attempt. Others were seen waiting minutes for an
+            answer that never came.
         reconnect: For a lost connection to come back; None for ever.
         call: For the reply of a call, reconnects included.
     """
 
     connect: timedelta = timedelta(seconds=5)
+    handshake: timedelta = timedelta(seconds=10)
     reconnect: timedelta | None = timedelta(minutes=5)
     call: timedelta = timedelta(seconds=30)
 
@@ -83,6 +90,7 @@ class Connection:
         self._progressed = False
         self._delay = timedelta(0)
         self._shown = ""
+        self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
 
     async def open(self) -> None:
         """Connect.
@@ -187,6 +195,14 @@ class Connection:
         call = UnaryCall(
             name=name, request=request, repeatable=repeatable, reply=reply, sends=before
         )
+        # The server refuses more at a time than it announced.
+        async with self._slots:
+            return await self._await_reply(call)
+
+    async def _await_reply(self, call: UnaryCall) -> Json:
+        if self.failure is not None:
+            raise self.failure
+        reply = call.reply
         self._register(call)
         try:
             return await reply
@@ -256,7 +272,12 @@ class Connection:
 
         try:
             self._shown = self._token()
-            line = await dial(url=self.url, token=self._shown, number=next(self._numbers))
+            line = await dial(
+                url=self.url,
+                token=self._shown,
+                number=next(self._numbers),
+                limit=self._patience.handshake,
+            )
         except exceptions.MoorlineError as error:
             return Ending(error=error, again=False)
         except HungUp as hung_up:
@@ -275,6 +296,8 @@ class Connection:
             self._send(line, number, call)
         if self._opened is not None and not self._opened.done():
             self._progressed = True
+            limits = self.welcome.get("limits", {})
+            self._slots = asyncio.Semaphore(limits.get("callsInFlight", CALLS_IN_FLIGHT))
             self._opened.set_result(None)
         self._on_state(ConnectionState.CONNECTED)
         writer = asyncio.create_task(line.write(), name="moorline writer")
@@ -359,29 +382,6 @@ class Connection:
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(error)
         self._on_state(ConnectionState.CLOSED)
-
-
-def socket_url(url: str) -> str:
-    """Address of the WebSocket, from whatever a person writes for the server.
-
-    Args:
-        url: `http(s)://host[:port]`, or the whole `ws(s)://…/v1/ws`.
-
-    Raises:
-        InvalidRequestError: It is not such an address.
-    """
-    parts = urlsplit(url)
-    schemes = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-    if parts.scheme not in schemes or not parts.hostname:
-        raise exceptions.InvalidRequestError(
-            f"{url!r} is not an address. Write http://HOST:PORT or https://HOST.",
-            reason="FIELD_INVALID",
-            code=3,
-            metadata={"field": "url"},
-        )
-    path = parts.path.rstrip("/")
-    path = path if path.endswith("/v1/ws") else f"{path}/v1/ws"
-    return urlunsplit((schemes[parts.scheme], parts.netloc, path, "", ""))
 
 
 def _payload(frame: Json) -> Json:

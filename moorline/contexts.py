@@ -104,24 +104,36 @@ def resolve(
     named = context or environ.get("MOORLINE_CONTEXT", "")
     # A context named in the call wins over an address in the environment.
     address = url or ("" if context else environ.get("MOORLINE_URL", ""))
-    name = named
-    found: Context | None = None
-    if named or not address:
-        configuration = read(config_path(environ))
-        name = named or configuration.current
-        found = configuration.contexts.get(name)
-        if found is None and (named or not address):
-            raise _unknown(name)
+    configuration = read(config_path(environ))
+    name = named or _context_of(configuration, address)
+    found = configuration.contexts.get(name)
+    if found is None and (named or not address):
+        raise _unknown(name)
     target_url = address or (found.url if found else "")
+    context_name = name if found else ""
     if token is not None and token_file is None:
-        return Target(url=target_url, token=lambda: token, context=name if found else "")
+        return Target(url=target_url, token=lambda: token, context=context_name)
     # The token of a context goes to that context's server and nowhere else.
-    path = token_file or (found.token_file if found and target_url == found.url else None)
+    own = found is not None and _same(target_url, found.url)
+    path = token_file or (found.token_file if found and own else None)
     return Target(
         url=target_url,
         token=(lambda: read_token(path)) if path else lambda: "",
-        context=name if found else "",
+        context=context_name,
     )
+
+
+def _context_of(configuration: Configuration, address: str) -> str:
+    """Name of the context to use for an address, or of the current one without."""
+    if not address:
+        return configuration.current
+    fitting = [name for name, each in configuration.contexts.items() if _same(each.url, address)]
+    current = configuration.current
+    return current if current in fitting else next(iter(fitting), "")
+
+
+def _same(one: str, other: str) -> bool:
+    return one.rstrip("/") == other.rstrip("/")
 
 
 def config_path(environ: Mapping[str, str]) -> Path:

@@ -26,8 +26,6 @@ from moorline.pacing import Pace
 
 SUBPROTOCOL = Subprotocol("moorline.v1")
 
-# Others were seen waiting minutes for a handshake that never came.
-HANDSHAKE_LIMIT = timedelta(seconds=10)
 HEARTBEAT = timedelta(seconds=20)
 GOODBYE_LIMIT = timedelta(seconds=1)
 
@@ -45,7 +43,9 @@ class Line:
         self._socket = socket
         self._silence_limit = 2 * heartbeat.total_seconds()
         self._pace = Pace(
-            per_second=limits.get("framesPerSecond", 0), burst=limits.get("framesBurst", 0)
+            per_second=limits.get("framesPerSecond", 0),
+            # The frame that asked for the welcome was the first.
+            burst=limits.get("framesBurst", 0) - 1,
         )
         # Unbounded: holds at most one frame and one cancel of each call there is.
         self._outgoing: asyncio.Queue[Json] = asyncio.Queue()
@@ -92,19 +92,20 @@ class Line:
         self._socket.transport.abort()
 
 
-async def dial(*, url: str, token: str, number: int) -> Line:
+async def dial(*, url: str, token: str, number: int, limit: timedelta) -> Line:
     """Connect and wait for the server's welcome.
 
     Args:
         url: `ws(s)://…/v1/ws`.
         token: Proof of who the client is; empty to send none.
         number: A call number nobody uses.
+        limit: Longest it may take.
 
     Raises:
         HungUp: It did not work.
     """
     try:
-        async with asyncio.timeout(HANDSHAKE_LIMIT.total_seconds()):
+        async with asyncio.timeout(limit.total_seconds()):
             return await _dial(url, token, number)
     except InvalidStatus as refusal:
         answer = refusal.response
@@ -112,7 +113,9 @@ async def dial(*, url: str, token: str, number: int) -> Line:
     except ConnectionClosed as closed:
         ending = _closed(closed)
     except TimeoutError:
-        ending = Ending(error=lost(f"No answer from {url} within 10 s."), again=True)
+        ending = Ending(
+            error=lost(f"No answer from {url} within {limit.total_seconds():g} s."), again=True
+        )
     except ConnectionRefusedError:
         ending = Ending(error=lost(f"Cannot reach {url}: nobody listens there."), again=True)
     except (OSError, InvalidHandshake) as broken:

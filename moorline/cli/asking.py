@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import select
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from os import fstat
@@ -148,8 +149,10 @@ def read_piped(invocation: Invocation) -> str:
     mode = _file_mode(stdin)
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return ""
-    if not stat.S_ISREG(mode) and not select.select([stdin], [], [], _STDIN_NOTICE_SECONDS)[0]:
-        invocation.say("stdin.waiting")
+    # Not every system can wait for a pipe.
+    with suppress(OSError):
+        if not select.select([stdin], [], [], _STDIN_NOTICE_SECONDS)[0]:
+            invocation.say("stdin.waiting")
     return stdin.read().rstrip("\n")
 
 

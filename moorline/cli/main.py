@@ -5,6 +5,7 @@ Reads the environment, once, through `moorline.contexts.environment`.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -41,8 +42,15 @@ app.add_typer(places, name="context")
 def main() -> None:
     """Run the command and leave the process with its exit code."""
     surroundings = Surroundings(
-        stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr, environ=contexts.environment()
+        # A process may be started without standard input.
+        stdin=sys.stdin or io.StringIO(),
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        environ=contexts.environment(),
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal cannot show is no reason to end.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = run(sys.argv[1:], surroundings)
         surroundings.stdout.flush()

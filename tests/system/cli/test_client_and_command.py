@@ -94,6 +94,13 @@ async def test_the_same_turn_id_is_one_turn(client: moorline.AsyncClient) -> Non
     assert (await agent.turn("once").wait()).finished
 
 
+async def test_many_calls_at_once_keep_within_the_limits(client: moorline.AsyncClient) -> None:
+    """A program that asks for too much at once waits; it is not refused."""
+    agent = await client.agents.create()
+    found = await asyncio.gather(*(agent.refresh() for _ in range(90)))
+    assert {agent.name} == {each.name for each in found}
+
+
 async def test_queued_turns_show_their_own_text(client: moorline.AsyncClient) -> None:
     """Turns that wait are followed from their own first word."""
     agent = await client.agents.create()
@@ -253,9 +260,19 @@ async def test_a_key_opens_the_door_and_is_revoked(stack: Stack, tmp_path: Path)
     _, out, _ = await command(stack, tmp_path, "key", "ls", "--user", "bob", "-o", "json")
     key = json.loads(out)[0]["key"]
     assert 0 == (await command(stack, tmp_path, "key", "revoke", key, "--user", "bob"))[0]
-    with pytest.raises(moorline.AuthenticationError):
-        async with moorline.AsyncClient(stack.url, secret.strip(), environ={}):
-            pass
+    # A gateway may trust what it has just verified for a few seconds more.
+    async with asyncio.timeout(10):
+        while await opens(stack, secret.strip()):  # noqa: ASYNC110 - another process's news
+            await asyncio.sleep(0.2)
+
+
+async def opens(stack: Stack, token: str) -> bool:
+    """Whether a token is good."""
+    try:
+        async with moorline.AsyncClient(stack.url, token, environ={}):
+            return True
+    except moorline.AuthenticationError:
+        return False
 
 
 async def test_the_context_make_run_leaves_is_found(stack: Stack) -> None:

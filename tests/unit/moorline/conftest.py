@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 import moorline
-from tests.unit.moorline.scripted import TOKEN, Gateway, scripted_gateway
+from tests.unit.moorline.scripted import Gateway, scripted_gateway
+from tests.unit.moorline.scripted_platform import TOKEN
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 import moorline
-from tests.unit.moorline.scripted import TOKEN, Gateway, RefusedError, Turn
+from tests.unit.moorline.scripted import Gateway
+from tests.unit.moorline.scripted_platform import TOKEN, RefusedError, Turn
 
 
 async def test_a_turn_streams_its_events_and_has_a_result(client: moorline.AsyncClient) -> None:

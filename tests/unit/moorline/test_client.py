@@ -9,7 +9,8 @@ from typing import TypeVar
 import pytest
 
 import moorline
-from tests.unit.moorline.scripted import TOKEN, Gateway, Turn
+from tests.unit.moorline.scripted import Gateway
+from tests.unit.moorline.scripted_platform import TOKEN, Turn
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Tests of the socket that comes back: reconnects, refusals, close codes."""
+"""Tests of the socket that comes back: repeating, resuming, renewing."""
 
 from __future__ import annotations
 
@@ -11,17 +11,8 @@ from pathlib import Path
 import pytest
 
 import moorline
-from moorline.closing import ended_by_close
-from moorline.connection import socket_url
-from tests.unit.moorline.scripted import (
-    TOKEN,
-    Gateway,
-    RefusedError,
-    Turn,
-    error,
-    scripted_gateway,
-    until,
-)
+from tests.unit.moorline.scripted import Gateway
+from tests.unit.moorline.scripted_platform import TOKEN, RefusedError, Turn, error, until
 
 MS = timedelta(milliseconds=1)
 QUICK = moorline.Patience(connect=50 * MS, reconnect=timedelta(seconds=5))
@@ -139,131 +130,6 @@ async def test_states_are_told(gateway: Gateway) -> None:
         gateway.cut()
         await back.wait()
     assert ["connecting", "connected", "reconnecting", "connected", "closed"] == states
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "reason"),
-    [
-        (403, moorline.PermissionDeniedError, "FORBIDDEN"),
-        (404, moorline.ProtocolError, "METHOD_UNKNOWN"),
-    ],
-)
-async def test_a_refused_upgrade_is_a_typed_error(
-    gateway: Gateway, status: int, kind: type[moorline.MoorlineError], reason: str
-) -> None:
-    """What waiting does not mend is raised at once."""
-    gateway.refusals = [(status, {}, "no")]
-    with pytest.raises(kind) as refused:
-        async with moorline.AsyncClient(gateway.url, TOKEN, environ={}):
-            pass
-    assert reason == refused.value.reason
-
-
-async def test_a_wrong_token_is_an_authentication_error(gateway: Gateway) -> None:
-    """The server's own words are passed on."""
-    with pytest.raises(moorline.AuthenticationError, match="Get a token") as refused:
-        async with moorline.AsyncClient(gateway.url, "bad", environ={}):
-            pass
-    assert "TOKEN_INVALID" == refused.value.reason
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [(429, moorline.RateLimitedError), (503, moorline.UnavailableError)],
-)
-async def test_a_busy_server_is_asked_again_while_patience_lasts(
-    gateway: Gateway, status: int, kind: type[moorline.MoorlineError]
-) -> None:
-    """429 and 503 are tried again; when patience ends before, they are raised."""
-    gateway.refusals = [(status, {"Retry-After": "0"}, "no")] * 2
-    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}) as client:
-        assert "users/ada" == client.user
-    body = '{"error": {"reason": "ERROR_REASON_RATE_LIMITED", "message": "Later."}}'
-    gateway.refusals = [(status, {"Retry-After": "7"}, body)]
-    with pytest.raises(kind, match="Later") as refused:
-        async with moorline.AsyncClient(gateway.url, TOKEN, patience=QUICK, environ={}):
-            pass
-    assert timedelta(seconds=7) == refused.value.retry_after
-
-
-async def test_an_unreachable_server_is_a_lost_connection() -> None:
-    """Nobody listening is told as such, within the patience for it."""
-    async with scripted_gateway() as gateway:
-        url = gateway.url
-    with pytest.raises(moorline.ConnectionLostError, match="Cannot reach"):
-        async with moorline.AsyncClient(url, TOKEN, patience=QUICK, environ={}):
-            pass
-
-
-@pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 4001, 4002, 4003, 4499])
-async def test_these_close_codes_mean_again(
-    gateway: Gateway, client: moorline.AsyncClient, code: int
-) -> None:
-    """After 1001, 1012, 1013 and 4000 to 4499 the client comes back."""
-    await gateway.close_all(code)
-    assert 2 == len(await client.backends())
-    assert 2 == gateway.welcomes
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (1008, moorline.ProtocolError),
-        (4500, moorline.ProtocolError),
-        (4501, moorline.AuthenticationError),
-        (4502, moorline.PermissionDeniedError),
-        (4503, moorline.ProtocolError),
-        (4506, moorline.RateLimitedError),
-        (4999, moorline.ProtocolError),
-    ],
-)
-async def test_these_close_codes_mean_never(
-    gateway: Gateway,
-    client: moorline.AsyncClient,
-    code: int,
-    kind: type[moorline.MoorlineError],
-) -> None:
-    """4500 to 4999 end the client; every call and stream tells why."""
-    agent = await client.agents.create()
-    async with agent.events() as events:
-        await anext(events)
-        await gateway.close_all(code, "so there")
-        with pytest.raises(kind, match="so there"):
-            await anext(events)
-    with pytest.raises(kind):
-        await client.backends()
-    assert 1 == gateway.welcomes
-
-
-@pytest.mark.parametrize("code", [1013, 4005, 4006])
-def test_an_overloaded_server_is_given_a_second(code: int) -> None:
-    """These close codes mean again, and not at once."""
-    ending = ended_by_close(code, "busy")
-    assert (True, timedelta(seconds=1)) == (ending.again, ending.delay)
-
-
-async def test_nonsense_ends_the_client(gateway: Gateway, client: moorline.AsyncClient) -> None:
-    """A server that does not speak JSON is no Moorline server."""
-    for socket in gateway.sockets:
-        await socket.send("hello?")
-    await until(lambda: client.connection.failure)
-    with pytest.raises(moorline.ProtocolError, match="no JSON"):
-        await client.backends()
-
-
-async def test_a_token_file_that_vanished_is_told(gateway: Gateway, tmp_path: Path) -> None:
-    """Without its token file a client cannot come back."""
-    file = tmp_path / "token"
-    file.write_text("good")
-    with pytest.raises(moorline.AuthenticationError, match="chmod 600"):
-        async with moorline.AsyncClient(gateway.url, token_file=file, environ={}):
-            pass
-    file.chmod(0o600)
-    async with moorline.AsyncClient(gateway.url, token_file=file, environ={}) as client:
-        file.unlink()
-        gateway.cut()
-        with pytest.raises(moorline.AuthenticationError, match="Cannot read the token"):
-            await client.backends()
 
 
 async def test_going_away_is_waited_for_as_told(
@@ -388,6 +254,22 @@ async def test_frames_keep_within_the_rate_announced(gateway: Gateway) -> None:
         assert loop.time() - began > 0.08
 
 
+async def test_calls_in_flight_keep_within_the_limit_announced(gateway: Gateway) -> None:
+    """A third call waits until one of two in flight is answered, or given up."""
+    gateway.limits = {"callsInFlight": 2}
+    gateway.mute = ["listBackends"]
+    patience = moorline.Patience(call=200 * MS)
+    async with moorline.AsyncClient(gateway.url, TOKEN, patience=patience, environ={}) as client:
+        calls = [asyncio.create_task(client.backends()) for _ in range(2)]
+        await until(lambda: len(gateway.platform.calls) == 2)
+        last = asyncio.create_task(client.agents.list())
+        await asyncio.sleep(0.02)
+        assert 2 == len(gateway.platform.calls)
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert ["listBackends"] * 2 == [name for name, _ in gateway.platform.calls[:2]]
+        await asyncio.gather(last, return_exceptions=True)
+
+
 async def test_a_frame_about_nothing_known_is_skipped(
     gateway: Gateway, client: moorline.AsyncClient
 ) -> None:
@@ -396,24 +278,3 @@ async def test_a_frame_about_nothing_known_is_skipped(
     await gateway.send_all({"id": 99, "end": {}})
     await gateway.send_all({"id": 0, "newThing": {}})
     assert 2 == len(await client.backends())
-
-
-@pytest.mark.parametrize(
-    ("given", "address"),
-    [
-        ("http://h:1", "ws://h:1/v1/ws"),
-        ("https://h/", "wss://h/v1/ws"),
-        ("wss://h/moorline/v1/ws", "wss://h/moorline/v1/ws"),
-        ("https://h/moorline?token=x", "wss://h/moorline/v1/ws"),
-    ],
-)
-def test_an_address_is_what_a_person_writes(given: str, address: str) -> None:
-    """The socket's address follows from the server's; no token stays in it."""
-    assert address == socket_url(given)
-
-
-@pytest.mark.parametrize("given", ["", "h:1", "ftp://h", "http://"])
-def test_a_bad_address_is_refused(given: str) -> None:
-    """What is no address is told as such."""
-    with pytest.raises(moorline.InvalidRequestError, match="is not an address"):
-        socket_url(given)

@@ -51,6 +51,8 @@ def test_the_token_of_a_context_goes_to_its_server_only(
     found = contexts.resolve(url="http://other", context="local", environ=environ)
     assert "" == found.token()
     assert "" == contexts.resolve(url="http://other", environ=environ).token()
+    found = contexts.resolve(url="http://file/", environ=environ)
+    assert ("secret", "local") == (found.token(), found.context)
 
 
 def test_make_run_does_not_take_over_from_another_context(

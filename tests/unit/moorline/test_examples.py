@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.moorline.scripted import TOKEN, Gateway, Turn
+from tests.unit.moorline.scripted import Gateway
+from tests.unit.moorline.scripted_platform import TOKEN, Turn
 
 ROOT = Path(__file__).parents[3]
 

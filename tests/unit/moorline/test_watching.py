@@ -10,7 +10,8 @@ import moorline
 from moorline.blocks import OpenBlocks
 from moorline.calls import BUFFER_BYTES
 from moorline.updates import make_delta
-from tests.unit.moorline.scripted import TIME, Gateway, until
+from tests.unit.moorline.scripted import Gateway
+from tests.unit.moorline.scripted_platform import TIME, until
 
 
 async def test_a_repeated_event_is_dropped(gateway: Gateway, client: moorline.AsyncClient) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from moorline.cli.invocation import Surroundings
 from moorline.cli.main import run
-from tests.unit.moorline.scripted import TOKEN, Gateway
+from tests.unit.moorline.scripted import Gateway
+from tests.unit.moorline.scripted_platform import TOKEN
 
 ROOT = Path(__file__).parents[4]
 

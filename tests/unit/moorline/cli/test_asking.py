@@ -12,7 +12,8 @@ from moorline.cli.exits import Exit
 from moorline.cli.invocation import Surroundings
 from moorline.cli.main import run
 from tests.unit.moorline.cli.conftest import Moorline, Spawn
-from tests.unit.moorline.scripted import Gateway, Json, RefusedError, Turn, error, until
+from tests.unit.moorline.scripted import Gateway
+from tests.unit.moorline.scripted_platform import Json, RefusedError, Turn, error, until
 
 
 async def hang(turn: Turn) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from tests.unit.moorline.cli.conftest import ROOT
-from tests.unit.moorline.scripted import Gateway, Turn, until
+from tests.unit.moorline.scripted import Gateway
+from tests.unit.moorline.scripted_platform import Turn, until
 
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>78])")
 

@@ -9,7 +9,8 @@ import pytest
 
 from moorline.contexts import set_context
 from tests.unit.moorline.cli.conftest import Moorline, Spawn
-from tests.unit.moorline.scripted import Gateway, Turn, until
+from tests.unit.moorline.scripted import Gateway
+from tests.unit.moorline.scripted_platform import Turn, until
 
 
 async def test_agents_are_made_listed_and_deleted(gateway: Gateway, moorline: Moorline) -> None:
