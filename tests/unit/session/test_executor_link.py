@@ -122,9 +122,10 @@ class Servicer(
         """Is not used."""
         raise not_found()
 
-    async def WatchExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def WatchExecution(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """Is not used."""
         raise not_found()
+        yield
 
     async def OpenFeed(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Open a feed."""
