@@ -11,13 +11,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    Page,
+    ViewportSize,
+    WebSocketRoute,
+    expect,
+    sync_playwright,
+)
 
 from tests.browser.visit import CHROMIUM_FLAGS, WAIT_MS, Visit
 from tests.system.stack import ROOT, Stack, running
 
 DOCS = ROOT / "docs"
-SCREEN = {"width": 1280, "height": 900}
+SCREEN: ViewportSize = {"width": 1280, "height": 900}
 LIMIT_BYTES = 200 * 1024
 
 PROMPT = "The login accepts any password. Find out why, and fix it."

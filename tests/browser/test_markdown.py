@@ -20,6 +20,7 @@ GROW = """async ({text, pieces}) => {
   }
   const first = view.firstElementChild;
   view.content = {text, writing: false};
+  while (view.hasAttribute('pending')) await new Promise(requestAnimationFrame);
   const result = {
     lexed: view.lexed,
     rendered: view.rendered,

@@ -113,6 +113,7 @@ class Visit:
     def await_ending(self, count: int = 1) -> None:
         """Wait until so many turns have ended."""
         expect(self.endings).to_have_count(count, timeout=2 * WAIT_MS)
+        expect(self.page.locator("markdown-view[pending]")).to_have_count(0)
 
     def transcript(self) -> list[str]:
         """What the conversation says, one text for each entry, without times."""

@@ -6,7 +6,7 @@
  * because the policy requires Trusted Types. Does not know streaming; see `blocks.js`.
  */
 
-import {DOMPurify, Marked} from './vendor/markdown.js';
+import {DOMPurify, Lexer, Marked} from './vendor/markdown.js';
 
 const PURIFY = {
   RETURN_DOM_FRAGMENT: true,
@@ -32,8 +32,11 @@ const marked = new Marked({
   },
 });
 
-/** @param {string} markdown @returns {import('./blocks.js').Token[]} Its top-level blocks. */
-export const lex = (markdown) => marked.lexer(markdown);
+/**
+ * @param {string} markdown
+ * @returns {import('./blocks.js').Token[]} Its top-level blocks; what is in them is not looked at.
+ */
+export const lex = (markdown) => new Lexer().blockTokens(markdown);
 
 /**
  * @param {string} markdown Whole blocks.

@@ -4,10 +4,9 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 
 import {Blocks} from '../../../services/gateway/static/blocks.js';
-import {Marked} from '../../../services/gateway/static/vendor/markdown.js';
+import {Lexer} from '../../../services/gateway/static/vendor/markdown.js';
 
-const marked = new Marked({gfm: true});
-const lex = (markdown) => marked.lexer(markdown);
+const lex = (markdown) => new Lexer().blockTokens(markdown);
 
 /** Feeds a text in pieces and returns the blocks that stay on the page. */
 function grown(text, step) {

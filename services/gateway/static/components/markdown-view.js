@@ -9,16 +9,23 @@ import {Blocks} from '../blocks.js';
 import {copyText} from '../clipboard.js';
 import {t, words} from '../i18n.js';
 import {highlight, lex, renderMarkdown} from '../markdown.js';
+import {Slices} from '../slices.js';
 
 const REST_FACTOR = 4; // the page spends at most a fifth of its time on one text
 const COPIED_MS = 1500;
+const slices = new Slices();
 
-/** `<markdown-view>`: set `content`, as often as it changes. */
+/**
+ * `<markdown-view>`: set `content`, as often as it changes. It has the attribute `pending` while
+ * finished blocks wait to be rendered.
+ */
 export class MarkdownView extends HTMLElement {
   #blocks = new Blocks(lex);
   #content = {text: '', writing: false};
   #tail = null;
   #tailLanguage = null;
+  #tailTokens = [];
+  #waiting = [];
   #restUntil = 0;
   #timer = 0;
   #ended = false;
@@ -70,23 +77,37 @@ export class MarkdownView extends HTMLElement {
     this.#ended = !writing;
     if (writing) this.#grow();
     else this.#end();
+    slices.add(this.#step);
+    this.toggleAttribute('pending', this.#waiting.length > 0);
     const ended = performance.now();
     this.#restUntil = ended + REST_FACTOR * (ended - began);
   }
 
   #grow() {
     const {finished, tail} = this.#blocks.take();
-    if (finished.length) this.#dropTail();
-    for (const markdown of finished) this.append(this.#block(markdown, true));
-    if (tail.length) this.#showTail(tail);
+    this.#waiting.push(...finished);
+    this.#tailTokens = tail;
   }
 
   #end() {
     const {finished, again} = this.#blocks.end();
     if (again) this.#clear();
-    this.#dropTail();
-    for (const markdown of finished) this.append(this.#block(markdown, true));
+    this.#waiting.push(...finished);
+    this.#tailTokens = [];
   }
+
+  /** Renders one finished block, and after the last of them what may still change. */
+  #step = () => {
+    if (this.#waiting.length) {
+      this.#dropTail();
+      this.append(this.#block(this.#waiting.shift(), true));
+    }
+    if (this.#waiting.length) return true;
+    if (this.#tailTokens.length) this.#showTail(this.#tailTokens);
+    else this.#dropTail();
+    this.removeAttribute('pending');
+    return false;
+  };
 
   #showTail(tokens) {
     const [first] = tokens;
@@ -111,6 +132,8 @@ export class MarkdownView extends HTMLElement {
 
   #clear() {
     this.#tail = null;
+    this.#waiting = [];
+    this.#tailTokens = [];
     this.replaceChildren();
   }
 
