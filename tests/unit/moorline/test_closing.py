@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
+import socket
 from datetime import timedelta
 from pathlib import Path
 
@@ -80,13 +80,11 @@ async def test_an_unreachable_server_is_a_lost_connection() -> None:
 
 async def test_a_handshake_that_never_ends_is_given_up() -> None:
     """A server that accepts and then says nothing is a lost connection."""
-    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as mute:
-        port = mute.sockets[0].getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         patience = moorline.Patience(connect=20 * MS, handshake=20 * MS)
         with pytest.raises(moorline.ConnectionLostError, match=r"within 0\.02 s"):
-            async with moorline.AsyncClient(
-                f"http://127.0.0.1:{port}", TOKEN, patience=patience, environ={}
-            ):
+            async with moorline.AsyncClient(url, TOKEN, patience=patience, environ={}):
                 pass
 
 
