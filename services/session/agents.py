@@ -164,7 +164,7 @@ class LiveAgent:
             turn = self._unfinished.get(turn_id) or stored or self._begin(turn_id, prompt)
         if turn.prompt != prompt:
             raise turn_exists(turn)
-        await self._recorded(turn_id)
+        await self._recorded(turn)
         return turn
 
     async def cancel_turn(self, turn_id: str) -> TurnRecord:
@@ -181,7 +181,7 @@ class LiveAgent:
         elif turn in self._waiting:
             self._waiting.remove(turn)
             self._end_waiting(turn)
-        await self._recorded(turn_id)
+        await self._recorded(turn)
         return turn
 
     async def resolve_permission(
@@ -237,8 +237,10 @@ class LiveAgent:
 
     async def stored_turn(self, turn_id: str) -> TurnRecord | None:
         """Return a turn, whether it has ended or not, or None."""
-        if turn_id in self._unfinished:
-            return self._unfinished[turn_id]
+        turn = self._unfinished.get(turn_id)
+        if turn is not None:
+            await self._recorded(turn)
+            return turn
         return await self.archive.get(turn_id)
 
     def close(self, failure: Failure) -> None:
@@ -261,10 +263,13 @@ class LiveAgent:
             raise not_found()
         return turn
 
-    async def _recorded(self, turn_id: str) -> None:
-        opened = self._opened.get(turn_id)
+    async def _recorded(self, turn: TurnRecord) -> None:
+        """Wait until a turn is durable, and its end when it is shown as ended."""
+        opened = self._opened.get(turn.name.turn)
         if opened is not None:
             await self.log.durable(opened)
+        if turn.final:
+            await self.log.caught_up()
 
     def _begin(self, turn_id: str, prompt: str) -> TurnRecord:
         """Record a new turn; it runs at once when nothing runs or waits."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from services.session.encoding import LoggedEvent
+from services.session.encoding import LoggedEvent, parse_time
 from services.session.names import AgentName
 from services.session.records import log_path, number
 from services.session.store import Document, Store
@@ -66,6 +67,11 @@ class Segment:
     def end(self) -> Position:
         """Where the next segment goes."""
         return self.position.after(len(self.events))
+
+    @property
+    def time(self) -> datetime | None:
+        """When its last event happened; None when it has none."""
+        return parse_time(self.events[-1]["createTime"]) if self.events else None
 
     def fields(self) -> dict[str, Any]:
         """Return the document's fields."""

@@ -80,6 +80,7 @@ class Log:
         "_fenced",
         "_history",
         "_last_time",
+        "_latest",
         "_path",
         "_pending",
         "_position",
@@ -115,7 +116,8 @@ class Log:
         self._versions: dict[str, str] = {}
         self._writer: asyncio.Task[None] | None = None
         self._fence: Failure | None = None
-        self._last_time: datetime | None = None
+        self._latest: asyncio.Future[None] | None = None
+        self._last_time = tail.time if tail is not None else None
         self.next = self._position.sequence
         """Number that the next event appended will get."""
         self.head = self.next - 1
@@ -169,6 +171,7 @@ class Log:
             for n, item in enumerate(items)
         ]
         self.next += len(events)
+        self._latest = done
         size = sum(item.ByteSize() + 200 for item in items)
         self._pending.append(_Append(events, documents or {}, cursors or {}, size, done))
         if self._writer is None:
@@ -190,6 +193,15 @@ class Log:
                 "The store did not answer in time. Try again after a second.",
                 retry_delay=timedelta(seconds=1),
             ) from None
+
+    async def caught_up(self) -> None:
+        """Wait until what was appended before this call is durable.
+
+        Raises:
+            Failure: As for `durable`.
+        """
+        if self._latest is not None and not self._latest.done():
+            await self.durable(self._latest)
 
     async def settled(self) -> None:
         """Wait until every append asked for so far has ended, for as long as that takes."""

@@ -250,13 +250,18 @@ class Session:
 
     def evict_idle(self) -> bool:
         """Let go of agents that were idle for too long; return whether all is idle."""
-        idle = self._environment.limits.idle.total_seconds()
-        oldest = asyncio.get_running_loop().time() - idle
+        now = asyncio.get_running_loop().time()
+        oldest = now - self._environment.limits.idle.total_seconds()
         for held in self._agents.values():
-            live = held.live
-            if live is not None and not live.busy and live.used < oldest:
+            if held.live is None:
+                continue
+            if held.live.busy:
+                held.live.used = now
+            elif held.live.used < oldest:
                 self._unload(held)
-        return self.used < oldest and not self.busy and not self._live()
+        if self.busy:
+            self.used = now
+        return self.used < oldest and not self._live()
 
     def close(self) -> None:
         """Let go of every agent; none may be busy."""

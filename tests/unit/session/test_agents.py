@@ -130,6 +130,36 @@ class TestCreateTurn:
         assert Turn.STATE_FINISHED == (await service.ended()).state
 
 
+class TestGetTurn:
+    async def test_an_end_is_shown_once_it_is_durable(
+        self, service: Service, store: FaultyStore, executor: FakeExecutor
+    ) -> None:
+        """A crash can not take back what somebody was told."""
+        await service.create_turn()
+        execution = await executor.execution()
+        agent = await service.live()
+        await until(lambda: agent.log.idle)
+        store.held.clear()
+        execution.end()
+        calls = [
+            asyncio.ensure_future(call)
+            for call in (service.get_turn(), service.create_turn(), service.cancel_turn())
+        ]
+        await asyncio.sleep(0.02)
+        assert not any(call.done() for call in calls)
+
+        store.held.set()
+
+        assert {Turn.STATE_FINISHED} == {turn.state for turn in await asyncio.gather(*calls)}
+
+    async def test_a_missing_turn_is_not_found(self, service: Service) -> None:
+        """To read as to cancel."""
+        for call in (service.get_turn(), service.cancel_turn()):
+            with pytest.raises(Failure) as raised:
+                await call
+            assert errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND == raised.value.reason
+
+
 class TestQueue:
     @pytest.fixture
     def limits(self) -> Limits:

@@ -188,6 +188,8 @@ class TestAppend:
             moment = datetime(year, 1, 1, tzinfo=UTC)
             await log.append("t1", [message("x")], time=moment)
         await log.append("t1", [message("x")])
+        log = await writer.open()
+        await log.append("t1", [message("x")], time=datetime(1990, 1, 1, tzinfo=UTC))
         events = [event.message.create_time.ToDatetime() for event in await history.events(0)]
 
         assert sorted(events) == events
