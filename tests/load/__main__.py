@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.load import bench, figures, processes, report
+from tests.load import bench, figures, processes, readme, report
 from tests.load.systems import ROOT
 
 
@@ -40,7 +40,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help=f"some of {','.join(bench.MEASURES)}")
     parser.add_argument("--turns", default="", help="numbers of paced turns, such as 25,100")
     parser.add_argument("--seconds", type=float, default=0.0, help="length of each window")
-    parser.add_argument("--out", type=Path, help="file for the figures, as JSON")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="file for the figures, as JSON; docs/benchmarks.json renews the READMEs, too",
+    )
     arguments = parser.parse_args()
     plan = bench.QUICK if arguments.quick else bench.Plan()
     if arguments.only:
@@ -55,6 +59,8 @@ def main() -> None:
     sys.stdout.write(report.terminal(measured))
     if arguments.out is not None:
         arguments.out.write_bytes(figures.dump(measured))
+        if arguments.out.resolve() == readme.FIGURES:
+            readme.rewrite(measured)
 
 
 def _progress(what: str) -> None:

@@ -114,8 +114,8 @@ def _paced(figures: Figures) -> Iterator[Verdict]:
         missing = sum(pair.moorline.missing for pair in figures.paced)
         yield Verdict(
             name="nothing_lost",
-            goal="nothing lost, nothing doubled",
-            figure=f"{missing} fragments",
+            goal="fragments lost or doubled: none",
+            figure=f"{missing:,}",
             met=missing == 0,
         )
     if 25 in by_turns and 600 in by_turns:
@@ -145,7 +145,7 @@ def _held(pair: Pair) -> Verdict:
     return Verdict(
         name=f"held_{ours.turns}",
         goal=f"{ours.turns:,} turns × 40/s: rate held within a tenth",
-        figure=f"{ours.rate:,.0f}/s of {ours.offered:,.0f}/s",
+        figure=f"{ours.rate:,.0f}/s ({ours.held:.0%})",
         met=ours.held >= HELD,
         monolith=f"{theirs.rate:,.0f}/s",
         ratio=ours.rate / theirs.rate if theirs.rate else None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tests.load.figures import Figures, parse
 from tests.load.goals import judge
-from tests.load.report import growth_rows, markdown, ratio
+from tests.load.report import growth_rows, markdown, memory_rows, ratio
 from tests.load.systems import ROOT
 
 BEGIN = "<!-- bench:begin -->"
@@ -32,6 +32,7 @@ class Wording:
         met: A goal that is met.
         missed: A goal that is not.
         growth: Header of the table of growth.
+        memory: Header of the table of memory.
         replay: One sentence about replay.
         names: Goals in this language, by name; English where there is none.
     """
@@ -41,6 +42,7 @@ class Wording:
     met: str
     missed: str
     growth: tuple[str, ...]
+    memory: tuple[str, ...]
     replay: str
     names: Mapping[str, str] = field(default_factory=dict)
 
@@ -48,7 +50,8 @@ class Wording:
 ENGLISH = Wording(
     machine=(
         "Measured by `make bench` on {cores} cores with Python {python}, load generator included, "
-        "beside a FastAPI monolith that stores nothing, in the same run."
+        "beside a FastAPI monolith that stores nothing, in the same run; load average before: "
+        "{load:.1f}."
     ),
     goals=("goal", "measured", "", "monolith", "ratio"),
     met="met",
@@ -62,13 +65,15 @@ ENGLISH = Wording(
         "CPU a fragment",
         "p50 / p99",
     ),
+    memory=("idle users connected", "gateway", "session", "executor"),
     replay="Replay of {events:,} events: {milliseconds:.0f} ms.",
 )
 
 KOREAN = Wording(
     machine=(
         "`make bench`로 {cores}코어, Python {python}에서 부하 생성기까지 함께 돌려 쟀습니다. "
-        "같은 실행에서 아무것도 저장하지 않는 FastAPI 단일 프로세스를 나란히 쟀습니다."
+        "같은 실행에서 아무것도 저장하지 않는 FastAPI 단일 프로세스를 나란히 쟀습니다. "
+        "시작 전 부하 평균은 {load:.1f}입니다."
     ),
     goals=("목표", "측정값", "", "단일 프로세스", "비율"),
     met="달성",
@@ -82,6 +87,7 @@ KOREAN = Wording(
         "조각당 CPU",
         "p50 / p99",
     ),
+    memory=("연결만 해 둔 사용자", "게이트웨이", "세션 서비스", "실행기"),
     replay="이벤트 {events:,}개 다시 받기: {milliseconds:.0f} ms.",
     names={
         "saturated": "포화: 초당 50,000조각 이상",
@@ -108,7 +114,8 @@ def section(figures: Figures, wording: Wording) -> str:
     """Render what stands between the markers, newlines at both ends included."""
     machine = figures.machine
     parts = [
-        wording.machine.format(cores=machine.cores, python=machine.python) + "\n",
+        wording.machine.format(cores=machine.cores, python=machine.python, load=machine.load_before)
+        + "\n",
         markdown(
             wording.goals,
             [
@@ -126,6 +133,7 @@ def section(figures: Figures, wording: Wording) -> str:
             wording.growth,
             growth_rows([pair for pair in figures.paced if pair.moorline.turns in GROWTH]),
         ),
+        markdown(wording.memory, memory_rows(figures.memory)),
         *(
             wording.replay.format(events=replay.events, milliseconds=replay.duration.p50_ms) + "\n"
             for replay in figures.replay
@@ -148,13 +156,12 @@ def replaced(text: str, section: str) -> str:
     return f"{before}{BEGIN}{section}{END}{after}"
 
 
-def main() -> None:
+def rewrite(figures: Figures) -> None:
     """Rewrite the section of both READMEs."""
-    figures = parse(FIGURES.read_bytes())
     for name, wording in READMES.items():
         path = ROOT / name
         path.write_text(replaced(path.read_text(), section(figures, wording)))
 
 
 if __name__ == "__main__":
-    main()
+    rewrite(parse(FIGURES.read_bytes()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.load.figures import Figures, Pair, Stream
+from tests.load.figures import Figures, Memory, Pair, Stream
 from tests.load.goals import judge, user_bytes
 
 
@@ -126,11 +126,18 @@ def _stream_row(pair: Pair) -> list[str]:
     ]
 
 
+def memory_rows(readings: Sequence[Memory]) -> list[list[str]]:
+    """One row for each number of idle users: memory by process."""
+    return [
+        [
+            f"{memory.users:,}",
+            *(f"{resident / 1e6:.1f} MB" for resident in memory.resident.values()),
+        ]
+        for memory in readings
+    ]
+
+
 def _memory(figures: Figures) -> str:
     names = tuple(figures.memory[0].resident)
-    rows = [
-        [f"{memory.users:,}", *(f"{memory.resident[name] / 1e6:.1f} MB" for name in names)]
-        for memory in figures.memory
-    ]
     each = [f"{(user_bytes(figures, name) or 0) / 1e3:.1f} KB" for name in names]
-    return columns(("idle users", *names), [*rows, ["each", *each]])
+    return columns(("idle users", *names), [*memory_rows(figures.memory), ["each", *each]])

@@ -55,8 +55,10 @@ def figures(**members: Any) -> Figures:
         ),
         "paced": (pair(25, cpu_us=few), pair(100), pair(600), pair(1000)),
         "memory": (
-            Memory(users=0, resident={"gateway": 10_000_000, "session": 10_000_000}),
-            Memory(users=1000, resident={"gateway": 30_000_000, "session": 60_000_000}),
+            Memory(users=0, resident={"gateway": 10_000_000, "session": 10_000_000, "executor": 1}),
+            Memory(
+                users=1000, resident={"gateway": 30_000_000, "session": 60_000_000, "executor": 1}
+            ),
         ),
         "turns": (
             Turns(streaming=0, acknowledged=latency(), first_fragment=latency(2.0)),
