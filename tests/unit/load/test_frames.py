@@ -137,10 +137,10 @@ def test_a_block_id_may_come_back_in_the_next_turn() -> None:
 
 
 def test_escaped_text_is_counted_too() -> None:
-    """A quote or line break within the text does not hide its words."""
+    """A line break is escaped in JSON, and separates words all the same."""
     counter = FragmentCounter()
 
-    assert WORDS[:2] == taken(counter, frame(delta(f'{WORDS[0]} "}}\\ {WORDS[1]}')))
+    assert WORDS[:2] == taken(counter, frame(delta(f"{WORDS[0]}\n{WORDS[1]}")))
 
 
 def test_members_in_another_order_are_counted_too() -> None:
@@ -152,7 +152,7 @@ def test_members_in_another_order_are_counted_too() -> None:
 
 
 def test_a_prompt_brings_no_words_and_a_checkpoint_is_counted() -> None:
-    """Digits of other items are not fragments."""
+    """Text of other items is not a fragment."""
     counter = FragmentCounter()
     prompt = {"userMessage": {"text": f"/sim say {WORDS[0]}"}}
 
