@@ -52,8 +52,8 @@ class Subscription(Protocol):
 class Executor(Protocol):
     """Runs executions. Every call is safe to repeat.
 
-    Methods raise `Failure`; SERVICE_UNAVAILABLE, DRAINING and CALL_TIMEOUT mean
-    that it is not known whether the call had its effect. Cancelling a call
+    Methods raise `Failure`; but for `create`, SERVICE_UNAVAILABLE, DRAINING and
+    CALL_TIMEOUT leave open whether the call had its effect. Cancelling a call
     leaves that open too.
     """
 
@@ -61,7 +61,9 @@ class Executor(Protocol):
         """Start an execution; the same id again changes nothing.
 
         Raises:
-            Failure: EXECUTOR_CAPACITY, BACKEND_UNAVAILABLE, or it is unreachable.
+            Failure: EXECUTOR_CAPACITY, BACKEND_UNAVAILABLE, or it is unreachable,
+                which here means that nothing was started. EXECUTION_LOST when
+                that is not known: repeating the call could then run it twice.
         """
         ...
 

@@ -32,6 +32,10 @@ _WORKSPACES = "/moorline.executor.v1.WorkspaceService/"
 _IDENTITY = Identity(user="services/session")
 _CALL_TIMEOUT = timedelta(seconds=10)
 _ACKNOWLEDGE_SECONDS = 0.2
+_UNANSWERED = (
+    errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+    errors_pb2.ERROR_REASON_CALL_TIMEOUT,
+)
 _ACKNOWLEDGE_MOST = 1000
 """Acknowledgements in one call; the contract allows no more."""
 
@@ -83,18 +87,34 @@ class ExecutorLink:
 
     async def create(self, execution_id: str, execution: executions_pb2.Execution) -> None:
         """Start an execution; see `executor.Executor`."""
-        await self._peer.call(
-            f"{_EXECUTIONS}CreateExecution",
-            executions_pb2.CreateExecutionRequest(execution_id=execution_id, execution=execution),
-            executions_pb2.CreateExecutionResponse,
-            identity=_IDENTITY,
-            timeout=_CALL_TIMEOUT,
-        )
+        if not self._opened().connected:
+            # Not sent, so that whoever repeats it knows that nothing was started.
+            raise Failure(
+                errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+                "The executor cannot be reached. Try again.",
+                service="executor",
+            )
+        try:
+            await self._peer.call(
+                f"{_EXECUTIONS}CreateExecution",
+                executions_pb2.CreateExecutionRequest(
+                    execution_id=execution_id, execution=execution
+                ),
+                executions_pb2.CreateExecutionResponse,
+                identity=_IDENTITY,
+                timeout=_CALL_TIMEOUT,
+            )
+        except Failure as failure:
+            if failure.reason not in _UNANSWERED:
+                raise
+            raise Failure(
+                errors_pb2.ERROR_REASON_EXECUTION_LOST,
+                "The executor did not answer; the execution may have started.",
+            ) from failure
 
     async def subscribe(self, execution_id: str, listener: Listener) -> Subscription:
         """Follow an execution; see `executor.Executor`."""
-        if self._link is None:
-            raise RuntimeError("the executor link is not open: use `async with`")
+        link = self._opened()
         followed = _Followed(self, listener)
 
         def request(feed_id: str, subscription: int) -> feed_pb2.SubscribeRequest:
@@ -106,7 +126,7 @@ class ExecutorLink:
                 ),
             )
 
-        followed.subscription = await self._link.subscribe(
+        followed.subscription = await link.subscribe(
             identity=_IDENTITY,
             request=request,
             on_updates=listener.updates,
@@ -160,6 +180,11 @@ class ExecutorLink:
         subscription = followed.subscription
         if self._link is not None and subscription is not None and subscription.open:
             self._tasks.spawn(self._link.unsubscribe(subscription), name="executor-unsubscribe")
+
+    def _opened(self) -> feed_link.FeedLink[Update]:
+        if self._link is None:
+            raise RuntimeError("the executor link is not open: use `async with`")
+        return self._link
 
     async def _give_up(self, link: feed_link.FeedLink[Update]) -> None:
         """End every subscription when the executor has been away for too long."""

@@ -184,6 +184,10 @@ class TurnRun:
                     try:
                         await self._executor.create(self.turn.execution, self._execution())
                     except Failure as error:
+                        if error.reason == errors_pb2.ERROR_REASON_EXECUTION_LOST:
+                            # It may exist, which following it will tell. Creating it
+                            # again could run its tools twice without a word.
+                            return
                         failure = error
                         if error.reason not in PASSING:
                             break

@@ -132,7 +132,8 @@ class FakeExecutor:
     Attributes:
         executions: What was created and is known, by id.
         created: Ids in the order of creation, also of those forgotten.
-        failures: Raised by the next calls of a method, by its name.
+        failures: Raised by the next calls of a method, by its name; under
+            `after create` once the call has had its effect.
         away: True makes every call fail as if the executor could not be reached.
         script: Called with each new execution.
         cancels: True ends an execution as cancelled when asked to.
@@ -183,12 +184,12 @@ class FakeExecutor:
     async def create(self, execution_id: str, execution: executions_pb2.Execution) -> None:
         """See `executor.Executor`."""
         await self._called("create")
+        if self.failures.get("after create"):
+            self._make(execution_id, execution)
+            raise self.failures["after create"].pop(0)
         if execution_id in self.executions:
             return
-        made = FakeExecution(execution_id, execution)
-        self.executions[execution_id] = made
-        self.created.append(execution_id)
-        self._news.set()
+        self._make(execution_id, execution)
 
     async def subscribe(self, execution_id: str, listener: Listener) -> FakeSubscription:
         """See `executor.Executor`."""
@@ -223,6 +224,11 @@ class FakeExecutor:
         """See `executor.Executor`."""
         await self._called("delete_workspace")
         self.deleted.append(workspace)
+
+    def _make(self, execution_id: str, execution: executions_pb2.Execution) -> None:
+        self.executions[execution_id] = FakeExecution(execution_id, execution)
+        self.created.append(execution_id)
+        self._news.set()
 
     def _followed(self, execution: FakeExecution) -> None:
         self.script(execution)

@@ -70,6 +70,7 @@ class Servicer(
     cursors: list[Cursor] = field(default_factory=list)
     known: bool = True
     refusing: bool = False
+    status: grpc.StatusCode | None = None
 
     def __post_init__(self) -> None:
         """Make the feeds."""
@@ -96,6 +97,8 @@ class Servicer(
     async def CreateExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Record the call."""
         self._record("create", request)
+        if self.status is not None:
+            await context.abort(self.status)
         return executions_pb2.CreateExecutionResponse()
 
     async def CancelExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -243,6 +246,8 @@ async def test_calls_arrive_with_what_they_are_about(
 ) -> None:
     """Names are made of ids, and the service acts for itself."""
     decision = transcript_pb2.PermissionDecision(permission_id="p1", allowed=True)
+    (await link.subscribe("e1", Heard())).close()
+    servicer.calls.clear()
 
     await link.create("e1", executions_pb2.Execution(backend="docker"))
     await link.resolve("e1", decision)
@@ -288,6 +293,36 @@ async def test_an_unknown_execution_cannot_be_followed(
         await link.subscribe("e1", Heard())
 
     assert "RESOURCE_NOT_FOUND" == raised.value.reason_name
+
+
+async def test_a_creation_is_not_sent_to_an_executor_that_is_away() -> None:
+    """So that nothing was started for sure."""
+    async with linked(1) as link:
+        with pytest.raises(Failure) as raised:
+            await link.create("e1", executions_pb2.Execution())
+
+    assert "SERVICE_UNAVAILABLE" == raised.value.reason_name
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "EXECUTION_LOST"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "EXECUTION_LOST"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
+    ],
+)
+async def test_a_creation_without_an_answer_may_have_started(
+    link: ExecutorLink, servicer: Servicer, code: grpc.StatusCode, reason: str
+) -> None:
+    """Told apart from a refusal."""
+    await link.subscribe("e1", Heard())
+    servicer.status = code
+
+    with pytest.raises(Failure) as raised:
+        await link.create("e1", executions_pb2.Execution())
+
+    assert reason == raised.value.reason_name
 
 
 async def test_a_link_that_is_not_open_is_a_mistake(servicer: Servicer) -> None:

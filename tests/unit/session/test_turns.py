@@ -198,6 +198,32 @@ class TestCreatingTheExecution:
         assert turn.error == (await service.list_events())[-1].item.turn_outcome.error
         assert 1 == executor.calls.count("create")
 
+    async def test_a_call_without_an_answer_is_not_repeated(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """What may exist is followed; it is the first attempt if it does."""
+        executor.failures["after create"] = [failure(errors_pb2.ERROR_REASON_EXECUTION_LOST)]
+        executor.script = lambda execution: execution.end()
+        await service.create_turn()
+
+        turn = await service.ended()
+
+        assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
+        assert 1 == executor.calls.count("create")
+
+    async def test_a_call_without_an_effect_is_another_attempt(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """It may have run and be gone, so the repetition is visible."""
+        executor.failures["create"] = [failure(errors_pb2.ERROR_REASON_EXECUTION_LOST)]
+        executor.script = lambda execution: execution.end()
+        await service.create_turn()
+
+        turn = await service.ended()
+
+        assert (Turn.STATE_FINISHED, 2) == (turn.state, turn.attempt)
+        assert ["user_message", "turn_attempt", "turn_outcome"] == await service.kinds()
+
 
 class TestCancelling:
     async def test_while_streaming(self, service: Service, executor: FakeExecutor) -> None:
