@@ -33,6 +33,7 @@ HIGH_WATER = 128 * 1024
 SERVER = "moorline"
 """Header `Server` of every answer."""
 _BACKLOG = 1024
+_FAULTS_OF_CLIENTS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 
 class HttpConnection(web.RequestHandler):
@@ -91,15 +92,20 @@ class HttpConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is not HTTP, without the traceback aiohttp would log for it."""
-        if not isinstance(exc, HttpProcessingError):
+        """Answer what is not HTTP, and clients that are gone, without aiohttp's traceback."""
+        if not isinstance(exc, _FAULTS_OF_CLIENTS):
             return super().handle_error(request, status, exc, message)
         self.keep_alive(False)
         return web.Response(
-            status=status,
+            status=400,
             text="This is not an HTTP request.\n",
             headers={"Server": SERVER, "X-Content-Type-Options": "nosniff"},
         )
+
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """Called by aiohttp with what it takes for bugs; what clients do wrong is none."""
+        if not isinstance(options.get("exc_info"), _FAULTS_OF_CLIENTS):
+            super().log_exception(*args, **options)
 
     def _expect_head(self) -> None:
         self._head_timer = self._loop.call_later(HEAD_SECONDS, self._too_slow)
@@ -136,6 +142,8 @@ async def listen(
             server,
             loop=loop,
             keepalive_timeout=KEEPALIVE_SECONDS,
+            # No client of ours compresses, and a few bytes could become a great many.
+            auto_decompress=False,
             access_log_class=access_logger,
         )
 

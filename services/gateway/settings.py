@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from services.chassis.settings import ServiceSettings, setting
 
@@ -132,7 +133,15 @@ class Settings(ServiceSettings):
             problems.append(
                 "MOORLINE_AUTH=jwt needs either MOORLINE_JWT_JWKS_URL or MOORLINE_JWT_JWKS_FILE."
             )
+        if self.jwt_jwks_url and not _is_safe(self.jwt_jwks_url):
+            problems.append("MOORLINE_JWT_JWKS_URL must begin with https:// off this machine.")
         return problems
+
+
+def _is_safe(url: str) -> bool:
+    """True when nobody on the way can put keys of his own into the answer."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
 
 
 def is_loopback(host: str) -> bool:

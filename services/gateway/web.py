@@ -113,7 +113,7 @@ class Web:
         return [
             web.get("/", self._page),
             web.get("/static/{path:.+}", self._file),
-            web.get("/v1/ws", self._door.enter),
+            web.get("/v1/ws", self._door.enter, allow_head=False),
             web.get("/v1/me", self._me),
             web.post("/v1/login", self._login),
             web.post("/v1/logout", self._logout),

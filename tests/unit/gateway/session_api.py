@@ -89,6 +89,7 @@ class _Keys(keys_pb2_grpc.KeyServiceServicer):
 
     async def VerifyKey(self, request: keys_pb2.VerifyKeyRequest, context: Any) -> Any:
         self._state.asked.append(("VerifyKey", caller()))
+        await self._state.gate.wait()
         key = self._state.keys.get(request.secret)
         if key is None or key.HasField("revoke_time"):
             raise token_invalid()

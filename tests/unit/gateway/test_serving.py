@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket as sockets
 import struct
 import time
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+from joserfc import jwk, jwt
 
 from moorline.gateway.v1 import frames_pb2
 from services.gateway import connections, listener
+from services.gateway.settings import Authentication
 from tests.unit.gateway.fakes import checkpoint, delta, event, until
 from tests.unit.gateway.running import (
     BEARER,
@@ -86,6 +91,41 @@ class TestHandshake:
             for origin in (g.url, "https://agents.example.com"):
                 _, user = await welcomed(g, BEARER | {"Origin": origin})
                 assert "users/dev" == user
+
+    async def test_signed_tokens_are_accepted_when_configured(self, tmp_path: Path) -> None:
+        """With the provider's keys in a file; the development token is nothing then."""
+        key = jwk.ECKey.generate_key("P-256")
+        path = tmp_path / "jwks.json"
+        path.write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
+        claims = {"iss": "i", "aud": "a", "sub": "ada", "exp": int(time.time()) + 60}
+        token = jwt.encode({"alg": "ES256"}, claims, key)
+        signed: dict[str, Any] = {
+            "auth": Authentication.JWT,
+            "jwt_issuer": "i",
+            "jwt_audience": "a",
+        }
+        async with gateway(**signed, jwt_jwks_file=path) as g:
+            _, user = await welcomed(g, {"Authorization": f"Bearer {token}"})
+            assert "users/ada" == user
+            assert 401 == (await g.refusal(BEARER))[0]
+        async with gateway(**signed, jwt_jwks_url="http://127.0.0.1:1/") as g:
+            assert 503 == (await g.refusal({"Authorization": f"Bearer {token}"}))[0]
+
+    async def test_a_client_that_leaves_before_the_answer_is_no_error(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """While it was found out who it is."""
+        async with gateway() as g:
+            g.session.gate.clear()
+            _, writer = await asyncio.open_connection("127.0.0.1", g.port)
+            writer.write(handshake(g, SECRET))
+            await until(lambda: "VerifyKey" in dict(g.session.asked))
+            writer.transport.abort()
+            await asyncio.sleep(0.05)
+            g.session.gate.set()
+            await asyncio.sleep(0.05)
+
+        assert [] == [record for record in caplog.records if record.exc_info]
 
     @pytest.mark.parametrize("protocols", [(), ("other",)])
     async def test_without_the_subprotocol_it_is_426(self, protocols: tuple[str, ...]) -> None:
@@ -468,15 +508,20 @@ async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Non
 async def raw_upgrade(g: Gateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open a WebSocket whose bytes a test writes itself."""
     reader, writer = await asyncio.open_connection("127.0.0.1", g.port)
-    writer.write(
-        f"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1:{g.port}\r\nConnection: Upgrade\r\n"
-        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {TOKEN}\r\n"
-        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-        f"Sec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n".encode()
-    )
+    writer.write(handshake(g, TOKEN))
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101")
     return reader, writer
+
+
+def handshake(g: Gateway, token: str) -> bytes:
+    """A request for a WebSocket."""
+    return (
+        f"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1:{g.port}\r\nConnection: Upgrade\r\n"
+        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n"
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        f"Sec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"
+    ).encode()
 
 
 def masked(first: int, payload: bytes) -> bytes:

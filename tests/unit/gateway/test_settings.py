@@ -56,7 +56,12 @@ def test_development_needs_a_token() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"MOORLINE_JWT_JWKS_URL": "https://id.example/k"}, {"MOORLINE_JWT_JWKS_FILE": "/k"}]
+    "changes",
+    [
+        {"MOORLINE_JWT_JWKS_URL": "https://id.example/k"},
+        {"MOORLINE_JWT_JWKS_URL": "http://127.0.0.1/k"},
+        {"MOORLINE_JWT_JWKS_FILE": "/k"},
+    ],
 )
 def test_signed_tokens_need_keys(changes: dict[str, str]) -> None:
     """From one place."""
@@ -70,6 +75,7 @@ def test_signed_tokens_need_keys(changes: dict[str, str]) -> None:
     [
         {},
         {"MOORLINE_JWT_JWKS_URL": "u", "MOORLINE_JWT_JWKS_FILE": "f"},
+        {"MOORLINE_JWT_JWKS_URL": "http://id.example/k"},
         {"MOORLINE_JWT_JWKS_URL": "u", "MOORLINE_JWT_ISSUER": ""},
         {"MOORLINE_JWT_JWKS_URL": "u", "MOORLINE_JWT_AUDIENCE": ""},
     ],

@@ -231,6 +231,22 @@ class TestLogin:
             assert b"HTTP/1.1 408 Request Timeout\r\n" == head
             writer.close()
 
+    async def test_a_broken_body_is_refused(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Also one that only claims to be compressed, or whose client goes away."""
+        async with gateway() as g:
+            status, _, _ = await post(
+                g, "/v1/login", b"x" * 10, **JSON, **{"Content-Encoding": "gzip"}
+            )
+            assert 400 == status
+            head = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            _, writer = await asyncio.open_connection("127.0.0.1", g.port)
+            writer.write(head + b"Content-Length: 10\r\n\r\n{")
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+            await asyncio.sleep(0.05)
+
+        assert [] == [record for record in caplog.records if record.exc_info]
+
     async def test_logging_out_takes_the_cookie_away(self) -> None:
         """Not on behalf of a foreign page."""
         async with gateway() as g:
