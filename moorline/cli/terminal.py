@@ -5,6 +5,8 @@ Finished blocks are printed once; only the unfinished end is drawn again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from rich.console import Console
 from rich.live import Live
 from rich.markdown import Markdown
@@ -19,6 +21,15 @@ from moorline.cli.views import printable, show_aside, show_outcome
 _REDRAWS_PER_SECOND = 15
 
 
+@dataclass(slots=True)
+class _Piece:
+    """A message on its way to the screen."""
+
+    growing: GrowingMarkdown = field(default_factory=GrowingMarkdown)
+    finished: str = ""
+    complete: bool = False
+
+
 class TerminalView:
     """Streams the answer to standard output, a terminal."""
 
@@ -29,8 +40,7 @@ class TerminalView:
             no_color=not invocation.colour,
             highlight=False,
         )
-        self._growing: dict[str, GrowingMarkdown] = {}
-        self._current = ""
+        self._growing: dict[str, _Piece] = {}
         self._live: Live | None = None
 
     def show(self, event: moorline.AsyncEvent) -> None:
@@ -69,16 +79,31 @@ class TerminalView:
             # Only when text was replaced, which happens when it was taken
             # back while we were away: what is printed cannot be unprinted.
             self._growing.pop(delta.block_id, None)
-        growing = self._growing.setdefault(delta.block_id, GrowingMarkdown())
-        finished = growing.feed(printable(delta.text))
-        if finished:
-            self._print(finished)
-        self._draw(growing.tail)
+        piece = self._growing.setdefault(delta.block_id, _Piece())
+        piece.finished += piece.growing.feed(printable(delta.text))
+        self._show_first()
 
     def _finish(self, block_id: str) -> None:
-        growing = self._growing.pop(block_id, None)
-        if growing is not None:
-            self._print(growing.finish())
+        piece = self._growing.get(block_id)
+        if piece is not None:
+            piece.finished += piece.growing.finish()
+            piece.complete = True
+            self._show_first()
+
+    def _show_first(self) -> None:
+        """Show the piece begun first; the next one waits for its end.
+
+        A piece may begin before the one ahead of it is recorded as complete:
+        two at once would be printed into each other.
+        """
+        while self._growing:
+            block_id, piece = next(iter(self._growing.items()))
+            finished, piece.finished = piece.finished, ""
+            self._print(finished)
+            if not piece.complete:
+                self._draw(piece.growing.tail)
+                return
+            del self._growing[block_id]
 
     def _print(self, markdown: str) -> None:
         if markdown.strip():

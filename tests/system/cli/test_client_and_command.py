@@ -106,12 +106,12 @@ async def test_queued_turns_show_their_own_text(client: moorline.AsyncClient) ->
     agent = await client.agents.create()
 
     async def ask(text: str) -> tuple[str, str]:
-        deltas = ""
+        deltas: dict[str, str] = {}
         async with agent.run(f"/sim stream 40 5\n/sim say {text}") as stream:
             async for event in stream:
                 if isinstance(event, moorline.TextDelta):
-                    deltas += event.text
-        return deltas, stream.result.text.replace("\n\n", "")
+                    deltas[event.block_id] = deltas.get(event.block_id, "") + event.text
+        return "\n\n".join(deltas.values()), stream.result.text
 
     for deltas, text in await asyncio.gather(ask("one"), ask("two"), ask("three")):
         assert text == deltas

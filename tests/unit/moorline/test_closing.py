@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import socket
 from datetime import timedelta
 from pathlib import Path
+from socket import create_server
 
 import pytest
 
@@ -80,7 +80,7 @@ async def test_an_unreachable_server_is_a_lost_connection() -> None:
 
 async def test_a_handshake_that_never_ends_is_given_up() -> None:
     """A server that accepts and then says nothing is a lost connection."""
-    with socket.create_server(("127.0.0.1", 0)) as mute:
+    with create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         patience = moorline.Patience(connect=20 * MS, handshake=20 * MS)
         with pytest.raises(moorline.ConnectionLostError, match=r"within 0\.02 s"):

@@ -54,6 +54,19 @@ def test_a_finished_block_is_printed_once() -> None:
     assert before == out.getvalue().count("code = 1")
 
 
+def test_two_messages_at_once_are_not_printed_into_each_other() -> None:
+    """One that begins before the one ahead is recorded waits for its turn."""
+    shown, out, _ = view()
+    shown.show(make_delta("a", "first begins", thought=False))
+    shown.show(make_delta("b", "second begins\n\nand goes on", thought=False))
+    shown.show(make_delta("a", " and ends\n\n", thought=False))
+    for number, (block_id, text) in enumerate((("a", "-"), ("b", "-"))):
+        item = {"agentMessage": {"blockId": block_id, "text": text}}
+        shown.show(decode_event({"sequence": number + 1, "item": item}, nobody))
+    text = out.getvalue()
+    assert text.rindex("first begins and ends") < text.index("second begins")
+
+
 def test_an_agent_cannot_control_the_terminal() -> None:
     """Control sequences in an answer, or in a tool's output, arrive without their escape."""
     shown, out, err = view()
