@@ -80,9 +80,11 @@ export class Client extends Pulse {
     this.refreshBackends();
   }
 
-  /** Asks which backends there are. */
+  /** Asks which backends there are; without an answer, what was known stays. */
   async refreshBackends() {
-    const {backends = []} = await this.#try('listBackends', {});
+    const {backends = this.backends} = await this.connection
+      .call('listBackends', {})
+      .catch(() => ({}));
     this.backends = backends;
     this.changed('backends');
   }

@@ -60,9 +60,14 @@ export class Outbox {
     return [...this.#prompts.values()].filter((prompt) => prompt.create);
   }
 
-  /** @returns {number} Prompts the server has not recorded. */
+  /** @returns {number} Prompts on their way. */
+  get sending() {
+    return this.#count(SendState.SENDING);
+  }
+
+  /** @returns {number} Prompts that would be lost with this browser's storage. */
   get unsent() {
-    return [...this.#prompts.values()].filter(({state}) => state !== SendState.SENT).length;
+    return this.sending + this.#count(SendState.FAILED);
   }
 
   /** @param {string} turnId Sends a refused prompt again. */
@@ -79,6 +84,10 @@ export class Outbox {
     this.#prompts.delete(turnId);
     this.#keep.remove(`outbox/${turnId}`);
     this.#changed();
+  }
+
+  #count(state) {
+    return [...this.#prompts.values()].filter((prompt) => prompt.state === state).length;
   }
 
   #submit({agent, turnId, text, at, create}) {

@@ -5,9 +5,9 @@ import {t} from '../i18n.js';
 import {html, nothing} from '../vendor/lit.js';
 import {PageElement} from './element.js';
 
-/** `<connection-status>`: set `connection`, and `unsent`, the prompts that wait for it. */
+/** `<connection-status>`: set `connection`, and `sending`, how many prompts wait for it. */
 export class ConnectionStatus extends PageElement {
-  static properties = {connection: {attribute: false}, unsent: {attribute: false}};
+  static properties = {connection: {attribute: false}, sending: {attribute: false}};
 
   connectedCallback() {
     super.connectedCallback();
@@ -16,11 +16,11 @@ export class ConnectionStatus extends PageElement {
 
   render() {
     const {state, refusal} = this.connection;
-    const waiting = state !== ConnectionState.CONNECTED && this.unsent > 0;
+    const waiting = state !== ConnectionState.CONNECTED && this.sending > 0;
     const stopped = state === ConnectionState.REFUSED;
     return html`<span role="status" class="link ${state}">
         ${t(`connection.${state}`, {code: refusal})}
-        ${waiting ? html`<span class="unsent">${t('connection.unsent', {count: this.unsent})}</span>` : nothing}
+        ${waiting ? html`<span class="unsent">${t('connection.unsent', {count: this.sending})}</span>` : nothing}
       </span>
       ${stopped
         ? html`<button type="button" class="small" @click=${() => location.reload()}>

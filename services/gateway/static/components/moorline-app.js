@@ -194,7 +194,7 @@ export class MoorlineApp extends PageElement {
               <span class="glyph-more" aria-hidden="true"></span>
             </button>`
         : nothing}
-      <connection-status .connection=${connection} .unsent=${outbox.unsent}></connection-status>
+      <connection-status .connection=${connection} .sending=${outbox.sending}></connection-status>
     </header>`;
   }
 

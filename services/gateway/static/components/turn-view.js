@@ -11,6 +11,7 @@ import {html, nothing, repeat} from '../vendor/lit.js';
 import {PageElement} from './element.js';
 
 const LONG_PROMPT = 1200; // characters; a longer one is folded
+const SHOWN_MS = 50; // a shorter duration would be shown as 0
 
 /** `<turn-view>`: set `turn`, and `version` so that a change of it is noticed. */
 export class TurnView extends PageElement {
@@ -144,7 +145,7 @@ function meta({outcome: {usage, durationMs}}, stateKey = null) {
   const input = usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens;
   const facts = [
     stateKey && t(stateKey),
-    durationMs > 0 && duration(durationMs),
+    durationMs >= SHOWN_MS && duration(durationMs),
     (input || usage.outputTokens) &&
       t('usage.tokens', {input: shortNumber(input), output: shortNumber(usage.outputTokens)}),
     usage.costUsdMicros > 0 && money(usage.costUsdMicros),
