@@ -16,6 +16,19 @@ Ask = Callable[[str], Awaitable[bool]]
 """Asks a person a yes-or-no question."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What was decided about a request.
+
+    Attributes:
+        allowed: True to let the tool run.
+        reason: Told to the agent when refused; empty when a person decided.
+    """
+
+    allowed: bool
+    reason: str = ""
+
+
 @dataclass(slots=True, kw_only=True)
 class Decisions:
     """What is decided without looking, and who is asked about the rest.
@@ -34,26 +47,28 @@ class Decisions:
     ask: Ask | None = None
     unattended: list[str] = field(default_factory=list)
 
-    async def decide(self, request: moorline.AsyncPermissionRequest) -> None:
-        """Answer one request; somebody else's earlier answer stands."""
+    async def choose(self, request: moorline.AsyncPermissionRequest) -> Choice:
+        """Decide about one request; cancelled, nothing is decided."""
         tool = request.tool_name
-        reason = ""
         if tool in self.deny or tool in self.allow:
-            allowed = tool not in self.deny
-        elif self.ask is not None:
+            return Choice(allowed=tool not in self.deny)
+        if self.ask is not None:
             self._show(request)
-            allowed = await self.ask(self.invocation.texts("permission.ask", tool=tool))
-        else:
-            allowed = False
-            self.unattended.append(tool)
-            reason = self.invocation.texts("permission.unattended.reason")
+            question = self.invocation.texts("permission.ask", tool=tool)
+            return Choice(allowed=await self.ask(question))
+        self.unattended.append(tool)
+        return Choice(allowed=False, reason=self.invocation.texts("permission.unattended.reason"))
+
+    async def answer(self, request: moorline.AsyncPermissionRequest, choice: Choice) -> None:
+        """Send what was decided; somebody else's earlier answer stands."""
         try:
-            await (request.allow() if allowed else request.deny(reason))
+            await (request.allow() if choice.allowed else request.deny(choice.reason))
         except moorline.ConflictError:
             self.invocation.say("permission.elsewhere")
             return
-        key = "permission.unattended" if reason else "permission.denied"
-        self.invocation.say("permission.allowed" if allowed else key, tool=tool)
+        refused = "permission.unattended" if choice.reason else "permission.denied"
+        key = "permission.allowed" if choice.allowed else refused
+        self.invocation.say(key, tool=request.tool_name)
 
     def _show(self, request: moorline.AsyncPermissionRequest) -> None:
         if request.question:

@@ -87,8 +87,9 @@ class TurnFollower:
                 self._decide(stream, event)
             elif isinstance(event, moorline.PermissionDecision):
                 asking = self._asking.pop(event.permission_id, None)
-                if asking is not None and not asking.done():
+                if asking is not None:
                     asking.cancel()
+                    self._invocation.say("permission.elsewhere")
 
     def _decide(
         self, stream: moorline.TurnStream, request: moorline.AsyncPermissionRequest
@@ -97,7 +98,10 @@ class TurnFollower:
             async with self._one_question:
                 self._view.pause()
                 try:
-                    await self._decisions.decide(request)
+                    choice = await self._decisions.choose(request)
+                    # From here on the decision that arrives may be our own.
+                    self._asking.pop(request.permission_id, None)
+                    await self._decisions.answer(request, choice)
                 except KeyboardInterrupt:
                     # Ctrl-C at the question reaches the prompt, not the signal.
                     self._interrupt(stream, None)
@@ -182,13 +186,16 @@ class TurnFollower:
 
     async def _leave(self, stream: moorline.TurnStream, reading: asyncio.Task[None]) -> None:
         ended = reading.done() and not reading.cancelled() and reading.exception() is None
-        if not reading.done():
-            reading.cancel()
+        reading.cancel()
+        for asking in self._asking.values():
+            asking.cancel()
         if not ended:
             self._view.pause()
             if self._stop_on_exit:
                 self._stop(stream)
-                await asyncio.wait(self._tasks, timeout=1)
+        # What was decided, or asked to stop, is on its way: let it arrive.
+        if self._tasks and (ended or self._stop_on_exit):
+            await asyncio.wait(self._tasks, timeout=1)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(reading, *self._tasks, return_exceptions=True)

@@ -163,6 +163,7 @@ async def test_a_person_decides(gateway: Gateway, terminal: Open) -> None:
         await person.shows("Shall I?")
         await person.shows("Allow Bash?")
         person.type("y\r")
+        await person.shows("Allowed: Bash")
         await person.shows("Bash True")
         await person.shows("Allow Edit?")
         person.type("n\r")
@@ -171,6 +172,7 @@ async def test_a_person_decides(gateway: Gateway, terminal: Open) -> None:
         (turn,) = gateway.platform.running.values()
         waiting = next(future for future in turn.answers.values() if not future.done())
         waiting.set_result({"permissionId": "p5", "allowed": True})
+        await person.shows("Answered elsewhere")
         await person.shows("Write True")
         assert 0 == await person.ends()
 
