@@ -128,3 +128,37 @@ async def gateway(**changes: Any) -> AsyncIterator[Gateway]:
             with suppress(asyncio.CancelledError):
                 async with asyncio.timeout(5):
                     await task
+
+
+async def welcomed(
+    g: Gateway, headers: dict[str, str] | None = None
+) -> tuple[aiohttp.ClientWebSocketResponse, str]:
+    """Open a connection and say hello; the user it is for."""
+    socket = await g.connect(headers)
+    await say(socket, id=1, cancel={})
+    return socket, (await hear(socket))["welcome"]["user"]
+
+
+async def raw_upgrade(g: Gateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a WebSocket whose bytes a test writes itself."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", g.port)
+    writer.write(handshake(g, TOKEN))
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101")
+    return reader, writer
+
+
+def handshake(g: Gateway, token: str) -> bytes:
+    """A request for a WebSocket."""
+    return (
+        f"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1:{g.port}\r\nConnection: Upgrade\r\n"
+        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n"
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        f"Sec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"
+    ).encode()
+
+
+def masked(first: int, payload: bytes) -> bytes:
+    """A client's frame; the mask is zero."""
+    assert len(payload) < 126
+    return bytes((first, 0x80 | len(payload))) + b"\0\0\0\0" + payload

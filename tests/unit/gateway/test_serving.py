@@ -1,205 +1,33 @@
-"""Tests of `services.gateway.serving`, `door`, `websocket` and `listener`, over sockets."""
+"""Tests of `services.gateway.serving`, `websocket` and `listener`, over sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import socket as sockets
 import struct
 import time
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
-from joserfc import jwk, jwt
 
 from moorline.gateway.v1 import frames_pb2
 from services.gateway import connections, listener
-from services.gateway.settings import Authentication
 from tests.unit.gateway.fakes import checkpoint, delta, event, until
 from tests.unit.gateway.running import (
-    BEARER,
-    PROTOCOL,
     TOKEN,
-    Gateway,
     close_code,
     gateway,
     hear,
+    masked,
+    raw_upgrade,
     say,
     settings,
+    welcomed,
 )
-from tests.unit.gateway.session_api import SECRET
 
 AGENT = "users/dev/agents/a1"
-
-
-async def welcomed(
-    g: Gateway, headers: dict[str, str] | None = None
-) -> tuple[aiohttp.ClientWebSocketResponse, str]:
-    """Open a connection and say hello; the user it is for."""
-    socket = await g.connect(headers)
-    await say(socket, id=1, cancel={})
-    return socket, (await hear(socket))["welcome"]["user"]
-
-
-class TestHandshake:
-    """What is refused before the upgrade, and what is not."""
-
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            {},
-            {"Authorization": "Bearer wrong"},
-            {"Authorization": "Bearer "},
-            {"Authorization": "Basic eDp5"},
-            {"Authorization": TOKEN},
-            {"Cookie": "moorline=x"},
-        ],
-    )
-    async def test_without_a_good_proof_it_is_401(self, headers: dict[str, str]) -> None:
-        """With a body that says what to do."""
-        async with gateway() as g:
-            status, error, answer = await g.refusal(headers)
-
-            assert (401, "ERROR_REASON_TOKEN_INVALID") == (status, error["reason"])
-            assert "Bearer" == answer["WWW-Authenticate"]
-            assert error["message"]
-
-    async def test_a_foreign_origin_is_403(self) -> None:
-        """Even with a good token."""
-        async with gateway() as g:
-            for origin in ("http://evil.example", "null", "http://[", g.url + "0"):
-                status, error, _ = await g.refusal(BEARER | {"Origin": origin})
-                assert (403, "ERROR_REASON_FORBIDDEN") == (status, error["reason"])
-
-    async def test_a_rebound_name_is_403(self) -> None:
-        """A page of a site whose name points to this machine is foreign."""
-        async with gateway() as g:
-            status, _, _ = await g.refusal(
-                BEARER | {"Origin": "http://evil.example:1", "Host": "evil.example:1"}
-            )
-
-            assert 403 == status
-
-    async def test_allowed_origins_may(self) -> None:
-        """The own one on loopback, and those in the settings."""
-        async with gateway(allowed_origins=("https://agents.example.com",)) as g:
-            for origin in (g.url, "https://agents.example.com"):
-                _, user = await welcomed(g, BEARER | {"Origin": origin})
-                assert "users/dev" == user
-
-    async def test_signed_tokens_are_accepted_when_configured(self, tmp_path: Path) -> None:
-        """With the provider's keys in a file; the development token is nothing then."""
-        key = jwk.ECKey.generate_key("P-256")
-        path = tmp_path / "jwks.json"
-        path.write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
-        claims = {"iss": "i", "aud": "a", "sub": "ada", "exp": int(time.time()) + 60}
-        token = jwt.encode({"alg": "ES256"}, claims, key)
-        signed: dict[str, Any] = {
-            "auth": Authentication.JWT,
-            "jwt_issuer": "i",
-            "jwt_audience": "a",
-        }
-        async with gateway(**signed, jwt_jwks_file=path) as g:
-            _, user = await welcomed(g, {"Authorization": f"Bearer {token}"})
-            assert "users/ada" == user
-            assert 401 == (await g.refusal(BEARER))[0]
-        async with gateway(**signed, jwt_jwks_url="http://127.0.0.1:1/") as g:
-            assert 503 == (await g.refusal({"Authorization": f"Bearer {token}"}))[0]
-
-    async def test_a_client_that_leaves_before_the_answer_is_no_error(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """While it was found out who it is."""
-        async with gateway() as g:
-            g.session.gate.clear()
-            _, writer = await asyncio.open_connection("127.0.0.1", g.port)
-            writer.write(handshake(g, SECRET))
-            await until(lambda: "VerifyKey" in dict(g.session.asked))
-            writer.transport.abort()
-            await asyncio.sleep(0.05)
-            g.session.gate.set()
-            await asyncio.sleep(0.05)
-
-        assert [] == [record for record in caplog.records if record.exc_info]
-
-    @pytest.mark.parametrize("protocols", [(), ("other",)])
-    async def test_without_the_subprotocol_it_is_426(self, protocols: tuple[str, ...]) -> None:
-        """And the answer names it."""
-        async with gateway() as g:
-            status, _, headers = await g.refusal(protocols=protocols)
-
-            assert (426, PROTOCOL) == (status, headers["Sec-WebSocket-Protocol"])
-
-    async def test_what_is_no_handshake_is_400(self) -> None:
-        """As from a person with a browser."""
-        async with gateway() as g:
-            url, headers = f"{g.url}/v1/ws", {"Sec-WebSocket-Protocol": PROTOCOL} | BEARER
-            async with g.client.get(url, headers=headers) as response:
-                assert 400 == response.status
-
-    async def test_a_cookie_counts_with_an_origin_only(self) -> None:
-        """Else a page of any other site could use it."""
-        async with gateway() as g:
-            async with g.client.get(f"{g.url}/?token={TOKEN}", allow_redirects=False) as response:
-                cookie = response.headers["Set-Cookie"].split(";")[0]
-            status, error, _ = await g.refusal({"Cookie": cookie})
-            assert (403, "ERROR_REASON_FORBIDDEN") == (status, error["reason"])
-            _, user = await welcomed(g, {"Cookie": cookie, "Origin": g.url})
-
-            assert "users/dev" == user
-
-    async def test_a_ticket_opens_one_connection(self) -> None:
-        """It is never echoed."""
-        async with gateway() as g:
-            async with g.client.post(f"{g.url}/v1/tickets", headers=BEARER) as response:
-                ticket = "ticket." + (await response.json())["ticket"]
-            socket = await g.connect({}, (PROTOCOL, ticket))
-            assert PROTOCOL == socket.protocol
-            status, _, _ = await g.refusal({}, (PROTOCOL, ticket))
-
-            assert 401 == status
-
-    async def test_a_ticket_of_a_key_lives_as_the_key(self) -> None:
-        """The connection knows which key to ask about."""
-        async with gateway() as g:
-            headers = {"Authorization": f"Bearer {SECRET}"}
-            async with g.client.post(f"{g.url}/v1/tickets", headers=headers) as response:
-                ticket = "ticket." + (await response.json())["ticket"]
-            socket = await g.connect({}, (PROTOCOL, ticket))
-            await say(socket, id=1, cancel={})
-
-            assert "users/ada" == (await hear(socket))["welcome"]["user"]
-
-    async def test_a_key_that_cannot_be_checked_is_503(self) -> None:
-        """With the time after which to try again."""
-        async with gateway(session="127.0.0.1:1") as g:
-            status, error, headers = await g.refusal({"Authorization": f"Bearer {SECRET}"})
-
-            assert (503, "ERROR_REASON_SERVICE_UNAVAILABLE") == (status, error["reason"])
-            assert "1" == headers["Retry-After"]
-
-    async def test_too_many_at_once_are_429(self) -> None:
-        """For all clients together."""
-        async with gateway(upgrades_per_second=1) as g:
-            statuses = [(await g.refusal({}))[0] for _ in range(6)]
-
-            assert [401] * 4 + [429] * 2 == statuses
-
-    async def test_a_user_has_a_number_of_connections(self) -> None:
-        """One more is accepted, because a browser shows no other refusal, and closed."""
-        async with gateway(connections_per_user=1) as g:
-            first, _ = await welcomed(g)
-            assert 4506 == await close_code(await g.connect())
-            await first.close()
-            await asyncio.sleep(0.05)
-            _, user = await welcomed(g)
-
-            assert "users/dev" == user
 
 
 class TestFrames:
@@ -503,28 +331,3 @@ async def test_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Non
 
     assert TOKEN not in str(ours)
     assert "canary" not in str(ours)
-
-
-async def raw_upgrade(g: Gateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a WebSocket whose bytes a test writes itself."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", g.port)
-    writer.write(handshake(g, TOKEN))
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 101")
-    return reader, writer
-
-
-def handshake(g: Gateway, token: str) -> bytes:
-    """A request for a WebSocket."""
-    return (
-        f"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1:{g.port}\r\nConnection: Upgrade\r\n"
-        f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n"
-        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-        f"Sec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"
-    ).encode()
-
-
-def masked(first: int, payload: bytes) -> bytes:
-    """A client's frame; the mask is zero."""
-    assert len(payload) < 126
-    return bytes((first, 0x80 | len(payload))) + b"\0\0\0\0" + payload
