@@ -12,6 +12,7 @@ from services.chassis.tasks import Tasks
 from services.session.limits import Limits
 from services.session.stores.sqlite import SqliteStore
 from tests.unit.session.fakes import FakeExecutor, FaultyStore
+from tests.unit.session.following import World, make_world
 from tests.unit.session.service import Service
 
 
@@ -55,3 +56,9 @@ async def service(make_service: Callable[[], Service]) -> AsyncIterator[Service]
     async with make_service() as service:
         await service.create_agent()
         yield service
+
+
+@pytest.fixture
+async def world(store: FaultyStore, tasks: Tasks) -> World:
+    """An agent without a history."""
+    return await make_world(store, tasks)

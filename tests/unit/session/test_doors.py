@@ -5,24 +5,19 @@ Covers `agents_api`, `turns_api`, `events_api`, `keys_api`, `feed_api` and `chec
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2, keys_pb2, turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
-from services.chassis.identity import act_as
 from tests.unit.session.fakes import FakeExecutor
-from tests.unit.session.service import ADA, AGENT, BOB, CONTEXT, GATEWAY, Service, until
+from tests.unit.session.service import AGENT, CONTEXT, Service
 
 Agent = agents_pb2.Agent
-PROMPT = turns_pb2.Turn(prompt=transcript_pb2.UserMessage(text="hi"))
-DECISION = transcript_pb2.PermissionDecision(permission_id="p1")
 
 
 async def answer(result: Any) -> Message:
@@ -35,117 +30,6 @@ async def answer(result: Any) -> Message:
     response = await result
     assert isinstance(response, Message)
     return response
-
-
-def rpcs(service: Service, agent: str, turn: str = "t1", key: str = "abcd2345") -> dict[str, Any]:
-    """Return a call of every RPC on an agent of a user's, and on that user."""
-    user = agent.partition("/agents")[0]
-    name = f"{agent}/turns/{turn}"
-    watch_events = events_pb2.WatchEventsRequest(parent=agent)
-    watch_agents = agents_pb2.WatchAgentsRequest(parent=user)
-    json = feed_pb2.ENCODING_JSON
-    return {
-        "CreateAgent": lambda: service.agents.CreateAgent(
-            agents_pb2.CreateAgentRequest(parent=user, agent_id="new"), CONTEXT
-        ),
-        "GetAgent": lambda: service.agents.GetAgent(
-            agents_pb2.GetAgentRequest(name=agent), CONTEXT
-        ),
-        "ListAgents": lambda: service.agents.ListAgents(
-            agents_pb2.ListAgentsRequest(parent=user), CONTEXT
-        ),
-        "UpdateAgent": lambda: service.agents.UpdateAgent(
-            agents_pb2.UpdateAgentRequest(
-                agent=Agent(name=agent), update_mask=FieldMask(paths=["backend"])
-            ),
-            CONTEXT,
-        ),
-        "DeleteAgent": lambda: service.agents.DeleteAgent(
-            agents_pb2.DeleteAgentRequest(name=agent), CONTEXT
-        ),
-        "WatchAgents": lambda: service.agents.WatchAgents(watch_agents, CONTEXT),
-        "CreateTurn": lambda: service.turns.CreateTurn(
-            turns_pb2.CreateTurnRequest(parent=agent, turn_id=turn, turn=PROMPT), CONTEXT
-        ),
-        "GetTurn": lambda: service.turns.GetTurn(turns_pb2.GetTurnRequest(name=name), CONTEXT),
-        "ListTurns": lambda: service.turns.ListTurns(
-            turns_pb2.ListTurnsRequest(parent=agent), CONTEXT
-        ),
-        "CancelTurn": lambda: service.turns.CancelTurn(
-            turns_pb2.CancelTurnRequest(name=name), CONTEXT
-        ),
-        "ResolvePermission": lambda: service.turns.ResolvePermission(
-            turns_pb2.ResolvePermissionRequest(name=name, decision=DECISION), CONTEXT
-        ),
-        "ListEvents": lambda: service.events.ListEvents(
-            events_pb2.ListEventsRequest(parent=agent), CONTEXT
-        ),
-        "WatchEvents": lambda: service.events.WatchEvents(watch_events, CONTEXT),
-        "Subscribe events": lambda: service.feed.Subscribe(
-            feed_pb2.SubscribeRequest(
-                feed_id="f", subscription=1, encoding=json, watch_events=watch_events
-            ),
-            CONTEXT,
-        ),
-        "Subscribe agents": lambda: service.feed.Subscribe(
-            feed_pb2.SubscribeRequest(
-                feed_id="f", subscription=1, encoding=json, watch_agents=watch_agents
-            ),
-            CONTEXT,
-        ),
-        "CreateKey": lambda: service.keys.CreateKey(
-            keys_pb2.CreateKeyRequest(parent=user), CONTEXT
-        ),
-        "ListKeys": lambda: service.keys.ListKeys(keys_pb2.ListKeysRequest(parent=user), CONTEXT),
-        "RevokeKey": lambda: service.keys.RevokeKey(
-            keys_pb2.RevokeKeyRequest(name=f"{user}/keys/{key}"), CONTEXT
-        ),
-    }
-
-
-RPCS = list(rpcs(None, AGENT))  # type: ignore[arg-type]
-ON_USERS = {"CreateAgent", "ListAgents", "WatchAgents", "Subscribe agents", "CreateKey", "ListKeys"}
-
-
-class TestOwnership:
-    @pytest.mark.parametrize("rpc", RPCS)
-    async def test_foreign_and_missing_are_the_same_bytes(
-        self, service: Service, executor: FakeExecutor, rpc: str
-    ) -> None:
-        """Nobody can tell another user's resource from one that does not exist."""
-        await service.create_turn()
-        await executor.execution()
-        created = await service.keys.CreateKey(
-            keys_pb2.CreateKeyRequest(parent="users/ada"), CONTEXT
-        )
-        key = created.key.name.rpartition("/")[2]
-        act_as(BOB)
-        answers = []
-        for agent in (AGENT, "users/ada/agents/none", "users/nobody/agents/a1"):
-            with pytest.raises(Failure) as raised:
-                await answer(rpcs(service, agent, key=key)[rpc]())
-            answers.append(raised.value.to_status().SerializeToString(deterministic=True))
-        if rpc not in ON_USERS and not rpc.startswith("Subscribe"):
-            with pytest.raises(Failure) as raised:
-                await answer(rpcs(service, "users/bob/agents/a1", key="none2345")[rpc]())
-            answers.append(raised.value.to_status().SerializeToString(deterministic=True))
-
-        assert 1 == len(set(answers))
-        assert "RESOURCE_NOT_FOUND" == raised.value.reason_name
-        act_as(ADA)
-        assert agents_pb2.Agent.STATE_WORKING == (await service.get_agent()).state
-
-    @pytest.mark.parametrize("rpc", RPCS)
-    @pytest.mark.parametrize("agent", ["users/Ada/agents/a1", "users//agents/"])
-    async def test_malformed_names_are_field_invalid(
-        self, service: Service, rpc: str, agent: str
-    ) -> None:
-        """Whoever asks; a name is looked at before its owner is."""
-        with pytest.raises(Failure) as raised:
-            await answer(rpcs(service, agent)[rpc]())
-
-        assert "FIELD_INVALID" == raised.value.reason_name
-        assert raised.value.metadata["field"]
 
 
 def _create_agent(service: Service, **request: Any) -> Awaitable[Message]:
@@ -359,123 +243,3 @@ class TestWatchEvents:
             with pytest.raises(Failure) as raised:
                 await anext(ended)
             assert "DRAINING" == raised.value.reason_name
-
-
-class Feed:
-    """A gateway's open feed, read into a list."""
-
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        self.news: list[feed_pb2.SubscribedUpdates] = []
-        self.failure: Failure | None = None
-        self.task = asyncio.ensure_future(self._read())
-
-    async def _read(self) -> None:
-        act_as(GATEWAY)
-        request = feed_pb2.OpenFeedRequest(feed_id="f")
-        try:
-            async for response in self.service.feed.OpenFeed(request, CONTEXT):
-                self.news += response.subscriptions
-        except Failure as failure:
-            self.failure = failure
-
-    def kinds(self, subscription: int) -> list[str | None]:
-        """Return the kinds of a subscription's updates so far."""
-        return [
-            update.WhichOneof("update")
-            for news in self.news
-            if news.subscription == subscription
-            for update in news.updates
-        ]
-
-
-@pytest.fixture
-async def feed(service: Service) -> AsyncIterator[Feed]:
-    """An open feed."""
-    feed = Feed(service)
-    await until(lambda: len(service.feeds) == 1)
-    yield feed
-    feed.task.cancel()
-    await asyncio.gather(feed.task, return_exceptions=True)
-
-
-class TestFeed:
-    async def test_events_and_agents_come_on_one_stream(
-        self, service: Service, executor: FakeExecutor, feed: Feed
-    ) -> None:
-        """Each under its number, in its encoding."""
-        watch = events_pb2.WatchEventsRequest(parent=AGENT, include_deltas=True)
-        for number, encoding in ((1, feed_pb2.ENCODING_JSON), (2, feed_pb2.ENCODING_PROTOBUF)):
-            await service.feed.Subscribe(
-                feed_pb2.SubscribeRequest(
-                    feed_id="f", subscription=number, encoding=encoding, watch_events=watch
-                ),
-                CONTEXT,
-            )
-        await service.feed.Subscribe(
-            feed_pb2.SubscribeRequest(
-                feed_id="f",
-                subscription=3,
-                watch_agents=agents_pb2.WatchAgentsRequest(parent="users/ada"),
-                encoding=feed_pb2.ENCODING_JSON,
-            ),
-            CONTEXT,
-        )
-        await service.create_turn()
-        execution = await executor.execution()
-        execution.say("b1", "text")
-        await until(lambda: "delta" in feed.kinds(1) and "delta" in feed.kinds(2))
-        execution.end()
-        await until(lambda: feed.kinds(1).count("event") == feed.kinds(2).count("event") == 2)
-
-        assert ["checkpoint", "event", "delta", "event"] == feed.kinds(1) == feed.kinds(2)
-        assert ["agent", "agents_checkpoint"] == feed.kinds(3)[:2]
-
-        await service.agents.DeleteAgent(agents_pb2.DeleteAgentRequest(name=AGENT), CONTEXT)
-        await until(lambda: sum(news.HasField("end") for news in feed.news) == 2)
-        assert {1, 2} == {news.subscription for news in feed.news if news.HasField("end")}
-
-    async def test_unsubscribing_stops_it(self, service: Service, feed: Feed) -> None:
-        """And may be repeated."""
-        await _subscribe(
-            service,
-            encoding=feed_pb2.ENCODING_JSON,
-            watch_events=events_pb2.WatchEventsRequest(parent=AGENT),
-        )
-        await until(lambda: bool(feed.kinds(1)))
-        agent = await service.live()
-
-        for _ in range(2):
-            await service.feed.Unsubscribe(
-                feed_pb2.UnsubscribeRequest(feed_id="f", subscription=1), CONTEXT
-            )
-
-        assert not agent.timeline.followed
-
-    async def test_a_feed_that_is_not_open_is_unknown(self, service: Service) -> None:
-        """The gateway must open it again."""
-        with pytest.raises(Failure) as raised:
-            await _subscribe(
-                service,
-                encoding=feed_pb2.ENCODING_JSON,
-                watch_events=events_pb2.WatchEventsRequest(parent=AGENT),
-            )
-
-        assert "FEED_UNKNOWN" == raised.value.reason_name
-
-    async def test_users_may_not_open_one(self, service: Service) -> None:
-        """A feed carries many users' updates; only services do that."""
-        stream = service.feed.OpenFeed(feed_pb2.OpenFeedRequest(feed_id="f"), CONTEXT)
-
-        with pytest.raises(Failure) as raised:
-            await anext(stream)
-
-        assert "FORBIDDEN" == raised.value.reason_name
-
-    async def test_it_ends_at_a_drain(self, service: Service, feed: Feed) -> None:
-        """With DRAINING."""
-        await service.feeds.drain()
-
-        await until(lambda: feed.failure is not None)
-        assert feed.failure is not None
-        assert "DRAINING" == feed.failure.reason_name

@@ -3,163 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import grpc
 import pytest
 
 from moorline.executor.v1 import (
-    backends_pb2,
-    backends_pb2_grpc,
     executions_pb2,
-    executions_pb2_grpc,
-    feed_pb2,
-    feed_pb2_grpc,
 )
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis import server
 from services.chassis.client import Peer
-from services.chassis.failures import Failure, not_found
-from services.chassis.feed import Feeds
-from services.chassis.identity import Checker, Signer, caller
+from services.chassis.failures import Failure
+from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
-from services.chassis.settings import ServiceSettings
 from services.session.executor_link import ExecutorLink
+from tests.unit.session.executor_servicer import KEY, Servicer, Update, serving
 from tests.unit.session.service import until
-
-KEY = "0123456789abcdef0123456789abcdef"
-Update = executions_pb2.ExecutionUpdate
-
-
-class Cursor:
-    """A subscription's position in a script; a `chassis.feed.Source`."""
-
-    def __init__(self, script: list[Update], position: int, mark: Callable[[], None]) -> None:
-        self.script = script
-        self.position = position
-        self.mark = mark
-        self.done = False
-
-    def take(self, budget: int) -> tuple[Sequence[Update], bool]:
-        """See `Source`."""
-        updates = self.script[self.position :]
-        self.position = len(self.script)
-        return updates, False
-
-    def close(self) -> None:
-        """See `Source`."""
-        self.done = True
-
-
-@dataclass
-class Servicer(
-    executions_pb2_grpc.ExecutionServiceServicer,
-    feed_pb2_grpc.ExecutionFeedServiceServicer,
-    backends_pb2_grpc.WorkspaceServiceServicer,
-):
-    """An executor that records what it is asked and follows a script."""
-
-    calls: list[tuple[str, Any]] = field(default_factory=list)
-    users: set[str] = field(default_factory=set)
-    script: list[Update] = field(default_factory=list)
-    cursors: list[Cursor] = field(default_factory=list)
-    known: bool = True
-    refusing: bool = False
-    status: grpc.StatusCode | None = None
-
-    def __post_init__(self) -> None:
-        """Make the feeds."""
-        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=_wrap)
-
-    def say(self, update: Update) -> None:
-        """Add to the script."""
-        self.script.append(update)
-        for cursor in self.cursors:
-            cursor.mark()
-
-    def register(self, to: grpc.aio.Server) -> None:
-        """Add this to a server."""
-        executions_pb2_grpc.add_ExecutionServiceServicer_to_server(self, to)
-        feed_pb2_grpc.add_ExecutionFeedServiceServicer_to_server(self, to)
-        backends_pb2_grpc.add_WorkspaceServiceServicer_to_server(self, to)
-
-    def _record(self, name: str, request: Any) -> None:
-        self.calls.append((name, request))
-        self.users.add(caller().user)
-        if self.refusing:
-            raise not_found()
-
-    async def CreateExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Record the call."""
-        self._record("create", request)
-        if self.status is not None:
-            await context.abort(self.status)
-        return executions_pb2.CreateExecutionResponse()
-
-    async def CancelExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Record the call."""
-        self._record("cancel", request)
-        return executions_pb2.CancelExecutionResponse()
-
-    async def ResolvePermission(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Record the call."""
-        self._record("resolve", request)
-        return executions_pb2.ResolvePermissionResponse()
-
-    async def AcknowledgeExecutions(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Record the call."""
-        self._record("acknowledge", request)
-        return executions_pb2.AcknowledgeExecutionsResponse()
-
-    async def DeleteWorkspace(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Record the call."""
-        self._record("delete", request)
-        return backends_pb2.DeleteWorkspaceResponse()
-
-    async def GetExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Is not used."""
-        raise not_found()
-
-    async def WatchExecution(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        """Is not used."""
-        raise not_found()
-        yield
-
-    async def OpenFeed(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Open a feed."""
-        async for response in self.feeds.open(request.feed_id, caller().user):
-            yield response
-
-    async def Subscribe(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Follow the script."""
-        self.calls.append(("subscribe", request))
-        if not self.known:
-            raise not_found()
-        feed = self.feeds.get(request.feed_id)
-        mark = partial(feed.mark, request.subscription)
-        cursor = Cursor(self.script, request.watch.after_sequence, mark)
-        self.cursors.append(cursor)
-        feed.add(request.subscription, cursor)
-        return feed_pb2.SubscribeResponse()
-
-    async def Unsubscribe(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Leave the script."""
-        self.feeds.get(request.feed_id).remove(request.subscription)
-        return feed_pb2.UnsubscribeResponse()
-
-
-def _wrap(batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
-    return feed_pb2.OpenFeedResponse(
-        subscriptions=[
-            feed_pb2.SubscribedExecution(subscription=number, updates=updates)
-            for number, updates in batch
-        ]
-    )
 
 
 @dataclass
@@ -187,29 +50,6 @@ class Heard:
     def end(self, failure: Failure) -> None:
         """See `Listener`."""
         self.ends.append(failure)
-
-
-@asynccontextmanager
-async def serving(servicer: Servicer, port: int = 0) -> AsyncIterator[int]:
-    """Serve until the block ends."""
-    listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    settings = ServiceSettings(listen=f"127.0.0.1:{port}", identity_key=KEY, production=True)
-    task = asyncio.ensure_future(
-        server.serve(
-            settings=settings,
-            service="executor",
-            register=servicer.register,
-            checker=Checker(key=KEY),
-            metrics=Metrics(service="executor"),
-            draining=servicer.feeds.drain,
-            on_listening=listening.set_result,
-        )
-    )
-    try:
-        yield await listening
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

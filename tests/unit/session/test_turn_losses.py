@@ -1,0 +1,173 @@
+"""Tests of `services.session.turns`: executions that are lost."""
+
+from __future__ import annotations
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.session.v1 import turns_pb2
+from moorline.transcript.v1 import transcript_pb2
+from tests.unit.session.fakes import FakeExecutor, unavailable
+from tests.unit.session.service import Service, until
+
+Turn = turns_pb2.Turn
+
+
+class TestLosingTheExecution:
+    async def test_without_a_tool_call_it_is_tried_again(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """A visible attempt follows, under another execution id."""
+        await service.create_turn()
+        first = await executor.execution()
+        first.say("b1", "half")
+
+        executor.forget()
+        second = await executor.execution(2)
+        second.end()
+
+        turn = await service.ended()
+        assert Turn.STATE_FINISHED == turn.state
+        assert 2 == turn.attempt
+        assert first.id != second.id
+        attempt = (await service.list_events())[1].item.turn_attempt
+        assert 2 == attempt.attempt
+        assert errors_pb2.ERROR_REASON_EXECUTION_LOST == attempt.error.reason
+
+    async def test_with_a_tool_call_the_turn_is_lost(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """A tool call whose completion is unknown is never silently run again."""
+        await service.create_turn()
+        (await executor.execution()).call_tool()
+
+        executor.forget()
+
+        turn = await service.ended()
+        assert Turn.STATE_LOST == turn.state
+        assert errors_pb2.ERROR_REASON_EXECUTION_LOST == turn.error.reason
+        assert 1 == len(executor.created)
+
+    async def test_a_tool_call_of_an_attempt_before_does_not_count(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """Only the attempt that was lost decides."""
+        await service.create_turn()
+        await executor.execution()
+        executor.forget()
+        await executor.execution(2)
+
+        executor.forget()
+        (await executor.execution(3)).end()
+
+        assert 3 == (await service.ended()).attempt
+
+    async def test_after_three_attempts_the_turn_fails(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """A turn that loses every execution is not tried for ever."""
+        await service.create_turn()
+        for number in (1, 2, 3):
+            await executor.execution(number)
+            executor.forget()
+
+        turn = await service.ended()
+
+        assert Turn.STATE_FAILED == turn.state
+        assert errors_pb2.ERROR_REASON_EXECUTION_LOST == turn.error.reason
+        assert 3 == turn.attempt == len(executor.created)
+
+    async def test_text_being_written_becomes_partial_items(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """Nothing shown is thrown away when the turn ends without its executor."""
+        await service.create_turn()
+        execution = await executor.execution()
+        execution.call_tool()
+        execution.say("b1", "half a message")
+        thought = transcript_pb2.MessageDelta(block_id="b2", thought=True, text="half a thought")
+        execution.send(_delta(thought))
+
+        executor.forget()
+        await service.ended()
+
+        items = [event.item for event in await service.list_events()]
+        assert ("half a message", True) == (
+            items[2].agent_message.text,
+            items[2].agent_message.partial,
+        )
+        assert ("half a thought", True) == (
+            items[3].agent_thought.text,
+            items[3].agent_thought.partial,
+        )
+
+    async def test_an_open_permission_is_closed_before_the_next_attempt(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """The new attempt asks anew, perhaps under the same id."""
+        await service.create_turn()
+        (await executor.execution()).ask("p1")
+        executor.forget()
+        second = await executor.execution(2)
+        second.ask("p1")
+        await until(lambda: service.metric("moorline_permission_requests_pending") == 1)
+
+        await service.resolve("p1")
+        await until(lambda: len(second.decisions) == 1)
+        second.end()
+        await service.ended()
+
+        assert [
+            "user_message",
+            "permission_request",
+            "permission_decision",
+            "turn_attempt",
+            "permission_request",
+            "permission_decision",
+            "turn_outcome",
+        ] == await service.kinds()
+
+    async def test_a_gap_in_the_events_counts_as_lost(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """An executor that skips a number has forgotten something."""
+        await service.create_turn()
+        first = await executor.execution()
+        first.send(_event(5))
+
+        (await executor.execution(2)).end()
+
+        assert 2 == (await service.ended()).attempt
+
+    async def test_a_subscription_is_tried_again_while_the_executor_is_away(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """A break between creating and following is not a loss."""
+        executor.failures["subscribe"] = [unavailable()]
+        executor.script = lambda execution: execution.end()
+        await service.create_turn()
+
+        turn = await service.ended()
+
+        assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
+
+    async def test_an_executor_that_cannot_be_followed_is_given_up(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """After a while it is a loss all the same."""
+        executor.failures["subscribe"] = [unavailable() for _ in range(1000)]
+        await service.create_turn()
+        await until(lambda: len(executor.created) == 2)
+        executor.failures.clear()
+        (await executor.execution(2)).end()
+
+        assert Turn.STATE_FINISHED == (await service.ended()).state
+
+
+def _delta(delta: transcript_pb2.MessageDelta) -> executions_pb2.ExecutionUpdate:
+    return executions_pb2.ExecutionUpdate(delta=delta)
+
+
+def _event(sequence: int) -> executions_pb2.ExecutionUpdate:
+    event = executions_pb2.ExecutionEvent(sequence=sequence)
+    event.item.tool_call.tool_call_id = "c"
+    return executions_pb2.ExecutionUpdate(event=event)
