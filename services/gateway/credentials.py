@@ -5,6 +5,7 @@ Does not know what the request is for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from services.gateway.auth.tickets import Tickets
 from services.gateway.auth.verifier import Principal, Verifier, token_invalid
 from services.gateway.settings import is_loopback
 
+_PORT = re.compile(r":([0-9]{1,5})$")
 TICKET_PREFIX = "ticket."
 """Begins the subprotocol that carries a ticket."""
 
@@ -63,9 +65,11 @@ class Origins:
             return False
         if origin.lower() in self._allowed or self._is_own(origin, request.host):
             return True
+        # Headers are bytes, and may be no text at all.
+        shown = origin[:200].encode("ascii", errors="replace").decode()
         raise Failure(
             errors_pb2.ERROR_REASON_FORBIDDEN,
-            f"Pages of {origin[:200]} may not connect here. If they should, add that origin to "
+            f"Pages of {shown} may not connect here. If they should, add that origin to "
             "MOORLINE_ALLOWED_ORIGINS.",
             rule="origin",
         )
@@ -169,7 +173,8 @@ class Credentials:
         """
         if self._behind_tls:
             return "__Host-moorline"
-        return f"moorline-{request.url.port}"
+        port = _PORT.search(request.host)
+        return f"moorline-{port[1] if port else 80}"
 
     async def _prove(self, token: str, verifier: Verifier, *, method: str) -> Proof:
         result = "unavailable"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -313,3 +314,22 @@ async def test_violations_of_the_policy_are_counted_and_not_repeated(
     lines = [message for message in caplog.messages if "policy" in message]
     assert 10 == len(lines)
     assert "canary" not in caplog.text
+
+
+async def test_strange_requests_are_no_bugs(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever stands in the address and in the headers that are read."""
+    paths = (b"/v1/me", b"/?token=" + TOKEN.encode(), b"/v1/ws", b"/?token=%ff", b"/%", b"*")
+    hosts = (b"[", b"a:b:c", b"x:99999", b"", b"\xff", b"a/b", b"x y", b"127.0.0.1:")
+    async with gateway() as g:
+        for path, host in itertools.product(paths, hosts):
+            reader, writer = await asyncio.open_connection("127.0.0.1", g.port)
+            writer.write(
+                b"GET %b HTTP/1.1\r\nHost: %b\r\nOrigin: http://%b\r\nCookie: moorline-80=\xff\r\n"
+                b"Authorization: Bearer \xff.\xff.\xff\r\nConnection: close\r\n\r\n"
+                % (path, host, host)
+            )
+            status = (await reader.readline()).split(b" ")[1]
+            assert status in {b"200", b"303", b"400", b"401", b"403", b"404", b"426"}
+            writer.close()
+
+    assert [] == [record for record in caplog.records if record.exc_info]
