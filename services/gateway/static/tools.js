@@ -58,6 +58,7 @@ const change = (edit) => ({before: edit.old_string, after: edit.new_string});
  */
 export function toolState(tool, ended) {
   const decision = tool.permission?.decision;
+  if (decision?.decider === 'turnEnd') return 'unfinished';
   if (decision && !decision.allowed) return 'denied';
   if (tool.result) return tool.result.failed ? 'failed' : 'done';
   if (ended) return 'unfinished';

@@ -53,7 +53,7 @@ const nothingUsed = () => ({
  *
  * Entries of a turn are plain objects with a `key` unique in the turn and a `kind`:
  * `message` and `thought` {text, partial, writing}; `tool` {toolCallId, name, inputJson,
- * omittedBytes, parentId, result, permission}; `attempt` {attempt, error}.
+ * omittedBytes, parentId, result, permission, version}; `attempt` {attempt, error}.
  */
 export class Transcript {
   /** Turns in the order they were asked for. */
@@ -168,17 +168,17 @@ const RECORD = {
   agentMessage: (turn, message, where) => complete(turn, 'message', message, where),
   agentThought: (turn, thought, where) => complete(turn, 'thought', thought, where),
   toolCall(turn, call) {
-    const tool = toolOf(turn, call.toolCallId ?? '');
+    const tool = changed(toolOf(turn, call.toolCallId ?? ''));
     tool.name = call.toolName ?? tool.name;
     tool.inputJson = call.inputJson ?? tool.inputJson;
     tool.omittedBytes = call.omittedBytes ?? 0;
     tool.parentId = call.parentToolCallId ?? '';
   },
   toolResult(turn, {toolCallId = '', output = '', failed = false, omittedBytes = 0}) {
-    toolOf(turn, toolCallId).result = {output, failed, omittedBytes};
+    changed(toolOf(turn, toolCallId)).result = {output, failed, omittedBytes};
   },
   permissionRequest(turn, request) {
-    const tool = toolOf(turn, request.toolCallId ?? '');
+    const tool = changed(toolOf(turn, request.toolCallId ?? ''));
     tool.name ||= request.toolName ?? '';
     tool.inputJson ||= request.inputJson ?? '';
     tool.permission = {
@@ -193,7 +193,7 @@ const RECORD = {
   permissionDecision(turn, {permissionId = '', allowed = false, reason = '', decider}) {
     const tool = turn.entries.find((entry) => entry.permission?.id === permissionId);
     if (!tool) return;
-    tool.permission.decision = {allowed, reason, decider: enumWord(decider, 'DECIDER_')};
+    changed(tool).permission.decision = {allowed, reason, decider: enumWord(decider, 'DECIDER_')};
   },
   turnAttempt(turn, {attempt = 0, error = {}}, {sequence}) {
     turn.open = [];
@@ -218,6 +218,12 @@ function complete(turn, kind, {blockId = '', text = '', partial = false}, {seque
   turn.entries.push({key, kind, blockId, text, partial, writing: false});
 }
 
+/** Marks a tool so that its view, and no other tool's, is rendered again. */
+function changed(tool) {
+  tool.version += 1;
+  return tool;
+}
+
 /** The tool with this id; made when a result or a request comes before its call. */
 function toolOf(turn, toolCallId) {
   let tool = turn.entries.find((e) => e.kind === 'tool' && e.toolCallId === toolCallId);
@@ -232,6 +238,7 @@ function toolOf(turn, toolCallId) {
       parentId: '',
       result: null,
       permission: null,
+      version: 0,
     };
     turn.entries.push(tool);
   }

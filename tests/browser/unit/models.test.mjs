@@ -240,6 +240,7 @@ describe('tools', () => {
     assert.equal(toolState(asked(null), false), 'approvalRequested');
     assert.equal(toolState(asked({allowed: true}), false), 'approvalResponded');
     assert.equal(toolState({...asked({allowed: false}), result: {failed: true}}, true), 'denied');
+    assert.equal(toolState(asked({allowed: false, decider: 'turnEnd'}), true), 'unfinished');
     assert.equal(toolState({...tool, result: {failed: true}}, true), 'failed');
     assert.equal(toolState({...tool, result: {failed: false}}, true), 'done');
   });

@@ -85,7 +85,7 @@ export class MoorlineApp extends PageElement {
 
   #keyDown(event) {
     if (event.isComposing || event.defaultPrevented || document.querySelector('dialog[open]')) return;
-    if (event.key === 'Escape') this.#escape(event);
+    if (event.key === 'Escape' && !event.target.matches?.('select')) this.#escape(event);
     else if (event.altKey && (event.key === 'ArrowUp' || event.key === 'ArrowDown')) {
       event.preventDefault();
       this.#step(event.key === 'ArrowDown' ? 1 : -1);
@@ -109,9 +109,9 @@ export class MoorlineApp extends PageElement {
     this.#show(list[(at + by + list.length) % list.length].name);
   }
 
-  updated() {
+  updated(changed) {
     if (this.#client) this.#showTitle();
-    if (this.menuOpen) this.querySelector('agent-list button')?.focus();
+    if (this.menuOpen && changed.has('menuOpen')) this.querySelector('agent-list button').focus();
   }
 
   async #signOut() {

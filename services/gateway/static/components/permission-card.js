@@ -13,12 +13,13 @@ import {PageElement} from './element.js';
 import {inputBlock} from './tool-card.js';
 
 /**
- * `<permission-card>`: set `permission`, `ended` (the turn is over) and `sent` (what was answered
- * here: true, false, or undefined); fires `decided`.
+ * `<permission-card>`: set `permission`, `version` (of its entry), `ended` (the turn is over) and
+ * `sent` (what was answered here: true, false, or undefined); fires `decided`.
  */
 export class PermissionCard extends PageElement {
   static properties = {
     permission: {attribute: false},
+    version: {attribute: false},
     ended: {attribute: false},
     sent: {attribute: false},
   };
@@ -124,7 +125,7 @@ export class PermissionCard extends PageElement {
   #decided({allowed, reason, decider}) {
     const elsewhere = decider === 'user' && this.#askedHere && this.sent !== allowed;
     const who = decider === 'user' ? (allowed ? 'allowed' : 'denied') : decider;
-    return html`<p class="decision ${allowed ? 'allowed' : 'denied'}">
+    return html`<p class="decision ${allowed ? 'allowed' : decider === 'turnEnd' ? '' : 'denied'}">
       ${t(`permission.${who}`)} ${elsewhere ? t('permission.elsewhere') : nothing}
       ${reason ? html`<q>${reason}</q>` : nothing}
     </p>`;

@@ -6,9 +6,16 @@ import {html, nothing} from '../vendor/lit.js';
 import {diffBlock} from './diff-block.js';
 import {PageElement} from './element.js';
 
-/** `<tool-card>`: set `tool`, an entry of a turn, and `ended`, whether its turn is over. */
+/**
+ * `<tool-card>`: set `tool`, an entry of a turn, `version`, that entry's, and `ended`, whether its
+ * turn is over.
+ */
 export class ToolCard extends PageElement {
-  static properties = {tool: {attribute: false}, ended: {attribute: false}};
+  static properties = {
+    tool: {attribute: false},
+    version: {attribute: false},
+    ended: {attribute: false},
+  };
 
   render() {
     const {tool, ended} = this;

@@ -56,10 +56,12 @@ export class TurnView extends PageElement {
 
   #tool(entry, turn) {
     const ended = turn.outcome !== null;
-    return html`<tool-card .tool=${{...entry}} .ended=${ended}></tool-card>
+    const {version} = entry;
+    return html`<tool-card .tool=${entry} .version=${version} .ended=${ended}></tool-card>
       ${entry.permission
         ? html`<permission-card
-            .permission=${{...entry.permission}}
+            .permission=${entry.permission}
+            .version=${version}
             .ended=${ended}
             .sent=${this.client.answered.get(entry.permission.id)}
             @decided=${({detail}) => this.client.resolvePermission(turn.id, detail)}
