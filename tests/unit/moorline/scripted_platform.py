@@ -165,6 +165,8 @@ class Platform:
         self.agents: dict[str, Agent] = {}
         self.keys: dict[str, Json] = {}
         self.script: Script = echo
+        # True: a turn that waits has no event before it begins.
+        self.silent_queue = False
         self.calls: list[tuple[str, Json]] = []
         self.refuse_next: list[RefusedError] = []
         self.tasks: set[asyncio.Task[None]] = set()
@@ -265,8 +267,8 @@ class Platform:
             "state": "STATE_QUEUED" if busy else "STATE_RUNNING",
             "createTime": TIME,
         }
-        agent.record(turn_id, userMessage={"text": text})
-        agent.turns[turn_id]["sequence"] = len(agent.events)
+        if not (busy and self.silent_queue):
+            self._begin(agent, turn_id)
         turn = self.running[turn_id] = Turn(agent, turn_id, text)
         agent.queue.put_nowait(turn)
         return {"turn": dict(agent.turns[turn_id])}
@@ -335,6 +337,12 @@ class Platform:
         more: Json = {"runningTurn": running[0]} if running else {}
         return {**agent.fields, **more, "headSequence": len(agent.events)}
 
+    def _begin(self, agent: Agent, turn_id: str) -> None:
+        turn = agent.turns[turn_id]
+        if "sequence" not in turn:
+            agent.record(turn_id, userMessage=turn["prompt"])
+            turn["sequence"] = len(agent.events)
+
     def _changed(self, update: Json) -> None:
         for watcher in self.changes:
             watcher.put_nowait(update)
@@ -343,6 +351,7 @@ class Platform:
         while True:
             turn = await agent.queue.get()
             agent.turns[turn.id]["state"] = "STATE_RUNNING"
+            self._begin(agent, turn.id)
             agent.fields["state"] = "STATE_WORKING"
             outcome = await self._play(turn)
             usage = {"inputTokens": 10, "outputTokens": 5, "costUsdMicros": 1500}

@@ -112,11 +112,13 @@ async def test_a_permission_request_is_answered_by_itself(
                     assert (False, "not today") == (allowed, reason)
 
 
+@pytest.mark.parametrize("silent", [True, False])
 async def test_a_queued_turn_shows_only_its_own_text(
-    gateway: Gateway, client: moorline.AsyncClient
+    gateway: Gateway, client: moorline.AsyncClient, silent: bool
 ) -> None:
-    """Text of the turns ahead of a queued one is not taken for its own."""
+    """Text of the turns ahead is not taken for its own, whenever its prompt is recorded."""
     go = asyncio.Event()
+    gateway.platform.silent_queue = silent
 
     async def script(turn: Turn) -> None:
         await go.wait()
@@ -126,9 +128,38 @@ async def test_a_queued_turn_shows_only_its_own_text(
     agent = await client.agents.create()
     await agent.send("first")
     async with agent.run("second") as stream:
+        assert 1 == stream.ahead
         go.set()
-        texts = [e.text async for e in stream if isinstance(e, moorline.TextDelta)]
+        events = [event async for event in stream]
+    assert isinstance(events[0], moorline.UserMessage)
+    texts = [event.text for event in events if isinstance(event, moorline.TextDelta)]
     assert "answer to second" == "".join(texts)
+
+
+async def test_a_callback_may_leave_a_request_open_or_come_too_late(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """None sends nothing; an answer after somebody else's changes nothing."""
+
+    async def script(turn: Turn) -> None:
+        decision = await turn.ask("Bash")
+        await turn.say(str(decision["allowed"]))
+
+    gateway.platform.script = script
+    agent = await client.agents.create()
+
+    def elsewhere(request: moorline.PermissionRequest) -> bool:
+        waiting = gateway.platform.running[request.turn_id].answers[request.permission_id]
+        waiting.set_result({"permissionId": request.permission_id, "allowed": True})
+        return False
+
+    async with agent.run("go", on_permission=elsewhere) as stream:
+        assert "True" == (await stream.wait()).text
+    async with agent.run("go", on_permission=lambda _: None) as stream:
+        async for event in stream:
+            if isinstance(event, moorline.PermissionRequest):
+                await event.allow()
+    assert "True" == stream.result.text
 
 
 async def test_cancelling_ends_the_turn_as_cancelled(
