@@ -21,9 +21,6 @@ from services.session.timeline import Timeline
 # The session service makes these itself; an executor that sends one is passed over.
 _OURS = frozenset({None, "user_message", "turn_attempt", "permission_decision"})
 
-_PIECE_CHARACTERS = 16 * 1024
-"""Text that surely fits the 64 KiB of a piece, whatever the characters."""
-
 
 class Attempt:
     """Listens to one execution; an `executor.Listener`.
@@ -142,7 +139,8 @@ class Attempt:
         for block in self._timeline.blocks.values():
             if block.block_id in self._completed:
                 continue
-            text = block.text()[:_PIECE_CHARACTERS]
+            # The executor bounds a piece, so its text fits the log as it is.
+            text = block.text()
             if block.thought:
                 thought = transcript_pb2.AgentThought(
                     block_id=block.block_id, text=text, partial=True
@@ -175,9 +173,9 @@ class Attempt:
             case "tool_call":
                 self.tool_called = True
             case "agent_message":
-                self._complete(item.agent_message.block_id)
+                self._complete(item.agent_message, thought=False)
             case "agent_thought":
-                self._complete(item.agent_thought.block_id)
+                self._complete(item.agent_thought, thought=True)
             case "permission_request" if self._wait:
                 # Whoever enforces the limit is who can tell when it is over.
                 expiry = self._clock.now() + self._wait
@@ -192,9 +190,14 @@ class Attempt:
             self._permissions.add(item.permission_request)
             self._permissions.expire()
 
-    def _complete(self, block_id: str) -> None:
-        self._completed.add(block_id)
-        self._unconfirmed.discard(block_id)
+    def _complete(
+        self, piece: transcript_pb2.AgentMessage | transcript_pb2.AgentThought, *, thought: bool
+    ) -> None:
+        self._completed.add(piece.block_id)
+        self._unconfirmed.discard(piece.block_id)
+        # Shown whole before it is stored, or the text of the next piece, which
+        # waits for no commit, would overtake it.
+        self._timeline.replace(piece.block_id, piece.text, thought=thought)
 
     def _discard_unconfirmed(self) -> None:
         for block_id in self._unconfirmed:

@@ -307,7 +307,11 @@ class TurnRun:
 
     def _finished(self, event: executions_pb2.ExecutionEvent) -> None:
         """Hear the execution's outcome, which is the turn's."""
-        if event.conversation:
+        error = event.item.turn_outcome.error
+        if error.reason == errors_pb2.ERROR_REASON_CONVERSATION_LOST:
+            # With the handle that failed, every later turn would fail too.
+            self._agent.conversation = ""
+        elif event.conversation:
             self._agent.conversation = event.conversation
         self._conclude(
             event.item.turn_outcome,

@@ -52,6 +52,21 @@ async def test_an_unknown_update_is_passed_over(agent: LiveAgent, execution: Fak
     assert {"b1": "a"} == shown(agent)
 
 
+async def test_a_piece_that_comes_whole_is_shown_before_the_next_one_begins(
+    agent: LiveAgent, execution: FakeExecution
+) -> None:
+    """What waits for its commit is not overtaken by text that waits for nothing."""
+    message = transcript_pb2.AgentMessage(block_id="b1", text="whole")
+    thought = transcript_pb2.AgentThought(block_id="b2", text="deep")
+    execution.add(transcript_pb2.Item(agent_message=message))
+    execution.add(transcript_pb2.Item(agent_thought=thought))
+    execution.say("b3", "next")
+
+    assert [("b1", "whole"), ("b2", "deep"), ("b3", "next")] == list(shown(agent).items())
+    await until(lambda: agent.log.head == 3)
+    assert {"b3": "next"} == shown(agent)
+
+
 class TestAfterABreak:
     async def test_text_goes_on_without_a_repeat(
         self, agent: LiveAgent, execution: FakeExecution, executor: FakeExecutor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, turns_pb2
 from moorline.transcript.v1 import transcript_pb2
@@ -60,8 +62,8 @@ class TestRunning:
 
         assert ("docker", "be kind", "hi") == (asked.backend, asked.instructions, asked.prompt.text)
         assert asked.PERMISSION_MODE_ACCEPT_ALL == asked.permission_mode
-        assert asked.workspace.startswith("workspaces/")
-        assert "ada" not in asked.workspace
+        # A digest: it says nothing of who the user is.
+        assert re.fullmatch("workspaces/[0-9a-f]{32}", asked.workspace)
 
     async def test_a_conversation_is_resumed(
         self, service: Service, executor: FakeExecutor
@@ -75,6 +77,24 @@ class TestRunning:
         await service.ended("t2")
 
         assert "c1" == executor.last.asked.resume_from
+
+    async def test_a_conversation_that_is_lost_is_not_resumed_again(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """After the handle failed, the next turn begins a new conversation."""
+        executor.script = lambda execution: execution.end(conversation="c1")
+        await service.create_turn("t1")
+        await service.ended("t1")
+        gone = errors_pb2.Error(reason=errors_pb2.ERROR_REASON_CONVERSATION_LOST)
+        failed = transcript_pb2.TurnOutcome.STATE_FAILED
+        executor.script = lambda execution: execution.end(failed, error=gone)
+        await service.create_turn("t2")
+        await service.ended("t2")
+
+        await service.create_turn("t3")
+        await service.ended("t3")
+
+        assert "" == executor.last.asked.resume_from
 
     async def test_stored_items_are_acknowledged(
         self, service: Service, executor: FakeExecutor
