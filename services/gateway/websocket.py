@@ -20,6 +20,8 @@ SUBPROTOCOL = "moorline.v1"
 """Name and version of the protocol, as clients ask for it."""
 CLOSE_SECONDS = 2.0
 """How long a client has to answer a close frame before it is cut."""
+SLOW_CLOSE_SECONDS = 10.0
+"""The same for one that has not read: it may be asleep, and should learn why on waking."""
 _TEXT, _BINARY, _CLOSE, _PONG = 0x81, 0x82, 0x88, 0x8A
 _ABNORMAL = 1006
 _NO_CODE = 1005
@@ -144,7 +146,8 @@ class WebSocket:
         self._shut = True
         self._write(_CLOSE, struct.pack(">H", code) + reason_bytes(reason))
         if self._transport is not None:
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, _cut, self._transport)
+            patience = CLOSE_SECONDS if self.writable() else SLOW_CLOSE_SECONDS
+            asyncio.get_running_loop().call_later(patience, _cut, self._transport)
 
     def _answer_close(self, code: int) -> None:
         if not self._shut:

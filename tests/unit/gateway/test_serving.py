@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 from moorline.gateway.v1 import frames_pb2
-from services.gateway import connections, listener
+from services.gateway import connections, listener, stalls
 from tests.unit.gateway.fakes import checkpoint, delta, event, until
 from tests.unit.gateway.running import (
     TOKEN,
@@ -176,6 +176,25 @@ class TestSlowClients:
                 received += len(await slow_reader.read(1 << 20))
 
             slow.close()
+
+    async def test_one_that_reads_again_learns_why_it_was_closed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The close frame waits behind what was sent before it."""
+        monkeypatch.setattr(stalls, "PATIENCE", 0.2)
+        async with gateway() as g:
+            g.session.updates = [event(n, size=60_000) for n in range(1, 40)]
+            reader, writer = await raw_upgrade(g)
+            transport: Any = writer.transport
+            transport.pause_reading()
+            writer.write(masked(0x81, b'{"id":1,"watchEvents":{"parent":"%b"}}' % AGENT.encode()))
+            await asyncio.sleep(1)
+            transport.resume_reading()
+            end = b""
+            async with asyncio.timeout(5):
+                while b"\x0f\xa2the client does not read" not in end:
+                    end = (end + await reader.read(1 << 20))[-100:]
+            writer.close()
 
 
 class TestHttpConnections:
