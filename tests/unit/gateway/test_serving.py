@@ -9,6 +9,7 @@ import socket as sockets
 import struct
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
