@@ -149,6 +149,10 @@ class Feed(Generic[U]):
             batch = self.collect()
             if batch:
                 yield wrap(batch)
+            else:
+                # A source may say that it has more and give nothing yet; what it
+                # waits for must get its turn.
+                await asyncio.sleep(0)
             if end is not None:
                 raise end
 

@@ -151,7 +151,9 @@ class EventSource(Generic[U]):
             return False
         budget = self._take_events(updates, budget)
         if self._cursor != self._timeline.head:
-            return True
+            # Ahead: read from the store between a commit and its publication, which
+            # marks again. Text until then may be of a piece that was read as an event.
+            return self._cursor < self._timeline.head
         if self._include_deltas and not self._take_deltas(updates, budget):
             return True
         if not self._checkpointed:

@@ -18,6 +18,9 @@ from services.session.names import parse_agent, require_owner
 from services.session.sessions import Sessions
 from services.session.watches import Watches
 
+PAGE_BYTES = 512 * 1024
+"""About how much a page of events carries: a client must read it before anything else."""
+
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -40,8 +43,16 @@ class EventApi(events_pb2_grpc.EventServiceServicer):
         async def read(agent: LiveAgent) -> events_pb2.ListEventsResponse:
             events: list[LoggedEvent] = []
             after = request.after_sequence
-            while len(events) < size and (more := await agent.history.events(after)):
-                events += more
+            room = PAGE_BYTES
+            while len(events) < size and room > 0:
+                more = await agent.history.events(after)
+                if not more:
+                    break
+                for event in more:
+                    if room <= 0:
+                        break
+                    events.append(event)
+                    room -= len(event.json)
                 after = events[-1].sequence
             return events_pb2.ListEventsResponse(
                 events=[event.message for event in events[:size]],

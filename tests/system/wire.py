@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,7 +99,9 @@ class Wire:
         reply: Frame = frame[f"{call}Response"]
         return reply
 
-    async def watch(self, agent: str, after: int = 0, patience: float = 15) -> AsyncIterator[Frame]:
+    async def watch(
+        self, agent: str, after: int = 0, patience: float = 15
+    ) -> AsyncGenerator[Frame, None]:
         """Each update of an agent, until the socket closes.
 
         Raises:
@@ -108,12 +110,17 @@ class Wire:
         number = await self.send(
             "watchEvents", {"parent": agent, "afterSequence": after, "includeDeltas": True}
         )
-        while True:
-            frame = await self.reply(number, patience)
-            if "error" in frame:
-                raise WireError(frame["error"])
-            for update in frame["watchEventsResponse"].get("updates", []):
-                yield update
+        try:
+            while True:
+                frame = await self.reply(number, patience)
+                if "error" in frame:
+                    raise WireError(frame["error"])
+                for update in frame["watchEventsResponse"].get("updates", []):
+                    yield update
+        finally:
+            del self.waiting[number]
+            with contextlib.suppress(ConnectionClosed):
+                await self.socket.send(json.dumps({"id": number, "cancel": {}}))
 
     async def agent(self, **settings: Any) -> str:
         """Create an agent and return its name."""
@@ -138,7 +145,7 @@ class Wire:
         return str(self.welcome["user"])
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def open_wire(url: str, token: str) -> AsyncIterator[Wire]:
     """A connection whose welcome has arrived."""
     async with connect(
@@ -236,8 +243,9 @@ async def follow(
     """Watch an agent until every one of the turns has its outcome."""
     transcript.connected()
     async with asyncio.timeout(patience):
-        async for update in wire.watch(agent, transcript.sequence, patience):
-            transcript.apply(update)
-            if turns and all(transcript.outcome(turn) for turn in turns):
-                break
+        async with contextlib.aclosing(wire.watch(agent, transcript.sequence, patience)) as updates:
+            async for update in updates:
+                transcript.apply(update)
+                if turns and all(transcript.outcome(turn) for turn in turns):
+                    break
     return transcript

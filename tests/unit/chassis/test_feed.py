@@ -321,3 +321,20 @@ async def test_drain_wakes_a_silent_feed(feeds: Feeds[Update, Batch], stream: An
 async def test_drain_without_feeds_returns() -> None:
     """A server nobody follows drains at once."""
     await Feeds[Update, Batch](wrap=wrap).drain()
+
+
+async def test_a_source_with_more_that_gives_nothing_does_not_block_the_loop(
+    feeds: Feeds[Update, Batch], stream: Any
+) -> None:
+    """While it gives nothing, others run: what it waits for may be one of them."""
+
+    class Slow(FakeSource):
+        def take(self, budget: int) -> tuple[Sequence[Update], bool]:
+            return super().take(budget) if self.waiting else ((), True)
+
+    source = Slow()
+    feeds.get("f").add(1, source)
+    asyncio.get_running_loop().call_later(0.01, source.put, "late")
+
+    async with asyncio.timeout(5):
+        assert [(1, ["late"])] == await anext(stream)

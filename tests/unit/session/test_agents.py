@@ -338,3 +338,15 @@ class TestListEvents:
             after = pages[-1][-1]
 
         assert [[1, 2], [3, 4], [5]] == pages
+
+    async def test_a_page_of_great_events_is_short(self, service: Service) -> None:
+        """A page is bounded by its bytes too, and holds at least one event."""
+        for number in range(12):
+            await service.create_turn(f"t{number}", prompt=f"{number}" + "x" * 90_000)
+
+        request = events_pb2.ListEventsRequest(parent=AGENT)
+        page = await service.events.ListEvents(request, None)  # type: ignore[arg-type]
+
+        assert 12 == page.head_sequence
+        assert 1 <= len(page.events) < 12
+        assert page.ByteSize() < 700_000

@@ -85,6 +85,26 @@ class TestReplay:
         await until(done)
         assert list(range(1, 101)) == client.sequences
 
+    async def test_one_that_is_ahead_of_what_is_published_waits(self, world: World) -> None:
+        """The store has an event before its publication: there is nothing to take until then."""
+        await world.say(*"123")
+        late = await make_world(world.store, world.tasks)
+        await world.say("4")
+        client = late.client()
+        late.timeline.extend("b4", "4", thought=False)
+        await until(lambda: not client.take() and client.sequences == [1, 2, 3, 4])
+
+        assert not client.take()
+        assert ["event"] * 4 == client.log
+
+        late.timeline.publish(await late.history.events(3))
+        late.timeline.extend("b5", "5", thought=False)
+        client.take_all()
+
+        assert [1, 2, 3, 4] == client.sequences
+        assert "5" == client.blocks["b5"]
+        assert "checkpoint" == client.log[-1]
+
     async def test_a_budget_is_kept_but_for_one_update(self, world: World) -> None:
         """Many small takes give the same as one great one."""
         await world.say(*"abcdef")
