@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
@@ -12,15 +13,19 @@ from services.chassis.failures import field_invalid
 from services.chassis.identity import caller
 from services.session.agent_settings import AgentSettings
 from services.session.agent_source import AgentSource
-from services.session.checks import check_backend, check_length, page_size
+from services.session.checks import check_backend, check_length
 from services.session.forms import MessageAgents
 from services.session.limits import Limits
 from services.session.names import check_agent_id, parse_agent, parse_user, require_owner
+from services.session.pages import Page, page_size, parse_token
 from services.session.sessions import Sessions
 from services.session.watches import Watches
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Agent = agents_pb2.Agent
+
+_TOKEN = re.compile(r"(0|[1-9][0-9]{0,11})\.(0|[1-9][0-9]{0,8})\.([a-z][a-z0-9-]{0,62})")
+"""Seconds, nanoseconds and id of a page's last agent."""
 
 _SETTINGS = ("display_name", "instructions", "backend", "permission_mode")
 
@@ -66,9 +71,14 @@ class AgentApi(agents_pb2_grpc.AgentServiceServicer):
         require_owner(user, caller())
         session = await self._sessions.session(user.user)
         agents = [agent for agent in session.messages() if after is None or _order(agent) > after]
-        more = len(agents) > size
+        page: Page[Agent] = Page(size=size)
+        for agent in agents:
+            if page.full:
+                break
+            page.add(agent)
+        more = len(page.entries) < len(agents)
         return agents_pb2.ListAgentsResponse(
-            agents=agents[:size], next_page_token=_token(agents[size - 1]) if more else ""
+            agents=page.entries, next_page_token=_token(page.entries[-1]) if more else ""
         )
 
     async def UpdateAgent(
@@ -137,9 +147,5 @@ def _token(agent: Agent) -> str:
 
 
 def _parse_token(token: str) -> tuple[int, int, str]:
-    seconds, _, rest = token.partition(".")
-    nanos, _, agent_id = rest.partition(".")
-    # `isascii`: digits of other scripts are digits too, and no token of ours.
-    if not (token.isascii() and seconds.isdigit() and nanos.isdigit() and agent_id):
-        raise field_invalid("page_token", "be the next_page_token of a page")
+    seconds, nanos, agent_id = parse_token(_TOKEN, token).groups()
     return (-int(seconds), -int(nanos), agent_id)

@@ -32,17 +32,6 @@ def check_backend(field: str, text: str) -> None:
         raise field_invalid(field, f"be empty or match {_BACKEND.pattern}")
 
 
-def page_size(value: int, *, default: int, most: int) -> int:
-    """Return how many results a page has.
-
-    Raises:
-        Failure: FIELD_INVALID for a negative number.
-    """
-    if value < 0:
-        raise field_invalid("page_size", "be at least 0")
-    return min(value or default, most)
-
-
 def check_sequence(field: str, value: int) -> None:
     """Check a position in a history.
 

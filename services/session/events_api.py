@@ -10,16 +10,14 @@ import grpc
 from moorline.session.v1 import events_pb2, events_pb2_grpc
 from services.chassis.identity import caller
 from services.session.agents import LiveAgent
-from services.session.checks import check_sequence, page_size
+from services.session.checks import check_sequence
 from services.session.encoding import LoggedEvent
 from services.session.event_source import EventSource
 from services.session.forms import MessageEvents
 from services.session.names import parse_agent, require_owner
+from services.session.pages import PAGE_BYTES, page_size
 from services.session.sessions import Sessions
 from services.session.watches import Watches
-
-PAGE_BYTES = 512 * 1024
-"""About how much a page of events carries: a client must read it before anything else."""
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, TypeAlias
 
 import grpc
 
 from moorline.session.v1 import turns_pb2, turns_pb2_grpc
-from services.chassis.failures import field_invalid, not_found
+from services.chassis.failures import not_found
 from services.chassis.identity import caller
 from services.session.agents import LiveAgent
-from services.session.checks import check_length, page_size
+from services.session.checks import check_length
 from services.session.limits import Limits
 from services.session.names import check_turn_id, parse_agent, parse_turn, require_owner
+from services.session.pages import Page, page_size, parse_token
 from services.session.sessions import Sessions
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 _REASON_CHARACTERS = 2000
 _ID_CHARACTERS = 200
+_TOKEN = re.compile(r"[1-9][0-9]{0,9}")
+"""Number of a page's last turn."""
+_READ_AT_ONCE = 16
+"""Turns read together, so that a page of large ones does not read all that might fit."""
 
 
 class TurnApi(turns_pb2_grpc.TurnServiceServicer):
@@ -63,14 +69,13 @@ class TurnApi(turns_pb2_grpc.TurnServiceServicer):
         name = parse_agent("parent", request.parent)
         size = page_size(request.page_size, default=50, most=200)
         token = request.page_token
-        if token and not (token.isascii() and token.isdigit() and len(token) <= 10):
-            raise field_invalid("page_token", "be the next_page_token of a page")
+        beyond = int(parse_token(_TOKEN, token)[0]) if token else 0
         require_owner(name, caller())
 
         async def read(agent: LiveAgent) -> turns_pb2.ListTurnsResponse:
             if request.unfinished_only:
-                return _unfinished(agent, int(token or 0), size)
-            return await _newest(agent, int(token or 0), size)
+                return _unfinished(agent, beyond, size)
+            return await _newest(agent, beyond, size)
 
         return await self._sessions.with_agent(name, read)
 
@@ -102,19 +107,31 @@ class TurnApi(turns_pb2_grpc.TurnServiceServicer):
 
 def _unfinished(agent: LiveAgent, after: int, size: int) -> turns_pb2.ListTurnsResponse:
     turns = [turn for turn in agent.unfinished() if turn.sequence > after]
-    more = len(turns) > size
-    return turns_pb2.ListTurnsResponse(
-        turns=[turn.message() for turn in turns[:size]],
-        next_page_token=str(turns[size - 1].sequence) if more else "",
-    )
+    page: Page[turns_pb2.Turn] = Page(size=size)
+    for turn in turns:
+        if page.full:
+            break
+        page.add(turn.message())
+    return _response(page, more=len(page.entries) < len(turns))
 
 
 async def _newest(agent: LiveAgent, before: int, size: int) -> turns_pb2.ListTurnsResponse:
     ids = await agent.archive.ids(before=before, limit=size + 1)
-    page = await asyncio.gather(*(agent.stored_turn(turn_id) for turn_id in ids[:size]))
-    turns = [turn for turn in page if turn is not None]
-    more = len(ids) > size
+    page: Page[turns_pb2.Turn] = Page(size=size)
+    seen = 0
+    while seen < len(ids) and not page.full:
+        some = ids[seen : seen + _READ_AT_ONCE]
+        for turn in await asyncio.gather(*(agent.stored_turn(turn_id) for turn_id in some)):
+            if page.full:
+                break
+            seen += 1
+            if turn is not None:
+                page.add(turn.message())
+    return _response(page, more=seen < len(ids))
+
+
+def _response(page: Page[turns_pb2.Turn], *, more: bool) -> turns_pb2.ListTurnsResponse:
+    turns = page.entries
     return turns_pb2.ListTurnsResponse(
-        turns=[turn.message() for turn in turns],
-        next_page_token=str(turns[-1].sequence) if more and turns else "",
+        turns=turns, next_page_token=str(turns[-1].sequence) if more and turns else ""
     )

@@ -1,0 +1,107 @@
+"""Tests of `services.session.pages`, and of the lists that come in pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from moorline.session.v1 import agents_pb2, turns_pb2
+from services.session.limits import Limits
+from services.session.pages import PAGE_BYTES, Page
+from tests.unit.session.fakes import FakeExecutor
+from tests.unit.session.service import AGENT, CONTEXT, Service
+
+LARGEST_TURN = 3 * 100_000 + 1000
+"""Bytes of the largest prompt in the widest common script, and what is around it."""
+
+
+def entry(size: int) -> turns_pb2.Turn:
+    """Return a message of about so many bytes."""
+    return turns_pb2.Turn(name="x" * size)
+
+
+def test_a_page_is_full_by_number() -> None:
+    """However small the entries are."""
+    page: Page[turns_pb2.Turn] = Page(size=2)
+    page.add(entry(1))
+    assert not page.full
+    page.add(entry(1))
+
+    assert page.full
+    assert 2 == len(page.entries)
+
+
+def test_a_page_is_full_by_bytes() -> None:
+    """However few the entries are; one is always taken."""
+    page: Page[turns_pb2.Turn] = Page(size=200)
+    assert not page.full
+    page.add(entry(PAGE_BYTES))
+
+    assert page.full
+
+
+async def turn_pages(service: Service, **request: Any) -> list[turns_pb2.ListTurnsResponse]:
+    """Return all pages of an agent's turns."""
+    pages: list[turns_pb2.ListTurnsResponse] = []
+    while not pages or pages[-1].next_page_token:
+        token = pages[-1].next_page_token if pages else ""
+        pages.append(
+            await service.turns.ListTurns(
+                turns_pb2.ListTurnsRequest(parent=AGENT, page_token=token, **request), CONTEXT
+            )
+        )
+    return pages
+
+
+class TestLargeEntries:
+    @pytest.fixture
+    def limits(self) -> Limits:
+        """Limits that let many turns wait."""
+        return Limits(queued_turns=50)
+
+    @pytest.mark.parametrize("unfinished_only", [True, False])
+    async def test_turns_come_in_pages_of_so_many_bytes(
+        self, service: Service, executor: FakeExecutor, unfinished_only: bool
+    ) -> None:
+        """No turn is left out, and no page is larger than a client can take."""
+        ids = [f"t{number:02}" for number in range(20)]
+        for turn_id in ids:
+            await service.create_turn(turn_id, "가" * 100_000)
+
+        pages = await turn_pages(service, unfinished_only=unfinished_only)
+
+        names = [turn.name.rpartition("/")[2] for page in pages for turn in page.turns]
+        assert names == (ids if unfinished_only else ids[::-1])
+        assert all(page.turns for page in pages)
+        assert max(page.ByteSize() for page in pages) < PAGE_BYTES + LARGEST_TURN
+
+    async def test_small_turns_come_in_pages_of_so_many(self, service: Service) -> None:
+        """Of more than are read at once."""
+        ids = [f"t{number:02}" for number in range(30)]
+        for turn_id in ids:
+            await service.create_turn(turn_id)
+
+        pages = await turn_pages(service, page_size=20)
+
+        assert [20, 10] == [len(page.turns) for page in pages]
+        names = [turn.name.rpartition("/")[2] for page in pages for turn in page.turns]
+        assert ids[::-1] == names
+
+    async def test_agents_come_in_pages_of_so_many_bytes(self, service: Service) -> None:
+        """Whose instructions are what is large."""
+        for number in range(20):
+            await service.create_agent(f"large{number}", instructions="가" * 20_000)
+        names: list[str] = []
+        sizes: list[int] = []
+        token = ""
+        while token or not sizes:
+            page = await service.agents.ListAgents(
+                agents_pb2.ListAgentsRequest(parent="users/ada", page_token=token), CONTEXT
+            )
+            names += [agent.name for agent in page.agents]
+            sizes.append(page.ByteSize())
+            token = page.next_page_token
+
+        assert 21 == len(names) == len(set(names))
+        assert max(sizes) < PAGE_BYTES + 3 * 20_000 + 1000
