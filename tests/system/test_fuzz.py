@@ -34,12 +34,15 @@ SEEDS: list[bytes] = [
     for frame in (
         {"id": 1, "createAgent": {"parent": "users/dev", "agent": {"displayName": "한글"}}},
         {"id": 2, "getAgent": {"name": "users/dev/agents/a1"}},
-        {"id": 3, "listAgents": {"parent": "users/dev", "pageSize": 5}},
+        {
+            "id": 3,
+            "listAgents": {"parent": "users/dev", "pageSize": 5, "pageToken": "1795000000.5.a1"},
+        },
         {"id": 4, "updateAgent": {"agent": {"name": "users/dev/agents/a1"}, "updateMask": "*"}},
         {"id": 5, "deleteAgent": {"name": "users/dev/agents/a1", "etag": "x"}},
         {"id": 6, "watchAgents": {"parent": "users/dev"}},
         {"id": 7, "createTurn": {"parent": "users/dev/agents/a1", "turnId": "t", "turn": {}}},
-        {"id": 8, "listTurns": {"parent": "users/dev/agents/a1", "pageToken": "zz"}},
+        {"id": 8, "listTurns": {"parent": "users/dev/agents/a1", "pageToken": "17"}},
         {"id": 9, "cancelTurn": {"name": "users/dev/agents/a1/turns/t"}},
         {"id": 10, "listEvents": {"parent": "users/dev/agents/a1", "afterSequence": -1}},
         {"id": 11, "watchEvents": {"parent": "users/dev/agents/a1", "includeDeltas": True}},
@@ -64,6 +67,7 @@ TRAPS: list[bytes] = [
     b'{"id":1,"nothing":{}}',
     b'{"id":1,"listAgents":{"parent":"\\ud800"}}',
     b'{"id":1,"listAgents":{"pageSize":' + b"9" * 5000 + b"}}",
+    b'{"id":1,"listAgents":{"parent":"users/dev","pageToken":"' + b"9" * 5000 + b'.1.a"}}',
     b"[" * 5000,
     b'{"a":' * 3000,
 ]
@@ -139,11 +143,9 @@ async def attack(stack: Stack, frames: int, rng: random.Random) -> set[int]:
                 max_size=None,
                 proxy=None,
             ) as socket:
-                with contextlib.suppress(ConnectionClosed):
-                    await burst(socket, rng)
+                sent += await burst(socket, rng)
                 if socket.close_code is not None:
                     codes.add(socket.close_code)
-                sent += SPOILED + 1
         except InvalidStatus as refused:
             if refused.response.status_code not in {429, 503}:
                 raise
@@ -151,23 +153,25 @@ async def attack(stack: Stack, frames: int, rng: random.Random) -> set[int]:
     return codes
 
 
-async def burst(socket: ClientConnection, rng: random.Random) -> None:
-    """Send frames on one connection, each of which the server gets to judge.
+async def burst(socket: ClientConnection, rng: random.Random) -> int:
+    """Send bad frames on one connection; how many were sent before the server closed it.
 
-    The ones whose bytes are damaged come last, because they may end the connection.
-
-    Raises:
-        ConnectionClosed: The server closed it.
+    The one whose bytes are damaged comes last, because it may end the connection.
     """
-    for _ in range(SPOILED):
-        text = json.dumps(spoil(rng, json.loads(rng.choice(SEEDS))))
-        await socket.send(text if text.startswith("{") else f'{{"id": 5, "x": {text}}}')
-    await socket.send(PROBE % 1000)
-    await until_probed(socket, 1000)
-    damaged = damage(rng)
-    await socket.send(damaged if rng.random() < 0.1 else damaged.decode(errors="replace"))
-    await socket.send(PROBE % 1001)
-    await until_probed(socket, 1001)
+    sent = 0
+    with contextlib.suppress(ConnectionClosed):
+        for _ in range(SPOILED):
+            text = json.dumps(spoil(rng, json.loads(rng.choice(SEEDS))))
+            await socket.send(text if text.startswith("{") else f'{{"id": 5, "x": {text}}}')
+            sent += 1
+        await socket.send(PROBE % 1000)
+        await until_probed(socket, 1000)
+        damaged = damage(rng)
+        await socket.send(damaged if rng.random() < 0.1 else damaged.decode(errors="replace"))
+        sent += 1
+        await socket.send(PROBE % 1001)
+        await until_probed(socket, 1001)
+    return sent
 
 
 async def until_probed(socket: ClientConnection, number: int) -> None:
