@@ -18,9 +18,9 @@ from services.gateway.auth.verifier import Principal
 from services.gateway.calls import AUTHENTICATE, CALLS, CANCEL
 from services.gateway.closing import CloseCode
 from services.gateway.conduct import Conduct
-from services.gateway.delivery import Watch
 from services.gateway.encoding import JSON, PROTOBUF, BadFrame, BadMessage, Encoding, Frame
 from services.gateway.surroundings import Socket, Surroundings
+from services.gateway.watches import Watch
 
 REVISION = 1
 """Revision of the protocol, for `Welcome`."""

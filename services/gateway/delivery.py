@@ -13,21 +13,20 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from google.protobuf.message import Message
 
 from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2
 from services.chassis.failures import Failure
-from services.chassis.feed_link import Subscription
 from services.chassis.identity import Identity
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
-from services.gateway.encoding import AGENTS, EVENTS, Encoding
-from services.gateway.stalls import Outlet, Stalls
-from services.gateway.streams import AgentReader, AgentStream, EventReader, EventStream, Reader
+from services.gateway.agent_streams import AgentReader, AgentStream
+from services.gateway.encoding import AGENTS, EVENTS
+from services.gateway.stalls import Stalls
+from services.gateway.streams import EventReader, EventStream, Reader
 from services.gateway.upstream import PASSING, Link, Update
+from services.gateway.watches import Client, Key, Source, Watch
 
 log = logging.getLogger(__name__)
 
@@ -38,67 +37,6 @@ FRAME_BYTES = 64 * 1024
 RETRY_SECONDS = 0.5
 """About how long to wait before a subscription that could not be made is tried again."""
 _REMOVED_AGENTS = 100
-
-
-class Client(Outlet, Protocol):
-    """A connection, as delivery sees it."""
-
-    @property
-    def encoding(self) -> Encoding:
-        """The encoding of its frames."""
-
-    def send(self, payload: bytes) -> None:
-        """Send a frame; never waits."""
-
-    def watch_ended(self, id: int, failure: Failure) -> None:  # noqa: A002
-        """Called once when a watch is over by itself, after its last frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """What is shared: never between two users."""
-
-    user: str
-    parent: str
-    encoding: Encoding
-
-
-class _Source:
-    """One upstream subscription, its stream, and the watches that read it."""
-
-    __slots__ = ("follower", "key", "paused", "stream", "subscribing", "subscription", "watches")
-
-    def __init__(self, key: _Key, stream: EventStream | AgentStream) -> None:
-        self.key = key
-        self.stream = stream
-        self.watches: dict[Watch, None] = {}
-        self.follower: _Follower | None = None
-        self.subscription: Subscription[Update] | None = None
-        self.subscribing: asyncio.Task[None] | None = None
-        self.paused = False
-
-
-class Watch:
-    """One stream of one connection. Made by `Delivery.watch`."""
-
-    __slots__ = ("client", "id", "marked", "opening", "reader", "source", "waiting")
-
-    def __init__(
-        self,
-        client: Client,
-        id: int,  # noqa: A002
-        opening: bytes,
-        source: _Source,
-        reader: Reader,
-    ) -> None:
-        self.client = client
-        self.id = id
-        self.opening = opening
-        self.reader = reader
-        self.source: _Source | None = source  # None once it is over
-        self.marked = False
-        # True while it has news that the client's connection does not take.
-        self.waiting = False
 
 
 class Delivery:
@@ -134,7 +72,7 @@ class Delivery:
         sent = metrics.counter("moorline_updates_sent_total", "Updates sent to clients.", ("kind",))
         self._sent = {EventStream: sent.labels("event"), AgentStream: sent.labels("agent")}
         # The mutable state: what is followed, and which watches have news.
-        self._sources: dict[_Key, list[_Source]] = {}
+        self._sources: dict[Key, list[Source]] = {}
         self._marked: list[Watch] = []
 
     def __len__(self) -> int:
@@ -185,8 +123,8 @@ class Delivery:
 
     def _join_events(
         self, client: Client, request: events_pb2.WatchEventsRequest, user: str
-    ) -> tuple[_Source, EventReader, str]:
-        key = _Key(user, request.parent, client.encoding)
+    ) -> tuple[Source, EventReader, str]:
+        key = Key(user, request.parent, client.encoding)
         after = request.after_sequence
         for source in self._sources.get(key, ()):
             stream = source.stream
@@ -199,8 +137,8 @@ class Delivery:
 
     def _join_agents(
         self, client: Client, request: agents_pb2.WatchAgentsRequest, user: str
-    ) -> tuple[_Source, AgentReader, str]:
-        key = _Key(user, request.parent, client.encoding)
+    ) -> tuple[Source, AgentReader, str]:
+        key = Key(user, request.parent, client.encoding)
         for source in self._sources.get(key, ()):
             stream = source.stream
             if isinstance(stream, AgentStream) and stream.failure is None:
@@ -210,25 +148,25 @@ class Delivery:
             source = self._open(key, stream)
         return source, AgentReader(stream), AGENTS
 
-    def _open(self, key: _Key, stream: EventStream | AgentStream) -> _Source:
-        source = _Source(key, stream)
+    def _open(self, key: Key, stream: EventStream | AgentStream) -> Source:
+        source = Source(key, stream)
         self._sources.setdefault(key, []).append(source)
         self._subscribe(source)
         return source
 
-    def _drop(self, source: _Source) -> None:
+    def _drop(self, source: Source) -> None:
         sources = self._sources[source.key]
         sources.remove(source)
         if not sources:
             del self._sources[source.key]
         self._unsubscribe(source)
 
-    def _subscribe(self, source: _Source) -> None:
+    def _subscribe(self, source: Source) -> None:
         source.paused = False
         source.follower = follower = _Follower(self, source)
         source.subscribing = self._tasks.spawn(self._follow(source, follower), name="subscribe")
 
-    def _unsubscribe(self, source: _Source) -> None:
+    def _unsubscribe(self, source: Source) -> None:
         source.follower = None
         if source.subscribing is not None:
             source.subscribing.cancel()
@@ -237,7 +175,7 @@ class Delivery:
         if subscription is not None:
             self._tasks.spawn(self._link.unsubscribe(subscription), name="unsubscribe")
 
-    async def _follow(self, source: _Source, follower: _Follower) -> None:
+    async def _follow(self, source: Source, follower: _Follower) -> None:
         """Subscribe, however long it takes; a cancel takes it back."""
         while True:
             source.stream.reset()
@@ -260,7 +198,7 @@ class Delivery:
                 return
             await asyncio.sleep(self._retry_seconds * random.uniform(0.5, 1.5))  # noqa: S311
 
-    def arrived(self, source: _Source, updates: Sequence[Update]) -> None:
+    def arrived(self, source: Source, updates: Sequence[Update]) -> None:
         """Take in updates of a source. Called by the link, from the event loop."""
         stream = source.stream
         if not stream.apply(updates):
@@ -275,7 +213,7 @@ class Delivery:
         elif stream.size > self._ring_bytes:
             self._bound(source, stream)
 
-    def ended(self, source: _Source, failure: Failure) -> None:
+    def ended(self, source: Source, failure: Failure) -> None:
         """Note that a source will bring nothing more. Called by the link."""
         source.stream.failure = failure
         source.subscription = None
@@ -283,7 +221,7 @@ class Delivery:
         for watch in source.watches:
             self._mark(watch)
 
-    def _bound(self, source: _Source, stream: EventStream) -> None:
+    def _bound(self, source: Source, stream: EventStream) -> None:
         """Keep a stream within its bytes, at the cost of nobody who reads.
 
         While all its readers are far behind, upstream waits for them. A reader
@@ -321,7 +259,7 @@ class Delivery:
                 watch.waiting = True
                 self._stalls.add(watch.client)
 
-    def _deliver(self, watch: Watch, source: _Source) -> None:
+    def _deliver(self, watch: Watch, source: Source) -> None:
         if isinstance(watch.reader, EventReader) and watch.reader.fallen:
             source = self._restart(watch, watch.reader, source)
         updates, more = watch.reader.take(FRAME_BYTES)
@@ -341,7 +279,7 @@ class Delivery:
         elif isinstance(watch.reader, EventReader):
             self._merge(watch, watch.reader, source)
 
-    def _merge(self, watch: Watch, reader: EventReader, source: _Source) -> None:
+    def _merge(self, watch: Watch, reader: EventReader, source: Source) -> None:
         """Let a watch that has caught up share the oldest stream of its agent again."""
         first = self._sources[source.key][0]
         if first is source or first.paused or not source.stream.live or not first.stream.live:
@@ -350,7 +288,7 @@ class Delivery:
             self._move(watch, reader, first, first.stream)
             self._mark(watch)
 
-    def _restart(self, watch: Watch, reader: EventReader, source: _Source) -> _Source:
+    def _restart(self, watch: Watch, reader: EventReader, source: Source) -> Source:
         """Give a watch that fell out of its stream one of its own, from its position."""
         stream = EventStream(
             parent=source.key.parent, after=reader.sequence, encoding=source.key.encoding
@@ -359,16 +297,14 @@ class Delivery:
         self._move(watch, reader, own, stream)
         return own
 
-    def _move(
-        self, watch: Watch, reader: EventReader, source: _Source, stream: EventStream
-    ) -> None:
+    def _move(self, watch: Watch, reader: EventReader, source: Source, stream: EventStream) -> None:
         reader.move(stream)
         self.leave(watch)
         watch.source = source
         source.watches[watch] = None
 
 
-def _versions(source: _Source) -> list[int]:
+def _versions(source: Source) -> list[int]:
     readers = (watch.reader for watch in source.watches)
     return [reader.version for reader in readers if isinstance(reader, AgentReader)]
 
@@ -382,7 +318,7 @@ class _Follower:
 
     __slots__ = ("_delivery", "_source")
 
-    def __init__(self, delivery: Delivery, source: _Source) -> None:
+    def __init__(self, delivery: Delivery, source: Source) -> None:
         self._delivery = delivery
         self._source = source
 

@@ -12,8 +12,9 @@ from moorline.session.v1 import events_pb2
 from services.chassis.failures import Failure
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
-from services.gateway.delivery import Delivery, Watch
+from services.gateway.delivery import Delivery
 from services.gateway.stalls import Stalls
+from services.gateway.watches import Watch
 from tests.unit.gateway.fakes import (
     AGENT,
     FakeClient,

@@ -6,8 +6,8 @@ import pytest
 
 from moorline.session.v1 import agents_pb2, turns_pb2
 from services.chassis.failures import not_found
+from services.gateway.agent_streams import AgentStream
 from services.gateway.encoding import PROTOBUF
-from services.gateway.streams import AgentStream
 from tests.unit.gateway.delivering import sequences, setting, unavailable
 from tests.unit.gateway.fakes import (
     AGENT,

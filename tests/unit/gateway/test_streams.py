@@ -8,11 +8,9 @@ import orjson
 
 from moorline.session.v1 import feed_pb2
 from services.gateway.encoding import JSON
-from services.gateway.streams import AgentReader, AgentStream, EventReader, EventStream, Reader
+from services.gateway.streams import EventReader, EventStream, Reader
 from tests.unit.gateway.fakes import (
     AGENT,
-    agent,
-    agents_checkpoint,
     checkpoint,
     delta,
     discarded,
@@ -25,13 +23,6 @@ ALL = 1 << 30
 def events(*updates: feed_pb2.EncodedUpdate, after: int = 0) -> EventStream:
     """A stream that has taken in updates."""
     stream = EventStream(parent=AGENT, after=after, encoding=JSON)
-    assert stream.apply(updates)
-    return stream
-
-
-def agents(*updates: feed_pb2.EncodedUpdate) -> AgentStream:
-    """A list of agents that has taken in updates."""
-    stream = AgentStream(parent="users/ada", encoding=JSON)
     assert stream.apply(updates)
     return stream
 
@@ -249,72 +240,3 @@ class TestBlocks:
             {"delta": {"blockId": "b1", "snapshot": True, "text": "ax"}},
             {"messageDiscarded": {"blockId": "b2"}},
         ] == taken(source)
-
-
-class TestAgents:
-    """Lists of agents."""
-
-    def test_a_reader_gets_every_agent_and_a_checkpoint(self) -> None:
-        """In the order of their last change, each as it is now."""
-        stream = agents(agent("a"), agent("b"), agents_checkpoint(), agent("a", 2))
-
-        assert [
-            {"agent": {"name": "b", "headSequence": 1}},
-            {"agent": {"name": "a", "headSequence": 2}},
-            {"checkpoint": {}},
-        ] == taken(AgentReader(stream))
-
-    def test_changes_between_takes_come_as_one(self) -> None:
-        """A reader that waits gets the last state only."""
-        stream = agents(agent("a"), agents_checkpoint())
-        source = AgentReader(stream)
-        taken(source)
-        stream.apply([agent("a", 2), agent("a", 3)])
-
-        assert [{"agent": {"name": "a", "headSequence": 3}}] == taken(source)
-        assert [] == taken(source)
-
-    def test_a_removal_is_told_to_who_was_there(self) -> None:
-        """Who came later never saw the agent."""
-        stream = agents(agent("a"), agents_checkpoint())
-        old = AgentReader(stream)
-        taken(old)
-        stream.apply([agent("a", removed=True)])
-
-        assert [{"removed": "a"}] == taken(old)
-        assert [{"checkpoint": {}}] == taken(AgentReader(stream))
-
-    def test_a_budget_ends_a_take(self) -> None:
-        """The rest comes with the next one."""
-        stream = agents(agent("a"), agent("b"))
-        source = AgentReader(stream)
-        updates, more = source.take(1)
-
-        assert (1, True) == (len(updates), more)
-        assert [{"agent": {"name": "b", "headSequence": 1}}] == taken(source)
-
-    def test_a_new_subscription_tells_only_what_changed(self) -> None:
-        """What is repeated is no news; what is not has been removed."""
-        stream = agents(agent("a"), agent("b"), agents_checkpoint())
-        source = AgentReader(stream)
-        taken(source)
-        stream.reset()
-        stream.apply([agent("a")])
-        assert [] == taken(source)
-        stream.apply([agents_checkpoint()])
-
-        assert [{"removed": "b"}] == taken(source)
-
-    def test_removed_agents_are_forgotten(self) -> None:
-        """Their traces are kept until every reader has them."""
-        stream = agents(agent("a"), agent("b"), agent("a", removed=True), agent("b", removed=True))
-        stream.forget_removed(3)
-
-        assert ["b"] == list(stream.agents)
-
-    def test_it_asks_for_the_list(self) -> None:
-        """The whole list, each time."""
-        request = feed_pb2.SubscribeRequest()
-        agents().fill(request)
-
-        assert "users/ada" == request.watch_agents.parent

@@ -1,0 +1,80 @@
+"""What is followed, and the watches that read it.
+
+Does not know the link that brings it, nor when anything is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.chassis.failures import Failure
+from services.chassis.feed_link import Subscription
+from services.gateway.agent_streams import AgentStream
+from services.gateway.encoding import Encoding
+from services.gateway.stalls import Outlet
+from services.gateway.streams import EventStream, Reader
+from services.gateway.upstream import Update
+
+
+class Client(Outlet, Protocol):
+    """A connection, as delivery sees it."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding of its frames."""
+
+    def send(self, payload: bytes) -> None:
+        """Send a frame; never waits."""
+
+    def watch_ended(self, id: int, failure: Failure) -> None:  # noqa: A002
+        """Called once when a watch is over by itself, after its last frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is shared: never between two users."""
+
+    user: str
+    parent: str
+    encoding: Encoding
+
+
+class Source:
+    """One upstream subscription, its stream, and the watches that read it."""
+
+    __slots__ = ("follower", "key", "paused", "stream", "subscribing", "subscription", "watches")
+
+    def __init__(self, key: Key, stream: EventStream | AgentStream) -> None:
+        self.key = key
+        self.stream = stream
+        self.watches: dict[Watch, None] = {}
+        # What the link calls for the present subscription; others are ignored.
+        self.follower: object | None = None
+        self.subscription: Subscription[Update] | None = None
+        self.subscribing: asyncio.Task[None] | None = None
+        self.paused = False
+
+
+class Watch:
+    """One stream of one connection. Made by `Delivery.watch`."""
+
+    __slots__ = ("client", "id", "marked", "opening", "reader", "source", "waiting")
+
+    def __init__(
+        self,
+        client: Client,
+        id: int,  # noqa: A002
+        opening: bytes,
+        source: Source,
+        reader: Reader,
+    ) -> None:
+        self.client = client
+        self.id = id
+        self.opening = opening
+        self.reader = reader
+        self.source: Source | None = source  # None once it is over
+        self.marked = False
+        # True while it has news that the client's connection does not take.
+        self.waiting = False
