@@ -38,6 +38,9 @@ class KeyApi(keys_pb2_grpc.KeyServiceServicer):
         user = parse_user("parent", request.parent)
         check_length("display_name", request.display_name, most=self._limits.display_name)
         ttl = _ttl(request)
+        # Else a stolen key could make itself a successor that outlives its revocation.
+        if caller().keyed:
+            raise _forbidden("A caller authenticated by a key may not make keys.")
         _require_manager(user)
         key, secret = await self._keys.create(user, display_name=request.display_name, ttl=ttl)
         return keys_pb2.CreateKeyResponse(key=key, secret=secret)
@@ -70,10 +73,9 @@ class KeyApi(keys_pb2_grpc.KeyServiceServicer):
 
 def _require_manager(name: UserName | KeyName) -> None:
     identity = caller()
-    # Else a stolen key could make itself a successor that outlives its revocation.
-    if identity.keyed:
-        raise _forbidden("A caller authenticated by a key may not manage keys.")
-    require_owner(name, identity, or_administrator=True)
+    # A key has its user's rights, but not an administrator's over others: stolen,
+    # it could revoke everybody's.
+    require_owner(name, identity, or_administrator=not identity.keyed)
 
 
 def _ttl(request: keys_pb2.CreateKeyRequest) -> timedelta:

@@ -148,18 +148,36 @@ class TestWhoMayManage:
         assert [name] == [key.name for key in await listed(service, "users/newcomer")]
         await revoke(service, name)
 
-    async def test_a_key_manages_none(self, service: Service) -> None:
-        """Not even an administrator's."""
-        name, _ = await create(service)
+    async def test_a_key_makes_none(self, service: Service) -> None:
+        """Not even an administrator's: a stolen one would make itself a successor."""
         for identity in (
             Identity(user="users/ada", keyed=True),
             Identity(user="users/root", admin=True, keyed=True),
         ):
             act_as(identity)
-            for call in (create(service), listed(service), revoke(service, name)):
-                with pytest.raises(Failure) as raised:
-                    await call
-                assert "FORBIDDEN" == raised.value.reason_name
+            with pytest.raises(Failure) as raised:
+                await create(service)
+            assert "FORBIDDEN" == raised.value.reason_name
+
+    async def test_a_key_lists_and_revokes_those_of_its_user(self, service: Service) -> None:
+        """Itself included: where keys are the only way in, nobody else could."""
+        name, secret = await create(service)
+        act_as(Identity(user="users/ada", keyed=True))
+
+        assert [name] == [key.name for key in await listed(service)]
+        await revoke(service, name)
+
+        assert (await refused(service, secret)).startswith("TOKEN_INVALID")
+
+    async def test_an_administrators_key_touches_nobody_elses(self, service: Service) -> None:
+        """A key has the rights of its user, but not those over others."""
+        name, _ = await create(service)
+        act_as(Identity(user="users/root", admin=True, keyed=True))
+
+        for call in (listed(service), revoke(service, name)):
+            with pytest.raises(Failure) as raised:
+                await call
+            assert "RESOURCE_NOT_FOUND" == raised.value.reason_name
 
     async def test_only_services_verify(self, service: Service) -> None:
         """A user cannot try secrets here."""
