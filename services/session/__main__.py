@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -40,6 +41,8 @@ from services.session.stores.measured import MeasuredStore
 from services.session.stores.sqlite import SqliteStore
 from services.session.turns_api import TurnApi
 from services.session.watches import Watches
+
+log = logging.getLogger(__name__)
 
 SERVICE = "session"
 
@@ -124,7 +127,8 @@ async def _take_up(sessions: Sessions) -> None:
     while True:
         try:
             await sessions.start()
-        except Failure:
+        except Failure as failure:
+            log.warning("the store is away", extra={"reason": failure.message})
             await asyncio.sleep(_RETRY_SECONDS)
         else:
             return

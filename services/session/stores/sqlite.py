@@ -40,6 +40,8 @@ CREATE TABLE IF NOT EXISTS documents (
 CREATE TABLE IF NOT EXISTS clock (only INTEGER PRIMARY KEY CHECK (only = 1), time INTEGER NOT NULL);
 INSERT OR IGNORE INTO clock VALUES (1, 0);
 """
+_PROBE = "SELECT collection, id, fields, time FROM documents LIMIT 1"
+"""Fails when somebody else's database has a table of the same name."""
 _RETRY_DELAY = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_AT_ONCE = 256
@@ -62,12 +64,19 @@ class SqliteStore:
         clock: Seconds since the epoch. A step back of this clock stops the
             store's time until it has caught up.
         lock_seconds: How long to wait for another process that holds the file.
+        check_seconds: How long to look for damage when the file is opened.
     """
 
     def __init__(
-        self, *, path: Path, clock: Callable[[], float] = time.time, lock_seconds: float = 5.0
+        self,
+        *,
+        path: Path,
+        clock: Callable[[], float] = time.time,
+        lock_seconds: float = 5.0,
+        check_seconds: float = 1.0,
     ) -> None:
         self._path = path
+        self._check_seconds = check_seconds
         self._lock_seconds = lock_seconds
         self._clock = clock
         self._time = 0  # of the last commit, in microseconds; doubles as the version
@@ -76,6 +85,7 @@ class SqliteStore:
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-read")
         self._reader: sqlite3.Connection | None = None
         self._closing = AsyncExitStack()
+        self._writing = False
 
     async def __aenter__(self) -> Self:
         """Open the file.
@@ -93,6 +103,7 @@ class SqliteStore:
             target=self._write_all, args=(writer, loop), name="store-write", daemon=True
         )
         thread.start()
+        self._writing = True
         self._closing.push_async_callback(self._close, thread, reader)
         return self
 
@@ -106,6 +117,7 @@ class SqliteStore:
         await self._closing.aclose()
 
     async def _close(self, thread: threading.Thread, reader: sqlite3.Connection) -> None:
+        self._writing = False
         self._jobs.put(None)
         await asyncio.to_thread(thread.join)
         await asyncio.get_running_loop().run_in_executor(self._reads, reader.close)
@@ -113,6 +125,8 @@ class SqliteStore:
 
     async def commit(self, writes: Sequence[Write]) -> Committed:
         """Make all writes or none; see `Store`."""
+        if not self._writing:
+            raise _unavailable("The store is not open.")
         done: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(writes, done))
         return await done
@@ -161,21 +175,25 @@ class SqliteStore:
 
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        writer = _connect(self._path, self._lock_seconds)
+        writer = _connect(self._path, self._lock_seconds, create=True)
         writer.executescript(_SCHEMA)
+        writer.execute(_PROBE).fetchone()
+        _check(writer, self._check_seconds)
         (self._time,) = writer.execute("SELECT time FROM clock").fetchone()
         return writer, _connect(self._path, self._lock_seconds)
 
-    def _write_all(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def _write_all(self, opened: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        connection: sqlite3.Connection | None = opened
         while True:
             jobs = self._waiting()
             closing = None in jobs
             batch = [job for job in jobs if job is not None]
             if batch:
-                self._write(connection, batch)
+                connection = self._write(connection, batch)
                 loop.call_soon_threadsafe(_deliver, batch)
             if closing:
-                connection.close()
+                if connection is not None:
+                    connection.close()
                 return
 
     def _waiting(self) -> list[_Job | None]:
@@ -187,20 +205,27 @@ class SqliteStore:
             pass
         return jobs
 
-    def _write(self, connection: sqlite3.Connection, batch: list[_Job]) -> None:
+    def _write(
+        self, connection: sqlite3.Connection | None, batch: list[_Job]
+    ) -> sqlite3.Connection | None:
+        """Commit a batch; return the connection for the next, None when that must open one."""
         try:
+            if connection is None:
+                connection = _connect(self._path, self._lock_seconds)
             connection.execute("BEGIN IMMEDIATE")
             for job in batch:
                 job.result = self._apply(connection, job.writes)
             connection.execute("UPDATE clock SET time = ?", (self._time,))
             connection.execute("COMMIT")
-        except (sqlite3.Error, TypeError, ValueError) as error:
-            # Not known whether it was committed; `TypeError`: fields that are no JSON.
+        except Exception as error:  # else those who wait would never hear of it
+            # Not known whether it was committed.
             log.exception("store commit failed", extra={"commits": len(batch)})
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
             for job in batch:
                 job.result = _unusable(error)
+            if connection is not None:
+                _abandon(connection)
+            return None
+        return connection
 
     def _apply(
         self, connection: sqlite3.Connection, writes: Sequence[Write]
@@ -252,16 +277,50 @@ def _deliver(batch: list[_Job]) -> None:
             job.done.set_result(job.result)
 
 
-def _connect(path: Path, lock_seconds: float) -> sqlite3.Connection:
+def _connect(path: Path, lock_seconds: float, *, create: bool = False) -> sqlite3.Connection:
+    # Not made anew unless asked to: an empty one would hide that the file is gone.
+    mode = "rwc" if create else "rw"
     # check_same_thread: opened in the reading thread, then each used by one thread.
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=lock_seconds
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=lock_seconds,
     )
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL, not NORMAL: an acknowledged turn must survive a power cut. A flush
     # took 0.2 ms on the machine this was measured on.
     connection.execute("PRAGMA synchronous = FULL")
     return connection
+
+
+def _check(connection: sqlite3.Connection, seconds: float) -> None:
+    """Look for damage for so long; a larger file is looked through in part.
+
+    Raises:
+        sqlite3.DatabaseError: The file is damaged.
+    """
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 1000)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        return
+    finally:
+        connection.set_progress_handler(None, 0)
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"it is damaged: {found}")
+
+
+def _abandon(connection: sqlite3.Connection) -> None:
+    """Close a connection after a failure, which takes back what it has not committed."""
+    try:
+        connection.close()
+    except sqlite3.Error:
+        log.exception("store connection not closed")
 
 
 def _document(collection: str, row: tuple[str, bytes, int]) -> Document:

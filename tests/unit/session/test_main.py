@@ -73,24 +73,30 @@ async def test_it_serves_and_drains(tmp_path: Path) -> None:
 
 
 async def test_it_waits_for_the_store(
-    store: FaultyStore, service: Service, monkeypatch: pytest.MonkeyPatch
+    store: FaultyStore,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A store that is away at the start is tried again."""
+    """A store that is away at the start is tried again, and the log says so."""
     monkeypatch.setattr(program, "_RETRY_SECONDS", 0.001)
     store.unreadable = [store_unavailable(), store_unavailable()]
 
     await program._take_up(Sessions(environment=service.environment))
 
     assert [] == store.unreadable
+    assert ["the store is away"] * 2 == [record.message for record in caplog.records]
 
 
-def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["file/store.db", "file", "folder"])
+def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path, place: str) -> None:
     """The program ends with it and no traceback."""
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("no database " * 1000)
+    (tmp_path / "folder").mkdir()
     environment = {
         "MOORLINE_IDENTITY_KEY": KEY,
         "MOORLINE_EXECUTOR": "127.0.0.1:1",
-        "MOORLINE_STORE": f"sqlite:{tmp_path}/file/store.db",
+        "MOORLINE_STORE": f"sqlite:{tmp_path}/{place}",
     }
 
     ended = subprocess.run(
@@ -103,5 +109,5 @@ def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
     )
 
     assert 1 == ended.returncode
-    assert "cannot be opened" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert f"{tmp_path}/{place} cannot be opened: " in ended.stderr
+    assert 1 == ended.stderr.count("\n")

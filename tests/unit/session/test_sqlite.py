@@ -17,14 +17,25 @@ from tests.unit.session.fakes import FaultyStore, store_unavailable
 
 
 class Clock:
-    """A wall clock in the test's hands."""
+    """A wall clock in the test's hands, which can be made to fail in the midst of a commit."""
 
     def __init__(self) -> None:
         self.seconds = 1_000.0
+        self.errors: list[Exception] = []
 
     def __call__(self) -> float:
         """Return its seconds."""
+        if self.errors:
+            raise self.errors.pop()
         return self.seconds
+
+
+async def refused(store: SqliteStore, path: str) -> str:
+    """Return why a commit is refused, which must not take long."""
+    async with asyncio.timeout(2):
+        with pytest.raises(Failure) as raised:
+            await store.commit([Create(path, {})])
+    return raised.value.reason_name
 
 
 async def test_a_file_that_cannot_be_made_says_so(tmp_path: Path) -> None:
@@ -46,12 +57,96 @@ async def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
         await SqliteStore(path=tmp_path / "store.db").__aenter__()
 
 
-async def test_a_store_that_is_not_open_is_unavailable(tmp_path: Path) -> None:
-    """Reading before it is opened fails with a typed reason."""
+async def test_a_damaged_database_says_so(tmp_path: Path) -> None:
+    """At once, not when the damaged page is read first."""
+    path = tmp_path / "store.db"
+    async with SqliteStore(path=path) as store:
+        await store.commit([Create(f"things/{n:03}", {"text": "x" * 500}) for n in range(100)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 3 * 4096] + b"\x5a" * (len(whole) - 3 * 4096))
+
     with pytest.raises(Failure) as raised:
-        await SqliteStore(path=tmp_path / "store.db").get("things/a")
+        await SqliteStore(path=path).__aenter__()
 
     assert "STORE_UNAVAILABLE" == raised.value.reason_name
+    assert str(path) in raised.value.message
+
+
+async def test_a_database_that_takes_long_to_check_is_opened(tmp_path: Path) -> None:
+    """The check is given up: a start must not take as long as reading everything."""
+    path = tmp_path / "store.db"
+    async with SqliteStore(path=path) as store:
+        await store.commit([Create(f"things/{n:03}", {"text": "x" * 500}) for n in range(400)])
+
+    async with SqliteStore(path=path, check_seconds=0.0) as store:
+        assert 400 == len(await store.read("things"))
+
+
+async def test_a_database_of_somebody_elses_says_so(tmp_path: Path) -> None:
+    """It has a table of the same name with other columns."""
+    path = tmp_path / "store.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE documents (words TEXT)")
+    other.close()
+
+    with pytest.raises(Failure) as raised:
+        await SqliteStore(path=path).__aenter__()
+
+    assert "STORE_UNAVAILABLE" == raised.value.reason_name
+
+
+async def test_a_store_that_is_not_open_is_unavailable(tmp_path: Path) -> None:
+    """Reading before it is opened fails with a typed reason."""
+    store = SqliteStore(path=tmp_path / "store.db")
+    with pytest.raises(Failure) as raised:
+        await store.get("things/a")
+
+    assert "STORE_UNAVAILABLE" == raised.value.reason_name
+    assert "STORE_UNAVAILABLE" == await refused(store, "things/a")
+
+
+async def test_a_store_that_was_closed_refuses_commits(tmp_path: Path) -> None:
+    """None waits for a thread that has ended."""
+    async with SqliteStore(path=tmp_path / "store.db") as store:
+        await store.commit([Create("things/a", {})])
+
+    assert "STORE_UNAVAILABLE" == await refused(store, "things/b")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError(), sqlite3.InternalError()])
+async def test_whatever_fails_fails_only_the_commits_at_hand(
+    tmp_path: Path, error: Exception
+) -> None:
+    """Nothing of them is written, and the next ones are made."""
+    clock = Clock()
+    async with SqliteStore(path=tmp_path / "store.db", clock=clock) as store:
+        await store.commit([Create("things/a", {})])
+        clock.errors = [error]
+
+        assert "STORE_UNAVAILABLE" == await refused(store, "things/b")
+        await store.commit([Create("things/c", {})])
+
+        assert ["a", "c"] == [document.id for document in await store.read("things")]
+
+
+async def test_a_database_that_is_gone_fails_every_commit_until_it_is_back(
+    tmp_path: Path,
+) -> None:
+    """Each at once; no empty one is made in its place."""
+    clock = Clock()
+    path = tmp_path / "store.db"
+    async with SqliteStore(path=path, clock=clock) as store:
+        await store.commit([Create("things/a", {})])
+        path.rename(tmp_path / "elsewhere.db")
+        clock.errors = [MemoryError()]
+
+        for name in ("things/b", "things/c", "things/d"):
+            assert "STORE_UNAVAILABLE" == await refused(store, name)
+        assert not path.exists()
+        (tmp_path / "elsewhere.db").rename(path)
+        await store.commit([Create("things/e", {})])
+
+        assert ["a", "e"] == [document.id for document in await store.read("things")]
 
 
 async def test_a_broken_database_is_unavailable_and_recovers(tmp_path: Path) -> None:
