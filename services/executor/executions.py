@@ -25,22 +25,28 @@ log = logging.getLogger(__name__)
 
 _RETRY_DELAY = timedelta(seconds=1)
 
+_UNHEARD = 144
+"""How much longer an id is recognised whose outcome nobody has heard: whoever made it is away,
+and makes no others meanwhile."""
+
 _TURN_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What is left of an execution whose outcome is stored: enough to recognise a repeated call.
+    """What is left of an execution that ended: enough to recognise a repeated call.
 
     Attributes:
         execution_id: Its id.
         backend: Where it ran.
         workspace: Where it worked.
+        acknowledged: Whether its outcome is stored; otherwise nobody will ever know it.
     """
 
     execution_id: str
     backend: str
     workspace: str
+    acknowledged: bool
 
 
 class Executions:
@@ -52,7 +58,8 @@ class Executions:
         limits: What each execution may take.
         capacity: Executions that may run at once.
         retention: How long an ended execution waits for the acknowledgement of its outcome, and
-            how long its id is recognised after that.
+            how long its id is recognised after that; a day for ten minutes when the
+            acknowledgement never came.
         tasks: Owner of the executions' tasks.
         metrics: Where executions are counted.
     """
@@ -128,8 +135,15 @@ class Executions:
 
         Raises:
             Failure: RESOURCE_NOT_FOUND, also when its outcome was acknowledged.
+                EXECUTION_LOST when its outcome was forgotten without: it has run, so
+                it must not be taken for one that never began.
         """
         execution = self._known.get(execution_id)
+        if isinstance(execution, Forgotten) and not execution.acknowledged:
+            raise Failure(
+                errors_pb2.ERROR_REASON_EXECUTION_LOST,
+                "The execution has ended; nobody asked for its outcome in time.",
+            )
         if not isinstance(execution, Execution):
             raise not_found()
         return execution
@@ -224,6 +238,10 @@ class Executions:
         execution = self._known.get(execution_id)
         if isinstance(execution, Execution):
             work = execution.work
-            self._known[execution_id] = Forgotten(execution_id, work.backend, work.workspace)
+            acknowledged = execution.book.acknowledged
+            self._known[execution_id] = Forgotten(
+                execution_id, work.backend, work.workspace, acknowledged
+            )
+            retention = self._retention * (1 if acknowledged else _UNHEARD)
             loop = asyncio.get_running_loop()
-            loop.call_later(self._retention, self._known.pop, execution_id, None)
+            loop.call_later(retention, self._known.pop, execution_id, None)

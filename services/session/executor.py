@@ -35,8 +35,9 @@ class Listener(Protocol):
     def end(self, failure: Failure) -> None:
         """Hear that nothing will follow although the outcome has not come.
 
-        RESOURCE_NOT_FOUND: the execution is not known there. EXECUTION_LOST: the
-        executor could not be reached for too long.
+        RESOURCE_NOT_FOUND: the execution is not known there. EXECUTION_LOST: it
+        was, and did what nobody will hear of. SERVICE_UNAVAILABLE: the executor
+        could not be reached for too long.
         """
         ...
 
@@ -71,7 +72,7 @@ class Executor(Protocol):
         """Follow an execution from the listener's position, across broken connections.
 
         Raises:
-            Failure: RESOURCE_NOT_FOUND, or it is unreachable.
+            Failure: RESOURCE_NOT_FOUND, EXECUTION_LOST, or it is unreachable.
         """
         ...
 

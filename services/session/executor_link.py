@@ -198,8 +198,9 @@ class ExecutorLink:
                 followed.close()
                 followed.end(
                     Failure(
-                        errors_pb2.ERROR_REASON_EXECUTION_LOST,
+                        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
                         "The executor could not be reached for too long.",
+                        service="executor",
                     )
                 )
 

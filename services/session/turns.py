@@ -1,8 +1,8 @@
 """The life of one running turn: from its first execution to its outcome.
 
-A lost execution is repeated when it had called no tool; when it had, the turn
-is lost, because nobody knows what the tool did. Does not know the turns that
-wait, nor who reads what happens.
+A lost execution is repeated when it had called no tool; when it had, or may have
+unheard, the turn is lost, because nobody knows what the tool did. Does not know
+the turns that wait, nor who reads what happens.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ class TurnRun:
                 "execution lost",
                 extra={"turn": str(self.turn.name), "reason": failure.reason_name},
             )
-            await self._recover()
+            await self._recover(failure)
         finally:
             self._following = None
             if subscription is not None:
@@ -243,14 +243,14 @@ class TurnRun:
                     raise
             delay = await pause(delay)
 
-    async def _recover(self) -> None:
+    async def _recover(self, failure: Failure) -> None:
         """Decide how to go on after the execution was lost."""
         self._attempt.close()
         if self._conclusion is not None:
             return
         if self.turn.cancelled:
             self._conclude_ourselves(Outcome.STATE_CANCELLED, None)
-        elif self._attempt.tool_called:
+        elif self._attempt.tool_called or failure.reason == errors_pb2.ERROR_REASON_EXECUTION_LOST:
             self._conclude_ourselves(Outcome.STATE_LOST, lost())
         elif self.turn.attempt >= self._environment.limits.attempts:
             self._conclude_ourselves(Outcome.STATE_FAILED, lost())

@@ -114,11 +114,13 @@ async def test_acknowledged_outcome_is_forgotten(
     kept = executions.get("e1")
     executions.acknowledge("e1", 1)
     executions.acknowledge("e1", 1)
-    with pytest.raises(Failure):
+    with pytest.raises(Failure) as caught:
         executions.get("e1")
 
     assert kept is execution
-    assert Forgotten("e1", "simulation", WORKSPACE) == executions.create(make_work())
+    assert "RESOURCE_NOT_FOUND" == caught.value.reason_name
+    forgotten = Forgotten("e1", "simulation", WORKSPACE, acknowledged=True)
+    assert forgotten == executions.create(make_work())
 
 
 async def test_outcome_nobody_acknowledges_is_forgotten_in_the_end(
@@ -129,13 +131,13 @@ async def test_outcome_nobody_acknowledges_is_forgotten_in_the_end(
     metrics: Metrics,
     processes: FakeProcesses,
 ) -> None:
-    """So is the id, after as long again."""
+    """It is lost until its id is forgotten too, much later: tools may have run."""
     executions = Executions(
         backends={"simulation": backend},
         agents=agents,
         limits=limits,
         capacity=1,
-        retention=timedelta(seconds=0.02),
+        retention=timedelta(seconds=0.002),
         tasks=tasks,
         metrics=metrics,
     )
@@ -143,6 +145,9 @@ async def test_outcome_nobody_acknowledges_is_forgotten_in_the_end(
     (await running(processes, "e1")).end(Result.FINISHED)
     await execution.over()
     await until(lambda: isinstance(executions.create(make_work()), Forgotten))
+    with pytest.raises(Failure) as caught:
+        executions.get("e1")
+    assert "EXECUTION_LOST" == caught.value.reason_name
     await until(lambda: isinstance(executions.create(make_work()), Execution))
 
 

@@ -197,7 +197,7 @@ async def test_an_executor_that_stays_away_is_given_up(servicer: Servicer) -> No
         await until(lambda: bool(heard.ends))
         await asyncio.sleep(0.1)
 
-    assert ["EXECUTION_LOST"] == [failure.reason_name for failure in heard.ends]
+    assert ["SERVICE_UNAVAILABLE"] == [failure.reason_name for failure in heard.ends]
 
 
 async def test_acknowledgements_are_joined(link: ExecutorLink, servicer: Servicer) -> None:

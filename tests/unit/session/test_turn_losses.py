@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
 from tests.unit.session.fakes import FakeExecutor, unavailable
 from tests.unit.session.service import Service, until
 
@@ -126,13 +129,40 @@ class TestLosingTheExecution:
             "turn_outcome",
         ] == await service.kinds()
 
-    async def test_a_gap_in_the_events_counts_as_lost(
+    async def test_a_gap_in_the_events_loses_the_turn(
         self, service: Service, executor: FakeExecutor
     ) -> None:
-        """An executor that skips a number has forgotten something."""
+        """An executor that skips a number has forgotten something: perhaps a tool call."""
         await service.create_turn()
         first = await executor.execution()
         first.send(_event(5))
+
+        assert Turn.STATE_LOST == (await service.ended()).state
+        assert 1 == len(executor.created)
+
+    async def test_an_ended_execution_that_was_forgotten_loses_the_turn(
+        self, service: Service, executor: FakeExecutor, make_service: Callable[[], Service]
+    ) -> None:
+        """It ended while nobody listened: what its tools did is not known."""
+        await service.create_turn()
+        await executor.execution()
+        await service.tasks.__aexit__(None, None, None)
+        executor.failures["subscribe"] = [_forgotten()]
+
+        async with make_service() as restarted:
+            turn = await restarted.ended()
+
+        assert Turn.STATE_LOST == turn.state
+        assert errors_pb2.ERROR_REASON_EXECUTION_LOST == turn.error.reason
+        assert 1 == len(executor.created)
+
+    async def test_an_executor_that_was_away_for_too_long_is_another_attempt(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """As is one that has restarted, when no tool call was heard of."""
+        await service.create_turn()
+        first = await executor.execution()
+        first.listeners[0].end(unavailable())
 
         (await executor.execution(2)).end()
 
@@ -161,6 +191,10 @@ class TestLosingTheExecution:
         (await executor.execution(2)).end()
 
         assert Turn.STATE_FINISHED == (await service.ended()).state
+
+
+def _forgotten() -> Failure:
+    return Failure(errors_pb2.ERROR_REASON_EXECUTION_LOST, "ended and forgotten")
 
 
 def _delta(delta: transcript_pb2.MessageDelta) -> executions_pb2.ExecutionUpdate:
