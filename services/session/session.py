@@ -265,17 +265,16 @@ class Session:
 
     def close(self) -> None:
         """Let go of every agent; none may be busy."""
-        for held in self._live():
+        for held in self._agents.values():
             self._unload(held)
 
     async def settle(self) -> None:
         """Let go of running turns; wait until every append asked for has ended."""
-        for held in self._live():
-            if held.live is not None:
-                await held.live.settle()
+        for live in self._live():
+            await live.settle()
 
-    def _live(self) -> list[_Held]:
-        return [held for held in self._agents.values() if held.live is not None]
+    def _live(self) -> list[LiveAgent]:
+        return [held.live for held in self._agents.values() if held.live is not None]
 
     def _held(self, agent_id: str) -> _Held:
         held = self._agents.get(agent_id)

@@ -149,10 +149,8 @@ class TurnRun:
         """See that a turn whose task failed by a bug ends all the same."""
         if task.cancelled() or task.exception() is None:
             return
-        if self._conclusion is None:
-            self._conclude_ourselves(Outcome.STATE_FAILED, broken())
-        if self._conclusion is not None:
-            self._conclusion.add_done_callback(self._concluded)
+        conclusion = self._conclusion or self._conclude_ourselves(Outcome.STATE_FAILED, broken())
+        conclusion.add_done_callback(self._concluded)
 
     def _concluded(self, done: asyncio.Future[None]) -> None:
         if not self._let_go and not done.cancelled() and done.exception() is None:
@@ -325,9 +323,12 @@ class TurnRun:
         if self._following is not None and not self._following.done():
             self._following.set_exception(failure)
 
-    def _conclude_ourselves(self, state: Outcome.State.ValueType, failure: Failure | None) -> None:
+    def _conclude_ourselves(
+        self, state: Outcome.State.ValueType, failure: Failure | None
+    ) -> asyncio.Future[None]:
         error = failure.to_error() if failure is not None else None
-        self._conclude(Outcome(state=state, error=error), before=self._attempt.partial_items())
+        outcome = Outcome(state=state, error=error)
+        return self._conclude(outcome, before=self._attempt.partial_items())
 
     def _conclude(
         self,
@@ -336,7 +337,7 @@ class TurnRun:
         before: Sequence[transcript_pb2.Item] = (),
         time: datetime | None = None,
         cursors: Mapping[str, int] | None = None,
-    ) -> None:
+    ) -> asyncio.Future[None]:
         """Record the outcome, and with it that nothing is left to do for the turn."""
         self._attempt.close()
         turn, now = self.turn, self._environment.clock.now()
@@ -349,7 +350,7 @@ class TurnRun:
         turn.permissions = self._permissions.summary()
         self._agent.head = self._log.next + len(items) - 1
         self._agent.activity_time = now
-        self._conclusion = self._log.append(
+        conclusion = self._conclusion = self._log.append(
             turn.name.turn,
             items,
             time=time,
@@ -361,6 +362,7 @@ class TurnRun:
             cursors=cursors,
         )
         self._changed()
+        return conclusion
 
     def _cancellation_recorded(self, done: asyncio.Future[None]) -> None:
         if done.cancelled() or done.exception() is not None or self._conclusion is not None:

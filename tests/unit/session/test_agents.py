@@ -15,7 +15,7 @@ from services.session import log as log_module
 from services.session.forms import MessageEvents
 from services.session.history import Position, Segment
 from services.session.limits import Limits
-from services.session.store import Create
+from services.session.store import Create, Delete
 from tests.unit.session.fakes import FakeExecutor, FaultyStore
 from tests.unit.session.service import AGENT, Service, until
 
@@ -236,6 +236,20 @@ class TestQueue:
 
 
 class TestFencing:
+    async def test_an_agent_deleted_elsewhere_is_not_found(
+        self, make_service: Callable[[], Service], service: Service, store: FaultyStore
+    ) -> None:
+        """Its session learns of it when it loads the agent."""
+        async with make_service() as other:
+            session = await other.sessions.session("ada")
+            await store.inner.commit([Delete(AGENT)])
+            assert not session.evict_idle()
+
+            with pytest.raises(Failure) as raised:
+                await session.agent("a1")
+
+        assert "RESOURCE_NOT_FOUND" == raised.value.reason_name
+
     async def test_a_fenced_call_is_made_again(
         self, service: Service, store: FaultyStore, executor: FakeExecutor
     ) -> None:

@@ -8,7 +8,7 @@ from moorline.executor.v1 import executions_pb2
 from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.session.agents import LiveAgent
-from tests.unit.session.fakes import FakeExecution, FakeExecutor
+from tests.unit.session.fakes import FakeExecution, FakeExecutor, FaultyStore, unavailable
 from tests.unit.session.service import Service, until
 
 Update = executions_pb2.ExecutionUpdate
@@ -65,6 +65,27 @@ async def test_a_piece_that_comes_whole_is_shown_before_the_next_one_begins(
     assert [("b1", "whole"), ("b2", "deep"), ("b3", "next")] == list(shown(agent).items())
     await until(lambda: agent.log.head == 3)
     assert {"b3": "next"} == shown(agent)
+
+
+async def test_a_whole_piece_whose_commit_is_on_its_way_is_not_kept_twice(
+    service: Service, execution: FakeExecution, executor: FakeExecutor, store: FaultyStore
+) -> None:
+    """A turn that ends by itself keeps the half pieces only."""
+    store.held.clear()
+    execution.call_tool()
+    message = transcript_pb2.AgentMessage(block_id="b1", text="whole")
+    execution.add(transcript_pb2.Item(agent_message=message))
+    execution.say("b2", "half")
+    executor.forget()
+    agent = await service.live()
+    await until(lambda: len(agent.unfinished()) == 1 and agent.unfinished()[0].final)
+    store.held.set()
+    await service.ended()
+
+    messages = [event.item.agent_message for event in await service.list_events()]
+    assert [("whole", False), ("half", True)] == [
+        (message.text, message.partial) for message in messages if message.block_id
+    ]
 
 
 class TestAfterABreak:
@@ -167,6 +188,7 @@ class TestAfterTheEnd:
         delta = transcript_pb2.MessageDelta(block_id="b1", text="late")
         listener.updates([Update(event=outcome), Update(delta=delta)])
         listener.updates([Update(delta=delta)])
+        listener.end(unavailable())
 
         turn = await service.ended()
 

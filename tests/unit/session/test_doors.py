@@ -168,6 +168,17 @@ class TestFields:
         assert Agent.PERMISSION_MODE_ASK == (await service.get_agent()).permission_mode
 
 
+class TestCreateAgent:
+    async def test_the_same_call_again_changes_nothing(self, service: Service) -> None:
+        """Whoever did not hear the answer hears it now; another agent is refused."""
+        first = await service.create_agent("b", display_name="B")
+
+        assert first == await service.create_agent("b", display_name="B")
+        with pytest.raises(Failure) as raised:
+            await service.create_agent("b", display_name="C")
+        assert "RESOURCE_EXISTS" == raised.value.reason_name
+
+
 class TestListAgents:
     async def test_the_most_recently_active_comes_first_in_pages(self, service: Service) -> None:
         """A page goes on after the one before."""

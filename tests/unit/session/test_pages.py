@@ -9,7 +9,8 @@ import pytest
 from moorline.session.v1 import agents_pb2, turns_pb2
 from services.session.limits import Limits
 from services.session.pages import PAGE_BYTES, Page
-from tests.unit.session.fakes import FakeExecutor
+from services.session.store import Delete
+from tests.unit.session.fakes import FakeExecutor, FaultyStore
 from tests.unit.session.service import AGENT, CONTEXT, Service
 
 LARGEST_TURN = 3 * 100_000 + 1000
@@ -87,6 +88,20 @@ class TestLargeEntries:
         assert [20, 10] == [len(page.turns) for page in pages]
         names = [turn.name.rpartition("/")[2] for page in pages for turn in page.turns]
         assert ids[::-1] == names
+
+    async def test_a_turn_that_is_gone_is_left_out(
+        self, service: Service, executor: FakeExecutor, store: FaultyStore
+    ) -> None:
+        """The ones beside it are shown."""
+        executor.script = lambda execution: execution.end()
+        for turn_id in ("t1", "t2", "t3"):
+            await service.create_turn(turn_id)
+            await service.ended(turn_id)
+        await store.inner.commit([Delete(f"{AGENT}/turns/t2")])
+
+        (page,) = await turn_pages(service)
+
+        assert ["t3", "t1"] == [turn.name.rpartition("/")[2] for turn in page.turns]
 
     async def test_agents_come_in_pages_of_so_many_bytes(self, service: Service) -> None:
         """Whose instructions are what is large."""

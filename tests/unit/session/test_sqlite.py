@@ -57,13 +57,15 @@ async def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
         await SqliteStore(path=tmp_path / "store.db").__aenter__()
 
 
-async def test_a_damaged_database_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "last"), [(3, 1000), (9, 10)])
+async def test_a_damaged_database_says_so(tmp_path: Path, first: int, last: int) -> None:
     """At once, not when the damaged page is read first."""
     path = tmp_path / "store.db"
     async with SqliteStore(path=path) as store:
         await store.commit([Create(f"things/{n:03}", {"text": "x" * 500}) for n in range(100)])
     whole = path.read_bytes()
-    path.write_bytes(whole[: 3 * 4096] + b"\x5a" * (len(whole) - 3 * 4096))
+    spoiled = whole[first * 4096 : last * 4096]
+    path.write_bytes(whole[: first * 4096] + b"\x5a" * len(spoiled) + whole[last * 4096 :])
 
     with pytest.raises(Failure) as raised:
         await SqliteStore(path=path).__aenter__()

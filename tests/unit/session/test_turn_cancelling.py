@@ -47,6 +47,23 @@ class TestCancelling:
         assert Turn.STATE_CANCELLED == turn.state
         assert 1 == execution.cancellations
 
+    async def test_repeating_it_while_it_is_recorded_waits_too(
+        self, service: Service, executor: FakeExecutor, store: FaultyStore
+    ) -> None:
+        """A waiting turn ends once, however many ask."""
+        await service.create_turn("t0")
+        await service.create_turn("t1")
+        await executor.execution()
+        store.held.clear()
+        calls = [asyncio.ensure_future(service.cancel_turn("t1")) for _ in range(3)]
+        await until(lambda: len(store.commits) > 0)
+        store.held.set()
+
+        turns = await asyncio.gather(*calls)
+
+        assert {Turn.STATE_CANCELLED} == {turn.state for turn in turns}
+        assert 1 == (await service.kinds()).count("turn_outcome")
+
     async def test_while_waiting(self, service: Service, executor: FakeExecutor) -> None:
         """A queued turn ends at once; the one that runs and the one after it go on."""
         for number in range(3):

@@ -7,8 +7,9 @@ import re
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, turns_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.failures import Failure
-from tests.unit.session.fakes import FakeExecutor, unavailable
+from services.chassis.failures import Failure, not_found
+from services.session.executor import Listener
+from tests.unit.session.fakes import FakeExecutor, FakeSubscription, unavailable
 from tests.unit.session.service import Service, until
 
 Turn = turns_pb2.Turn
@@ -222,6 +223,25 @@ class TestCreatingTheExecution:
 
         assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
         assert 1 == executor.calls.count("create")
+
+    async def test_an_outcome_that_overtakes_its_subscription_counts(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """Also when the call that subscribed failed in the end."""
+
+        async def subscribe(execution_id: str, listener: Listener) -> FakeSubscription:
+            execution = executor.executions[execution_id]
+            execution.end()
+            execution.replay(listener)
+            raise not_found()
+
+        executor.subscribe = subscribe  # type: ignore[method-assign]
+        await service.create_turn()
+
+        turn = await service.ended()
+
+        assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
+        assert 1 == len(executor.created)
 
     async def test_a_call_without_an_effect_is_another_attempt(
         self, service: Service, executor: FakeExecutor
