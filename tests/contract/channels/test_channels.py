@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -200,6 +201,18 @@ async def test_files_are_written_in_the_workspace(channel: Channel, tmp_path: Pa
 
     assert "한글 text".encode() == (tmp_path / "a" / "b.txt").read_bytes()
     assert not (tmp_path.parent / "escape").exists()
+
+
+async def test_tool_that_cannot_work_ends_nothing(channel: Channel, tmp_path: Path) -> None:
+    """Neither a path of many parts nor a pipe without a partner holds up the turn."""
+    os.mkfifo(tmp_path / "pipe")
+    script = ["/sim write " + "d/" * 1200 + "f y", "/sim read pipe", "/sim write pipe y"]
+    await prompt(channel, "\n".join([*script, "/sim say on"]))
+    seen = await Reader(channel).until(type="result")
+    results = [frame["message"]["content"][0] for frame in seen if frame["type"] == "user"]
+
+    assert [True] * 3 == [result["is_error"] for result in results]
+    assert "on" == seen[-1]["result"]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ class SimulatedCli:
             self._prompts.append(frame)
             if self._turns is None:
                 self._turns = self._tasks.spawn(self._take_turns(), name="simulated-turns")
+                self._turns.add_done_callback(self._turns_ended)
         elif frame["type"] == "control_request":
             self._control(frame["request_id"], frame["request"])
         elif frame["type"] == "control_response":
@@ -124,6 +125,11 @@ class SimulatedCli:
         self._turns = None
         if self._input_closed:
             self.close_input()
+
+    def _turns_ended(self, turns: asyncio.Task[None]) -> None:
+        # A bug of ours, which the owner of the task logs, ends this process as it would a real one.
+        if not turns.cancelled() and turns.exception() is not None:
+            self._exit(1, ExitReason.EXITED)
 
     async def _take_turn(self, prompt: dict[str, Any]) -> None:
         frames, put = self._frames, self.lines.put

@@ -5,9 +5,16 @@ Does not know the wire protocol.
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
-_READ_LIMIT = 1 << 20
+_READ_LIMIT = 64 << 10
+"""What of a tool's output is shown; a longer file's first part, and how long it is, fit in it."""
+_NOTE_BYTES = 128
+"""Kept free of that for telling how long the file is."""
+_PARTS_LIMIT = 64
+_PATH_BYTES_LIMIT = 1_024
 
 
 class ToolError(Exception):
@@ -26,37 +33,58 @@ def write(workspace: Path, path: str, text: str) -> str:
         What the tool says.
 
     Raises:
-        ToolError: The path leaves the workspace, or the file cannot be written.
+        ToolError: The path leaves the workspace, is too long, or names what is no regular file,
+            or the file cannot be written.
     """
     target = _inside(workspace, path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8", newline="")
+        with os.fdopen(_open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+            file.write(text.encode())
     except OSError as error:
         raise ToolError(f"The file could not be written: {error.strerror}.") from error
     return f"File written: {path}"
 
 
 def read(workspace: Path, path: str) -> str:
-    """Return the content of a file, of its first MiB when it is longer.
+    """Return the content of a file; of one longer than 64 KiB its first part and its size.
 
     Args:
         workspace: The workspace's directory.
         path: Where in it.
 
     Raises:
-        ToolError: The path leaves the workspace, or the file cannot be read.
+        ToolError: The path leaves the workspace, is too long, or names what is no regular file,
+            or the file cannot be read.
     """
     target = _inside(workspace, path)
     try:
-        with target.open("rb") as file:
-            return file.read(_READ_LIMIT).decode(errors="replace")
+        with os.fdopen(_open(target, os.O_RDONLY), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= _READ_LIMIT:
+                return file.read(_READ_LIMIT).decode(errors="replace")
+            head = file.read(_READ_LIMIT - _NOTE_BYTES)
     except OSError as error:
         raise ToolError(f"The file could not be read: {error.strerror}.") from error
+    return f"{head.decode(errors='replace')}\n[The first {len(head)} of {size} bytes.]"
+
+
+def _open(target: Path, flags: int) -> int:
+    """Open a regular file; neither this nor what follows waits for another process."""
+    # A pipe without a partner would block the thread, which nothing can end.
+    descriptor = os.open(target, flags | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ToolError("The path must lead to a regular file.")
+    return descriptor
 
 
 def _inside(workspace: Path, path: str) -> Path:
-    """Resolve a path, links included, and refuse one that ends outside."""
+    """Resolve a path, links included, and refuse one that is too long or ends outside."""
+    if len(Path(path).parts) > _PARTS_LIMIT or len(os.fsencode(path)) > _PATH_BYTES_LIMIT:
+        raise ToolError(
+            f"The path may have {_PARTS_LIMIT} parts and {_PATH_BYTES_LIMIT} bytes at most."
+        )
     if "\0" in path or Path(path).is_absolute() or ".." in Path(path).parts:
         raise ToolError("The path must lie inside the workspace.")
     root = workspace.resolve()

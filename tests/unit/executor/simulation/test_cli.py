@@ -172,6 +172,20 @@ async def test_crash_is_an_exit(terminal: Terminal) -> None:
         await terminal.until("result")
 
 
+@pytest.mark.timeout(5)
+async def test_bug_in_a_turn_is_an_exit(
+    terminal: Terminal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Code 1, as of any program that dies, and one line in the log."""
+    terminal.send(type="user", uuid="u1", message={"role": "user", "content": 7})
+    ended = await terminal.cli.exited
+
+    assert Exit(1, ExitReason.EXITED) == ended
+    assert ["task failed"] == [record.message for record in caplog.records]
+    with pytest.raises(StopAsyncIteration):
+        await terminal.until("result")
+
+
 async def test_hanging_process_reacts_to_a_kill_only(terminal: Terminal) -> None:
     """It is deaf, and its input may close."""
     terminal.prompt("/sim hang")
