@@ -9,11 +9,15 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import Any
+import traceback
+from typing import Any, TextIO
 
 import orjson
 import structlog
+from structlog.typing import ExcInfo
 
+TRACEBACK_CHARACTERS = 16 << 10
+"""A longer traceback loses its middle."""
 _SECRETS = re.compile(
     r"""(?x)
     moorline_[a-z0-9]{8,16}_[A-Za-z0-9_-]{8,}     # API keys
@@ -56,13 +60,13 @@ def configure(*, service: str, format: str, level: str) -> None:  # noqa: A002
     output: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if format == "json":
         # Plain tracebacks: structured ones would show local variables.
-        output += [structlog.processors.format_exc_info, _rename, _to_json]
+        output += [structlog.processors.ExceptionRenderer(_traceback), _rename, _to_json]
     else:
         output.append(
             structlog.dev.ConsoleRenderer(
                 colors=stream.isatty(),
                 timestamp_key="time",
-                exception_formatter=structlog.dev.plain_traceback,
+                exception_formatter=_write_traceback,
             )
         )
     handler = logging.StreamHandler(stream)
@@ -76,6 +80,20 @@ class _Redacting(structlog.stdlib.ProcessorFormatter):
     # On the finished line, so that no message, fact or traceback escapes it.
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+
+def _traceback(exc_info: ExcInfo) -> str:
+    # Redacted first: of a secret cut in two, the half would not be known as one.
+    text = redact("".join(traceback.format_exception(*exc_info)).rstrip("\n"))
+    left_out = len(text) - TRACEBACK_CHARACTERS
+    if left_out <= 0:
+        return text
+    half = TRACEBACK_CHARACTERS // 2
+    return f"{text[:half]}\n[{left_out} characters left out]\n{text[-half:]}"
+
+
+def _write_traceback(to: TextIO, exc_info: ExcInfo) -> None:
+    to.write(f"\n{_traceback(exc_info)}")
 
 
 def _rename(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,19 @@ def test_tracebacks_do_not_show_variables(style: str, capsys: pytest.CaptureFixt
     assert "do-not-tell" not in text
 
 
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_long_tracebacks_lose_their_middle(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line stays short; where it began and what went wrong stay readable."""
+    logs.configure(service="gateway", format=style, level="INFO")
+
+    fail_and_log(ValueError("begin" + "x" * 100_000 + "end"), "failed")
+
+    text = capsys.readouterr().out
+    assert "Traceback" in text
+    assert "end" in text
+    assert len(text) < 20_000
+
+
 @pytest.mark.parametrize("tty", [True, False])
 def test_text_is_for_people(tty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Text has colours on a terminal and none elsewhere."""
