@@ -73,6 +73,9 @@ class Keys:
     def __init__(self, *, store: Store, limit: int) -> None:
         self._store = store
         self._limit = limit
+        # One at a time, or keys made at once would pass the limit together; they
+        # are made rarely.
+        self._making = asyncio.Lock()
 
     async def create(
         self, user: UserName, *, display_name: str, ttl: timedelta
@@ -84,6 +87,12 @@ class Keys:
         Raises:
             Failure: QUOTA_EXCEEDED, STORE_UNAVAILABLE.
         """
+        async with self._making:
+            return await self._make(user, display_name, ttl)
+
+    async def _make(
+        self, user: UserName, display_name: str, ttl: timedelta
+    ) -> tuple[keys_pb2.Key, str]:
         now = await self._store.now()
         keys = await self._list(user)
         writes: list[Create | Delete] = []

@@ -210,6 +210,13 @@ class TestLimit:
         assert [second, third] == [key.name for key in await listed(service)]
         assert (await refused(service, secret)).startswith("TOKEN_INVALID")
 
+    async def test_keys_made_at_once_keep_to_it_too(self, service: Service) -> None:
+        """The limit holds however many calls arrive together."""
+        made = await asyncio.gather(*(create(service) for _ in range(9)), return_exceptions=True)
+
+        assert 2 == sum(not isinstance(key, BaseException) for key in made)
+        assert 2 == len(await listed(service))
+
 
 def _deletes(path: str) -> list[Delete]:
     return [Delete(path)]
