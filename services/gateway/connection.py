@@ -27,7 +27,8 @@ REVISION = 1
 FIRST_FRAME_SECONDS = 10.0
 """How long a client has for its first frame."""
 MAX_BUFFERED = 768 * 1024
-"""Bytes that may wait for a client to read; with what its watches hold, less than 2 MiB."""
+"""Bytes that may wait for a client to read; with `delivery.HELD_BYTES` for each of its
+watches less than 2 MiB."""
 RECHECK_SECONDS = 10.0
 """How often the API key behind a live connection is checked again."""
 
@@ -108,10 +109,8 @@ class Connection:
             self.close(CloseCode.BAD_FRAME, "the first frame decided between text and binary")
             return
         now = self._surroundings.clock()
-        allowed = self._conduct.allows(now)
-        if not allowed and self._conduct.abusive:
-            self._surroundings.limited("frames")
-            self.close(CloseCode.RATE_LIMITED, "too many frames for too long")
+        allowed = self._allows(now)
+        if self.closed:
             return
         try:
             frame = encoding.parse(payload)
@@ -130,6 +129,10 @@ class Connection:
             self._refuse(frame.id, "frames", self._surroundings.limits.frames_per_second)
         else:
             self._accept(frame, now)
+
+    def pinged(self) -> bool:
+        """Count a ping or a pong; False when it is not to be answered."""
+        return not self.closed and self._allows(self._surroundings.clock())
 
     def resumed(self) -> None:
         """Note that the socket is writable again."""
@@ -220,6 +223,13 @@ class Connection:
         self._fail(id, failure)
 
     # The machine.
+
+    def _allows(self, now: float) -> bool:
+        allowed = self._conduct.allows(now)
+        if not allowed and self._conduct.abusive:
+            self._surroundings.limited("frames")
+            self.close(CloseCode.RATE_LIMITED, "too many frames for too long")
+        return allowed
 
     def _welcome(self, encoding: Encoding) -> None:
         if self._encoding is not None:

@@ -30,8 +30,12 @@ from services.gateway.watches import Client, Key, Source, Watch
 
 log = logging.getLogger(__name__)
 
+HELD_BYTES = 16 * 1024
+"""Bytes of one stream held for who may join, or for clients that do not read.
+
+With `limits.watches` streams and `connection.MAX_BUFFERED` it bounds what a client costs."""
 RING_BYTES = 1 << 20
-"""Bytes of events held for readers of one stream."""
+"""Bytes of events held for readers of one stream that are behind, though they read."""
 FRAME_BYTES = 64 * 1024
 """About how many bytes one frame of a stream carries at most."""
 RETRY_SECONDS = 0.5
@@ -48,7 +52,8 @@ class Delivery:
         tasks: Owns the subscribing.
         loop: Runs the flushes.
         metrics: Gets `moorline_updates_sent_total`.
-        ring_bytes: Bytes of events held for the readers of one stream.
+        held_bytes: Bytes of one stream held for nobody who reads.
+        ring_bytes: Bytes of one stream held for readers that are behind.
         retry_seconds: About how long to wait before subscribing is tried again.
     """
 
@@ -60,6 +65,7 @@ class Delivery:
         tasks: Tasks,
         loop: asyncio.AbstractEventLoop,
         metrics: Metrics,
+        held_bytes: int = HELD_BYTES,
         ring_bytes: int = RING_BYTES,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
@@ -67,6 +73,7 @@ class Delivery:
         self._stalls = stalls
         self._tasks = tasks
         self._loop = loop
+        self._held_bytes = held_bytes
         self._ring_bytes = ring_bytes
         self._retry_seconds = retry_seconds
         sent = metrics.counter("moorline_updates_sent_total", "Updates sent to clients.", ("kind",))
@@ -210,7 +217,7 @@ class Delivery:
         if isinstance(stream, AgentStream):
             if stream.removed > _REMOVED_AGENTS:
                 stream.forget_removed(min(_versions(source)))
-        elif stream.size > self._ring_bytes:
+        else:
             self._bound(source, stream)
 
     def ended(self, source: Source, failure: Failure) -> None:
@@ -224,21 +231,14 @@ class Delivery:
     def _bound(self, source: Source, stream: EventStream) -> None:
         """Keep a stream within its bytes, at the cost of nobody who reads.
 
-        While all its readers are far behind, upstream waits for them. A reader
-        behind others falls out, and begins a stream of its own when it can.
+        While all its clients do not read, upstream waits for them.
         """
-        base = stream.base_within(self._ring_bytes)
-        positions = [
-            watch.reader.sequence
-            for watch in source.watches
-            if isinstance(watch.reader, EventReader)
-        ]
-        if all(position < base for position in positions):
-            stream.drop(min(positions))
+        # Nobody could bring again what one that has ended gives up.
+        if stream.held <= self._held_bytes or stream.failure is not None:
+            return
+        if not source.trim(stream, held=self._held_bytes, ring=self._ring_bytes):
             source.paused = True
             self._unsubscribe(source)
-        else:
-            stream.drop(base)
 
     def _mark(self, watch: Watch) -> None:
         if not watch.marked:
@@ -249,6 +249,7 @@ class Delivery:
 
     def _flush(self) -> None:
         marked, self._marked = self._marked, []
+        stalled: dict[Source, EventStream] = {}
         for watch in marked:
             watch.marked = False
             if watch.source is None:
@@ -258,6 +259,10 @@ class Delivery:
             else:
                 watch.waiting = True
                 self._stalls.add(watch.client)
+                if isinstance(watch.source.stream, EventStream):
+                    stalled[watch.source] = watch.source.stream
+        for source, stream in stalled.items():
+            self._bound(source, stream)
 
     def _deliver(self, watch: Watch, source: Source) -> None:
         if isinstance(watch.reader, EventReader) and watch.reader.fallen:
@@ -272,10 +277,12 @@ class Delivery:
             failure = source.stream.failure
             self.leave(watch)
             watch.client.watch_ended(watch.id, failure)
-        elif source.paused and isinstance(source.stream, EventStream):
-            # The fastest reader has all that was held: go on.
-            source.stream.drop(source.stream.head)
-            self._subscribe(source)
+        elif source.paused:
+            if watch.client.writable():
+                # It has all that was held: go on.
+                self._subscribe(source)
+            else:
+                self._mark(watch)
         elif isinstance(watch.reader, EventReader):
             self._merge(watch, watch.reader, source)
 

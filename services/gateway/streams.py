@@ -131,6 +131,11 @@ class EventStream:
         for block in self.blocks.values():
             block.stale = True
 
+    @property
+    def held(self) -> int:
+        """Bytes of events, and of pieces still being written."""
+        return self.size + sum(len(block.text) for block in self.blocks.values())
+
     def base_within(self, size: int) -> int:
         """Return the `base` it would have if it held at most `size` bytes of events."""
         excess, base = self.size - size, self.base
@@ -145,6 +150,22 @@ class EventStream:
         self.size -= sum(len(event.encoded) for event in self.events[:count])
         del self.events[:count]
         self.base += count
+
+    def give_back(self, after: int, size: int) -> None:
+        """Hold at most `size` bytes until there is a new subscription, which brings the rest.
+
+        The newest go first, and the events up to `after` last, which somebody has seen.
+        """
+        self.reset()
+        excess, head = self.held - size, self.head
+        while excess > 0 and self.head > after:
+            excess -= len(self.events[-1].encoded)
+            self.size -= len(self.events.pop().encoded)
+            self.head -= 1
+        if excess > 0 or self.head < head:
+            # They come after the events that are gone, and must not be seen before.
+            self.blocks.clear()
+        self.drop(self.base_within(size))
 
     def _append(self, event: feed_pb2.EncodedEvent) -> bool:
         if event.sequence <= self.head:

@@ -14,7 +14,7 @@ from services.chassis.feed_link import Subscription
 from services.gateway.agent_streams import AgentStream
 from services.gateway.encoding import Encoding
 from services.gateway.stalls import Outlet
-from services.gateway.streams import EventStream, Reader
+from services.gateway.streams import EventReader, EventStream, Reader
 from services.gateway.upstream import Update
 
 
@@ -54,7 +54,38 @@ class Source:
         self.follower: object | None = None
         self.subscription: Subscription[Update] | None = None
         self.subscribing: asyncio.Task[None] | None = None
+        # True while upstream waits, because no reader takes what comes.
         self.paused = False
+
+    def trim(self, stream: EventStream, *, held: int, ring: int) -> bool:
+        """Hold little more of the stream than its readers are about to take.
+
+        One that waits for its client counts only among others that do: it falls out,
+        and begins a stream of its own when it can. When it was last looked at,
+        none of the others had seen what has just come, so that it is no lag.
+
+        Args:
+            stream: The source's.
+            held: Bytes for who may join, or for who waits when all do.
+            ring: Bytes for readers that are behind.
+
+        Returns:
+            False when all wait. What is given up then must be asked for again.
+        """
+        waiting: list[int] = []
+        reading: list[int] = []
+        for watch in self.watches:
+            if isinstance(watch.reader, EventReader):
+                (waiting if watch.waiting else reading).append(watch.reader.sequence)
+        if reading or not waiting:
+            base = min(stream.base_within(held), *reading)
+            # Never what the one that is furthest still needs, or nobody would get on.
+            bound = min(stream.base_within(ring), max(reading, default=stream.head))
+            stream.drop(max(base, bound))
+            return True
+        stream.drop(min(waiting))
+        stream.give_back(max(waiting), held)
+        return False
 
 
 class Watch:

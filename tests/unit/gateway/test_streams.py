@@ -117,6 +117,33 @@ class TestEvents:
 
         assert [0, 1, 2, 3] == [stream.base_within(one * n) for n in (3, 2, 1, 0)]
 
+    def test_the_newest_events_are_given_back_first(self) -> None:
+        """A new subscription brings them again; what one reader has seen goes last."""
+        stream = events(*(event(number) for number in range(1, 7)), checkpoint(6))
+        one = len(stream.events[0].encoded)
+        stream.give_back(2, 4 * one)
+        assert (0, 4, False) == (stream.base, stream.head, stream.live)
+        stream.give_back(2, one)
+        assert (1, 2, one) == (stream.base, stream.head, stream.held)
+        stream.apply([event(3)])
+
+        assert [3] == sequences(taken(reader(stream, 2)))
+
+    def test_pieces_are_not_seen_before_events_that_were_given_back(self) -> None:
+        """They come again, too; who saw them is not told that they are gone."""
+        stream = events(event(1), checkpoint(1), delta("a"))
+        source = reader(stream)
+        source.take(ALL)
+        stream.apply([event(2, size=100)])
+        stream.give_back(1, 100)
+        assert [] == taken(source)
+        stream.apply([event(2), delta("ab", snapshot=True), checkpoint(2)])
+
+        assert [
+            {"event": {"sequence": 2}},
+            {"delta": {"blockId": "b1", "snapshot": True, "text": "ab"}},
+        ] == taken(source)
+
     def test_a_new_subscription_begins_at_the_head(self) -> None:
         """What was taken in is not asked for again."""
         request = feed_pb2.SubscribeRequest()
