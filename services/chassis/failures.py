@@ -20,6 +20,7 @@ DOMAIN = "moorline"
 
 _PREFIX = "ERROR_REASON_"
 _RETRY_DELAY = timedelta(seconds=1)
+_TOO_LARGE = "The request or its answer is too large, or the server is out of resources"
 
 _CODES: dict[int, int] = {
     value.number: int(value.GetOptions().Extensions[errors_pb2.code])
@@ -31,7 +32,7 @@ _CODES: dict[int, int] = {
 _FOREIGN: dict[int, errors_pb2.ErrorReason.ValueType] = {
     1: errors_pb2.ERROR_REASON_CALL_CANCELLED,
     4: errors_pb2.ERROR_REASON_CALL_TIMEOUT,
-    8: errors_pb2.ERROR_REASON_RATE_LIMITED,
+    8: errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
     12: errors_pb2.ERROR_REASON_METHOD_UNKNOWN,
     14: errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
 }
@@ -119,6 +120,7 @@ class Failure(Exception):  # noqa: N818 - a turn fails too, which is no error
 
         A status without our `ErrorInfo`, as the transport or a proxy makes, gets
         the closest reason; UNAVAILABLE then comes with a retry delay of 1 s.
+        RESOURCE_EXHAUSTED is no rate limit then: a message was too large, mostly.
         """
         code = int(error.code().value[0])
         message = error.details() or error.code().name
@@ -127,6 +129,8 @@ class Failure(Exception):  # noqa: N818 - a turn fails too, which is no error
         for detail in _details(error):
             _ = detail.Unpack(info) or detail.Unpack(retry)
         if info.domain != DOMAIN:
+            if code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:
+                message = f"{_TOO_LARGE}: {message}"
             foreign = cls(_by_code(code), message)
             if foreign.reason == errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE:
                 foreign.retry_delay = _RETRY_DELAY

@@ -94,7 +94,6 @@ def test_a_malformed_field_is_told_as_a_sentence() -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, "CALL_TIMEOUT"),
         (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN"),
         (grpc.StatusCode.CANCELLED, "CALL_CANCELLED"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
         (grpc.StatusCode.UNKNOWN, "INTERNAL"),
     ],
 )
@@ -104,6 +103,19 @@ def test_a_foreign_status_gets_the_closest_reason(code: grpc.StatusCode, reason:
 
     assert (reason, "from a proxy") == (failure.reason_name, failure.message)
     assert (failure.retry_delay is not None) == (reason == "SERVICE_UNAVAILABLE")
+
+
+def test_a_message_too_large_for_the_transport_does_not_pass_by_waiting() -> None:
+    """It is no rate that was exceeded; what the transport said is kept."""
+    failure = Failure.from_rpc_error(
+        rpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "message larger than max")
+    )
+
+    assert ("QUOTA_EXCEEDED", None) == (failure.reason_name, failure.retry_delay)
+    assert failure.message == (
+        "The request or its answer is too large, or the server is out of resources: "
+        "message larger than max"
+    )
 
 
 def test_a_status_without_text_is_named_by_its_code() -> None:
