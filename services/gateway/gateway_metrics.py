@@ -6,11 +6,12 @@ Does not know what they are counted from.
 from __future__ import annotations
 
 from services.chassis.metrics import Metrics
+from services.gateway.closing import CloseCode
 
 # Codes that a client may send, and that we do; anything else is counted together.
 _CODES = frozenset(
     {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013}
-    | {4001, 4002, 4003, 4005, 4006, 4008, 4500, 4501, 4502, 4503, 4506}
+    | {code.value for code in CloseCode}
 )
 
 
