@@ -74,12 +74,24 @@ class DataFolder:
 
         Args:
             name: File name; its mode is 0600.
+
+        Raises:
+            StartError: The file cannot be read or made, or holds what is no secret.
         """
         file = self.path / name
-        if not file.exists() or not file.read_text().strip():
-            self._replace(name, secrets.token_urlsafe(32) + "\n")
-        file.chmod(0o600)
-        return file.read_text().strip()
+        try:
+            if not file.exists() or not file.read_bytes().strip():
+                self._replace(name, secrets.token_urlsafe(32) + "\n")
+            file.chmod(0o600)
+            secret = file.read_bytes().strip().decode(errors="replace")
+        except OSError as error:
+            raise StartError(f"{file} cannot be used: {error.strerror}.") from error
+        if not (secret.isascii() and secret.isprintable()) or " " in secret:
+            raise StartError(
+                f"{file} is not a secret: it must be one word of ASCII characters. "
+                "Delete it to have a new one made."
+            )
+        return secret
 
     def log(self, name: str) -> Path:
         """Return where a program's output goes, with a long old one set aside."""

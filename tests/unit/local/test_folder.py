@@ -67,6 +67,35 @@ def test_an_empty_secret_is_made_anew(tmp_path: Path) -> None:
         assert folder.secret("token")
 
 
+def test_a_secret_that_is_no_text_is_told(tmp_path: Path) -> None:
+    """A file of other bytes gives a sentence that names it, and is left as it is."""
+    (tmp_path / "identity.key").write_bytes(b"\xff\xfe")
+
+    with (
+        DataFolder(tmp_path) as folder,
+        pytest.raises(StartError, match=r"identity\.key .* not a secret"),
+    ):
+        folder.secret("identity.key")
+    assert b"\xff\xfe" == (tmp_path / "identity.key").read_bytes()
+
+
+def test_a_secret_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """A folder in its place gives a sentence, too."""
+    (tmp_path / "token").mkdir()
+
+    with DataFolder(tmp_path) as folder, pytest.raises(StartError, match="cannot be used"):
+        folder.secret("token")
+
+
+@pytest.mark.parametrize("text", ["two lines", "two\nlines", "nul\0", "한글"])
+def test_a_secret_that_no_service_would_take_is_told(tmp_path: Path, text: str) -> None:
+    """It could not be handed over in an environment, or not be shown as a token."""
+    (tmp_path / "token").write_text(text)
+
+    with DataFolder(tmp_path) as folder, pytest.raises(StartError, match="not a secret"):
+        folder.secret("token")
+
+
 def test_a_readable_secret_is_closed_again(tmp_path: Path) -> None:
     """A mode that somebody widened is put right at the next start."""
     (tmp_path / "token").write_text("secret")
