@@ -12,7 +12,7 @@ from typing import Any
 
 from moorline.connection import Connection
 from moorline.events import Answer, AsyncStoredEvent
-from moorline.exceptions import NotFoundError
+from moorline.exceptions import InvalidRequestError, NotFoundError
 from moorline.paging import read_pages
 from moorline.resources import Agent, PermissionMode, Turn, TurnState, agent_fields, turn_fields
 from moorline.turn_stream import Followed, OnPermission, TurnResult, TurnStream
@@ -98,8 +98,17 @@ class AsyncAgent(Agent):
 
         Raises:
             ConflictError: The id was used before with another prompt.
+            InvalidRequestError: The prompt is empty, or longer than the server takes.
             RateLimitedError: Too many turns wait already.
         """
+        limit = self.connection.welcome.get("limits", {}).get("promptCharacters", 0)
+        if 0 < limit < len(prompt):
+            raise InvalidRequestError(
+                f"The prompt has {len(prompt)} characters, and {limit} characters are allowed.",
+                reason="FIELD_INVALID",
+                code=3,
+                metadata={"field": "turn.prompt.text", "limit": str(limit)},
+            )
         request = {
             "parent": self.name,
             "turnId": turn_id or new_turn_id(),

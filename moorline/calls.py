@@ -41,6 +41,11 @@ class UnaryCall:
     reply: asyncio.Future[Json]
     sends: int = 0
 
+    def fail(self, error: MoorlineError) -> None:
+        """End the call, unless it has ended."""
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
 
 class Streams(Protocol):
     """What a streaming call needs of its connection."""

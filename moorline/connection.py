@@ -137,7 +137,8 @@ class Connection:
             limit: For all of it; None for the patience of the connection.
 
         Raises:
-            MoorlineError: As the server says; `CallTimeoutError` after
+            MoorlineError: As the server says; `InvalidRequestError` when the
+                request is larger than it takes; `CallTimeoutError` after
                 `limit`; `ConnectionLostError` when it is not known whether a
                 call that is not repeatable was done.
         """
@@ -230,7 +231,11 @@ class Connection:
         else:
             request = call.request
             call.sends += 1
-        line.put({"id": number, call.name: request})
+        try:
+            line.put({"id": number, call.name: request})
+        except exceptions.InvalidRequestError as error:
+            del self._calls[number]
+            call.fail(error)
 
     async def _run(self) -> None:
         try:
@@ -343,13 +348,11 @@ class Connection:
         self._progressed = True
         if isinstance(call, UnaryCall):
             del self._calls[number]
-            if call.reply.done():
-                return
             if "error" in frame:
                 error = exceptions.from_error(frame["error"])
                 error.repeated = call.sends > 1
-                call.reply.set_exception(error)
-            else:
+                call.fail(error)
+            elif not call.reply.done():
                 call.reply.set_result(_payload(frame))
         elif "error" in frame:
             del self._calls[number]
@@ -365,9 +368,8 @@ class Connection:
         for number, call in list(self._calls.items()):
             if isinstance(call, UnaryCall) and call.sends and not call.repeatable:
                 del self._calls[number]
-                if not call.reply.done():
-                    message = f"The connection broke; it is not known whether {call.name} was done."
-                    call.reply.set_exception(lost(message))
+                message = f"The connection broke; it is not known whether {call.name} was done."
+                call.fail(lost(message))
 
     def _finish(self, error: exceptions.MoorlineError) -> None:
         if self.failure is not None:
@@ -375,10 +377,7 @@ class Connection:
         self.failure = error
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            if isinstance(call, StreamCall):
-                call.fail(error)
-            elif not call.reply.done():
-                call.reply.set_exception(error)
+            call.fail(error)
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(error)
         self._on_state(ConnectionState.CLOSED)

@@ -21,7 +21,7 @@ from websockets.typing import Subprotocol
 from moorline.calls import Json
 from moorline.closing import Ending, HungUp, ended_by_close, ended_by_status, lost
 from moorline.decoding import parse_duration
-from moorline.exceptions import ProtocolError
+from moorline.exceptions import InvalidRequestError, ProtocolError
 from moorline.pacing import Pace
 
 SUBPROTOCOL = Subprotocol("moorline.v1")
@@ -47,12 +47,21 @@ class Line:
             # The frame that asked for the welcome was the first.
             burst=limits.get("framesBurst", 0) - 1,
         )
+        self._frame_bytes: int = limits.get("frameBytes", 0)
         # Unbounded: holds at most one frame and one cancel of each call there is.
-        self._outgoing: asyncio.Queue[Json] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
 
     def put(self, frame: Json) -> None:
-        """Queue a frame to be sent."""
-        self._outgoing.put_nowait(frame)
+        """Queue a frame to be sent.
+
+        Raises:
+            InvalidRequestError: It is larger than the server takes; sending it
+                would end the connection for every call.
+        """
+        payload = orjson.dumps(frame)
+        if 0 < self._frame_bytes < len(payload):
+            raise _too_large(frame, len(payload), self._frame_bytes)
+        self._outgoing.put_nowait(payload)
 
     async def write(self) -> None:
         """Send what is queued, within the server's rate, until the socket ends."""
@@ -61,7 +70,7 @@ class Line:
             while True:
                 frame = await self._outgoing.get()
                 await self._pace.wait()
-                await self._socket.send(orjson.dumps(frame), text=True)
+                await self._socket.send(frame, text=True)
 
     async def receive(self) -> tuple[Json, int]:
         """The next frame and its size in bytes.
@@ -151,6 +160,16 @@ async def _dial(url: str, token: str, number: int) -> Line:
     except BaseException:
         socket.transport.abort()
         raise
+
+
+def _too_large(frame: Json, size: int, limit: int) -> InvalidRequestError:
+    name = next(key for key in frame if key != "id")
+    return InvalidRequestError(
+        f"The request has {size} bytes, and {limit} bytes are allowed: send less at a time.",
+        reason="FIELD_INVALID",
+        code=3,
+        metadata={"field": name, "limit": str(limit)},
+    )
 
 
 def _closed(closed: ConnectionClosed) -> Ending:

@@ -254,6 +254,60 @@ async def test_frames_keep_within_the_rate_announced(gateway: Gateway) -> None:
         assert loop.time() - began > 0.08
 
 
+async def test_a_frame_beyond_the_size_announced_is_not_sent(gateway: Gateway) -> None:
+    """Only its call fails, which says how much is allowed; the connection and the rest go on."""
+    gateway.limits = {"frameBytes": 1000}
+    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}) as client:
+        agent = await client.agents.create()
+        async with agent.events() as events:
+            with pytest.raises(moorline.InvalidRequestError, match="1000 bytes") as caught:
+                await agent.send("한" * 400)
+            assert moorline.Checkpoint(sequence=0) == await anext(events)
+            await agent.send("x" * 100)
+            assert isinstance(await anext(events), moorline.UserMessage)
+    assert ("FIELD_INVALID", "1000") == (caught.value.reason, caught.value.metadata["limit"])
+    assert 1 == gateway.welcomes
+
+
+async def test_a_frame_beyond_the_size_of_a_later_connection_fails(gateway: Gateway) -> None:
+    """A call that waits for a connection is measured when there is one."""
+    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}) as client:
+        agent = await client.agents.create()
+        await gateway.stop()
+        sending = asyncio.create_task(agent.send("x" * 2000))
+        await asyncio.sleep(0.02)
+        gateway.limits = {"frameBytes": 1000}
+        await gateway.start()
+        with pytest.raises(moorline.InvalidRequestError, match="1000 bytes"):
+            await sending
+        assert 1 == len(await client.agents.list())
+
+
+async def test_a_stream_whose_request_is_too_large_fails(gateway: Gateway) -> None:
+    """Its reader is told, instead of the server closing the connection."""
+    gateway.limits = {"frameBytes": 1000}
+    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}) as client:
+        connection = client.connection
+        stream = connection.stream("watchEvents", lambda: {"parent": "x" * 1000})
+        assert await stream.next() is None
+        with pytest.raises(moorline.InvalidRequestError, match="1000 bytes"):
+            await stream.next()
+        stream.close()
+    assert 1 == gateway.welcomes
+
+
+async def test_a_prompt_longer_than_announced_is_not_sent(gateway: Gateway) -> None:
+    """The error names the field and tells the limit in characters."""
+    gateway.limits = {"promptCharacters": 10}
+    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}) as client:
+        agent = await client.agents.create()
+        await agent.send("한" * 10)
+        with pytest.raises(moorline.InvalidRequestError, match="10 characters") as caught:
+            await agent.send("x" * 11)
+        assert "turn.prompt.text" == caught.value.metadata["field"]
+        assert 1 == len(await agent.turns())
+
+
 async def test_calls_in_flight_keep_within_the_limit_announced(gateway: Gateway) -> None:
     """A third call waits until one of two in flight is answered, or given up."""
     gateway.limits = {"callsInFlight": 2}
