@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import select
 import stat
-from contextlib import suppress
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from os import fstat
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import moorline
 from moorline.cli.deciding import Ask, Decisions
@@ -21,6 +22,8 @@ from moorline.cli.following import TurnFollower
 from moorline.cli.invocation import Invocation, Output, WrongUsage
 from moorline.cli.memory import Memory
 from moorline.cli.views import JsonLinesView, JsonView, PipedView, View
+
+T = TypeVar("T")
 
 # Longer silence on a pipe is worth a word; it is still read to its end, since
 # going on without it would drop what a slow program has to say.
@@ -63,11 +66,26 @@ class Question:
 async def ask(client: moorline.AsyncClient, invocation: Invocation, question: Question) -> Exit:
     """Send the prompt, show what comes, and say how it went."""
     memory = Memory(client, invocation.environ)
-    agent = await pick_agent(client, invocation, memory, question)
-    memory.keep(agent)
+    found = await _find_agent(client, invocation, memory, question)
+    agent = found or await _create_agent(client, invocation, question)
+
+    async def accepted(sending: Awaitable[T]) -> T:
+        kept = True
+        try:
+            return await sending
+        except moorline.InvalidRequestError:
+            if found is None:
+                # Nobody asked for an agent that is never spoken to.
+                await agent.delete()
+                invocation.say("agent.deleted", agent=agent.id)
+                kept = False
+            raise
+        finally:
+            if kept:
+                memory.keep(agent)
+
     if question.detach:
-        turn = await agent.send(question.prompt)
-        return _detach(invocation, turn)
+        return _detach(invocation, await accepted(agent.send(question.prompt)))
     decisions = Decisions(
         invocation=invocation,
         allow=question.allow,
@@ -81,14 +99,22 @@ async def ask(client: moorline.AsyncClient, invocation: Invocation, question: Qu
         limit=question.limit,
         stop_on_exit=question.stop_on_exit,
     )
-    async with agent.run(question.prompt) as stream:
-        return await follower.follow(stream)
+    async with AsyncExitStack() as stack:
+        running = stack.enter_async_context(agent.run(question.prompt))
+        return await follower.follow(await accepted(running))
 
 
 async def pick_agent(
     client: moorline.AsyncClient, invocation: Invocation, memory: Memory, question: Question
 ) -> moorline.AsyncAgent:
     """The agent meant: the one named, the last one, or a new one."""
+    found = await _find_agent(client, invocation, memory, question)
+    return found or await _create_agent(client, invocation, question)
+
+
+async def _find_agent(
+    client: moorline.AsyncClient, invocation: Invocation, memory: Memory, question: Question
+) -> moorline.AsyncAgent | None:
     if question.new and question.agent:
         raise WrongUsage(invocation.texts("usage.conflict", first="--new", second="--agent"))
     found: moorline.AsyncAgent | None = None
@@ -96,19 +122,25 @@ async def pick_agent(
         found = await client.agents.get(question.agent)
     elif not question.new:
         found = await memory.last()
-    mode = question.permission_mode
     if found is None:
-        agent = await client.agents.create(
-            backend=question.backend,
-            permission_mode=mode or moorline.PermissionMode.ASK,
-        )
-        invocation.say("agent.created", agent=agent.id)
-        return agent
+        return None
+    mode = question.permission_mode
     if question.backend and question.backend != found.backend:
         raise WrongUsage(invocation.texts("usage.backend"))
     if mode is not None and mode is not found.permission_mode:
         found = await found.update(permission_mode=mode)
     return found
+
+
+async def _create_agent(
+    client: moorline.AsyncClient, invocation: Invocation, question: Question
+) -> moorline.AsyncAgent:
+    agent = await client.agents.create(
+        backend=question.backend,
+        permission_mode=question.permission_mode or moorline.PermissionMode.ASK,
+    )
+    invocation.say("agent.created", agent=agent.id)
+    return agent
 
 
 def make_view(invocation: Invocation, *, deltas: bool = False) -> View:

@@ -114,6 +114,8 @@ def root(
     )
     ctx.obj = invocation
     if ctx.invoked_subcommand is not None:
+        with _usage(invocation):
+            _check_alone(ctx, invocation)
         return
     talking = prompt is None and invocation.attended and not no_input
     with _usage(invocation):
@@ -316,6 +318,23 @@ def _run(ctx: typer.Context, work: Work) -> None:
     invocation = cast("Invocation", ctx.obj)
     code = invocation.run(lambda client: work(client, invocation))
     raise typer.Exit(int(code))
+
+
+def _check_alone(ctx: typer.Context, invocation: Invocation) -> None:
+    """Refuse options of a prompt before a command, which would not heed them.
+
+    Raises:
+        WrongUsage: One is there.
+    """
+    for option in ctx.command.params:
+        source = ctx.get_parameter_source(option.name or "")
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and option.name not in options.EVERYWHERE:
+            raise WrongUsage(
+                invocation.texts(
+                    "usage.conflict", first=option.opts[0], second=ctx.invoked_subcommand
+                )
+            )
 
 
 def _mode(given: str | None) -> moorline.PermissionMode | None:

@@ -145,4 +145,7 @@ def hoist(arguments: list[str]) -> list[str]:
     return front + rest
 
 
+EVERYWHERE = frozenset({"url", "token_file", "context", "lang", "output"})
+"""Names of the options that hold for every command."""
+
 _VALUED = frozenset({"--url", "--token-file", "--context", "--lang", "-o", "--output"})

@@ -118,12 +118,42 @@ async def test_how_a_turn_ends_is_the_exit_code(
         ["--frobnicate"],
         ["-p", "hi", "--url", "nonsense"],
         ["-p", "hi", "--context", "nowhere"],
+        ["-p", "hi", "ls"],
+        ["--prompt", "hi", "key", "ls"],
+        ["--backend", "docker", "new"],
+        ["--no-input", "ls"],
     ],
 )
 async def test_wrong_usage_is_two(moorline: Moorline, arguments: list[str]) -> None:
     """Exit 2, and nothing on standard output."""
     done = await moorline(*arguments)
     assert (2, "") == (done.code, done.out)
+
+
+async def test_options_of_a_prompt_exclude_a_command(moorline: Moorline) -> None:
+    """Nothing that was asked for is left out in silence."""
+    done = await moorline("-o", "json", "-p", "hi", "ls")
+    assert "--prompt and ls exclude each other." in done.err
+
+
+@pytest.mark.parametrize("options", [[], ["--detach"]])
+@pytest.mark.parametrize("limit", ["frameBytes", "promptCharacters"])
+async def test_a_prompt_that_is_too_long_is_two(
+    gateway: Gateway, moorline: Moorline, options: list[str], limit: str
+) -> None:
+    """The agent made for it is gone again, and the last one is still the last one."""
+    gateway.limits = {limit: 1000}
+    await moorline("-p", "hello")
+    last = list(gateway.platform.agents)
+    done = await moorline("--new", "-p", "x" * 1001, *options)
+    assert (2, "") == (done.code, done.out)
+    assert "1000" in done.err
+    assert "is deleted" in done.err
+    assert last == list(gateway.platform.agents)
+    done = await moorline("-p", "x" * 1001, *options)
+    assert 2 == done.code
+    assert 0 == (await moorline("-p", "hello again")).code
+    assert last == list(gateway.platform.agents)
 
 
 async def test_out_of_time_is_three(gateway: Gateway, moorline: Moorline) -> None:
