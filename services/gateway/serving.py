@@ -25,7 +25,7 @@ from services.chassis.tasks import Tasks
 from services.gateway import application, upstream
 from services.gateway.auth.chain import Chain
 from services.gateway.auth.cookies import CookieVerifier
-from services.gateway.auth.development import DevelopmentVerifier
+from services.gateway.auth.fixed import ADMINISTRATOR, DEVELOPER, FixedVerifier
 from services.gateway.auth.jwks import Jwks, from_file, from_url
 from services.gateway.auth.keys import KeyVerifier
 from services.gateway.auth.seal import Seal
@@ -167,7 +167,9 @@ async def serve(
 async def _verifier(settings: Settings, keys: KeyVerifier, stack: AsyncExitStack) -> Verifier:
     verifiers: list[Verifier] = [keys]
     if settings.auth is Authentication.DEVELOPMENT:
-        verifiers.append(DevelopmentVerifier(token=settings.development_token))
+        verifiers.append(FixedVerifier(token=settings.development_token, user=DEVELOPER))
+    if settings.admin_token:
+        verifiers.append(FixedVerifier(token=settings.admin_token, user=ADMINISTRATOR))
     if settings.auth is Authentication.JWT:
         if settings.jwt_jwks_file is not None:
             fetch = from_file(settings.jwt_jwks_file)

@@ -41,6 +41,12 @@ class Settings(ServiceSettings):
         "",
         secret=True,
     )
+    admin_token: str = setting(
+        "A token of `users/admin`, who administers, at least 32 characters; accepted with each "
+        "`MOORLINE_AUTH`, so that the first API keys can be made. None when empty.",
+        "",
+        secret=True,
+    )
     jwt_jwks_url: str = setting(
         "Where the identity provider publishes its keys, an `https` address.", ""
     )
@@ -99,6 +105,8 @@ class Settings(ServiceSettings):
             ValueError: With one sentence a problem.
         """
         problems = [*self._development_problems(), *self._jwt_problems()]
+        if self.admin_token and len(self.admin_token) < 32:
+            problems.append("MOORLINE_ADMIN_TOKEN needs at least 32 characters, or none.")
         if problems:
             raise ValueError("\n".join(problems))
 

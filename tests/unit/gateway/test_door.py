@@ -50,6 +50,20 @@ class TestHandshake:
             assert "Bearer" == answer["WWW-Authenticate"]
             assert error["message"]
 
+    @pytest.mark.parametrize("auth", list(Authentication))
+    async def test_the_administrator_is_let_in_with_every_kind_of_proof(
+        self, auth: Authentication, tmp_path: Path
+    ) -> None:
+        """Somebody has to make the first API keys."""
+        keys = tmp_path / "keys.json"
+        keys.write_text('{"keys": []}')
+        jwt_settings = {"jwt_issuer": "i", "jwt_audience": "a", "jwt_jwks_file": keys}
+        async with gateway(auth=auth, admin_token="a" * 32, **jwt_settings) as g:
+            _, user = await welcomed(g, {"Authorization": f"Bearer {'a' * 32}"})
+            status, _, _ = await g.refusal({"Authorization": f"Bearer {'a' * 31}b"})
+
+            assert ("users/admin", 401) == (user, status)
+
     async def test_a_foreign_origin_is_403(self) -> None:
         """Even with a good token."""
         async with gateway() as g:

@@ -55,6 +55,22 @@ def test_development_needs_a_token() -> None:
         loaded(MOORLINE_AUTH="development", MOORLINE_DEVELOPMENT_TOKEN="short")
 
 
+@pytest.mark.parametrize("changes", [{}, DEVELOPMENT, JWT | {"MOORLINE_JWT_JWKS_FILE": "/k"}])
+def test_an_administrator_token_goes_with_everything(changes: dict[str, str]) -> None:
+    """It is not shown, and off unless it is set."""
+    assert "" == loaded(**changes).admin_token
+    settings = loaded(**changes, MOORLINE_ADMIN_TOKEN="a" * 32)
+
+    assert "a" * 32 == settings.admin_token
+    assert "a" * 32 not in repr(settings)
+
+
+def test_an_administrator_token_cannot_be_guessed() -> None:
+    """It is accepted from everywhere."""
+    with pytest.raises(SettingsError, match="MOORLINE_ADMIN_TOKEN"):
+        loaded(MOORLINE_ADMIN_TOKEN="a" * 31)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

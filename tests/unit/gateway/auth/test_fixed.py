@@ -1,20 +1,20 @@
-"""Tests of `services.gateway.auth.development`."""
+"""Tests of `services.gateway.auth.fixed`."""
 
 from __future__ import annotations
 
 import pytest
 
 from services.chassis.failures import Failure
-from services.gateway.auth.development import DevelopmentVerifier
+from services.gateway.auth.fixed import ADMINISTRATOR, DEVELOPER, FixedVerifier
 
 
-async def test_the_token_is_the_developer() -> None:
+@pytest.mark.parametrize("user", [DEVELOPER, ADMINISTRATOR])
+async def test_the_token_is_one_user(user: str) -> None:
     """Who administers, and whose proof does not end."""
-    principal = await DevelopmentVerifier(token="secret-secret-secret").verify(
-        "secret-secret-secret"
-    )
+    verifier = FixedVerifier(token="secret-secret-secret", user=user)
+    principal = await verifier.verify("secret-secret-secret")
 
-    assert ("users/dev", True, None, "") == (
+    assert (user, True, None, "") == (
         principal.user,
         principal.admin,
         principal.expire_time,
@@ -26,6 +26,6 @@ async def test_the_token_is_the_developer() -> None:
 async def test_anything_else_is_nobody(token: str) -> None:
     """Whatever its length and characters."""
     with pytest.raises(Failure) as raised:
-        await DevelopmentVerifier(token="secret-secret-secret").verify(token)
+        await FixedVerifier(token="secret-secret-secret", user=DEVELOPER).verify(token)
 
     assert "TOKEN_INVALID" == raised.value.reason_name
