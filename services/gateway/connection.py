@@ -31,6 +31,8 @@ MAX_BUFFERED = 768 * 1024
 watches less than 2 MiB."""
 RECHECK_SECONDS = 10.0
 """How often the API key behind a live connection is checked again."""
+REVOKED = "the proof of who you are was revoked"
+"""Why such a connection is closed."""
 
 
 class Connection:
@@ -318,7 +320,7 @@ class Connection:
         except Failure as failure:
             # Any other reason says nothing about the proof; it is asked again.
             if failure.reason == errors_pb2.ERROR_REASON_TOKEN_INVALID and recheck is self._recheck:
-                self.close(CloseCode.UNAUTHENTICATED, "the proof of who you are was revoked")
+                self.close(CloseCode.UNAUTHENTICATED, REVOKED)
         finally:
             self._rechecking = None
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from services.gateway.closing import CloseCode
-from services.gateway.connection import Connection
+from services.gateway.connection import REVOKED, Connection
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,17 @@ class Connections:
             del self._by_user[user]
         if not self._by_user:
             self._empty.set()
+
+    def revoked(self, key: str) -> None:
+        """Close every connection that an API key has opened.
+
+        Args:
+            key: `users/{user}/keys/{key}`.
+        """
+        for connection in self._by_user.get(key.partition("/keys/")[0], ()):
+            if connection.principal.key == key:
+                # Soon and not now: one that revokes its own key is answered first.
+                self._loop.call_soon(connection.close, CloseCode.UNAUTHENTICATED, REVOKED)
 
     async def drain(self, limit: timedelta) -> None:
         """Send all away: say when to come back, finish calls in progress, close.

@@ -41,6 +41,7 @@ from services.gateway.gateway_metrics import GatewayMetrics
 from services.gateway.limits import Limits
 from services.gateway.listener import listen
 from services.gateway.peers import ServicePeers
+from services.gateway.revocation import RevocationPeers
 from services.gateway.settings import Authentication, Settings
 from services.gateway.stalls import Stalls
 from services.gateway.surroundings import Surroundings
@@ -106,8 +107,14 @@ async def serve(
             attempts=figures.auth_attempts,
         )
         stalls = Stalls(loop=loop)
+        connections = await stack.enter_async_context(Connections(loop=loop))
+
+        def revoked(key: str) -> None:
+            keys.revoked(key)
+            connections.revoked(key)
+
         surroundings = Surroundings(
-            peers=peers,
+            peers=RevocationPeers(peers=peers, revoked=revoked),
             delivery=Delivery(link=link, stalls=stalls, tasks=tasks, loop=loop, metrics=metrics),
             stalls=stalls,
             verifier=tokens,
@@ -119,7 +126,6 @@ async def serve(
             limited=figures.limited,
             version=_version(),
         )
-        connections = await stack.enter_async_context(Connections(loop=loop))
         door = Door(
             credentials=credentials,
             connections=connections,

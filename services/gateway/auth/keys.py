@@ -18,7 +18,8 @@ from services.chassis.identity import Identity
 from services.gateway.auth.verifier import Principal, token_invalid
 
 GOOD_SECONDS = 5.0
-"""How long a good key is believed in without asking; a revoked one lives as much longer."""
+"""How long a good key is believed in without asking; one that was revoked through another
+server lives as much longer."""
 BAD_SECONDS = 1.0
 """How long a bad key is refused without asking."""
 _CACHE_SIZE = 4096
@@ -42,6 +43,8 @@ class KeyVerifier:
         # By digest of a secret, or by name of a key: what was found, and until when
         # to believe it. None for a bad one. Secrets themselves are not kept.
         self._known: dict[str, tuple[Principal | None, float]] = {}
+        # By name of a key that was just revoked: until when to refuse it whatever is known.
+        self._revoked: dict[str, float] = {}
 
     async def verify(self, token: str) -> Principal:
         """See `Verifier`. Asks the session service, unless it has just answered."""
@@ -73,6 +76,16 @@ class KeyVerifier:
             self._remember(name, found)
         self._recall(name)
 
+    def revoked(self, name: str) -> None:
+        """Believe in a key no longer, also if an answer on its way calls it good.
+
+        Args:
+            name: `users/{user}/keys/{key}`; the session service has revoked it.
+        """
+        now = self._clock()
+        self._revoked = {key: end for key, end in self._revoked.items() if end > now}
+        self._revoked[name] = now + _TIMEOUT.total_seconds() + GOOD_SECONDS
+
     async def _ask(self, token: str) -> Principal | None:
         try:
             answer = await self._peer.call(
@@ -99,7 +112,10 @@ class KeyVerifier:
 
     def _recall(self, name: str) -> Principal:
         principal, _ = self._known[name]
-        if principal is None or principal.expired(self._clock()):
+        now = self._clock()
+        if principal is None or principal.expired(now):
+            raise token_invalid()
+        if self._revoked.get(principal.key, now) > now:
             raise token_invalid()
         return principal
 

@@ -99,6 +99,14 @@ class _Keys(keys_pb2_grpc.KeyServiceServicer):
         self._state.asked.append(("ListKeys", caller()))
         return keys_pb2.ListKeysResponse(keys=self._state.keys.values())
 
+    async def RevokeKey(self, request: keys_pb2.RevokeKeyRequest, context: Any) -> Any:
+        self._state.asked.append(("RevokeKey", caller()))
+        for key in self._state.keys.values():
+            if key.name == request.name:
+                key.revoke_time.GetCurrentTime()
+                return keys_pb2.RevokeKeyResponse(key=key)
+        raise not_found()
+
 
 class _Agents(agents_pb2_grpc.AgentServiceServicer):
     def __init__(self, state: FakeSession) -> None:

@@ -117,6 +117,25 @@ async def test_a_login_by_key_is_good_until_the_key_is_revoked() -> None:
         assert "TOKEN_INVALID" == raised.value.reason_name
 
 
+async def test_a_key_that_was_revoked_here_is_refused_at_once() -> None:
+    """By secret and by name, also where an answer on its way still calls it good."""
+    async with setting() as (session, verifier, clock):
+        await verifier.verify(SECRET)
+        await verifier.require_good(PRINCIPAL)
+        verifier.revoked(KEY)
+        assert await refused(verifier)
+        with pytest.raises(Failure):
+            await verifier.require_good(PRINCIPAL)
+        clock.now += 6
+        assert await refused(verifier)
+        session.keys[SECRET].revoke_time.GetCurrentTime()
+        clock.now += 6
+        assert await refused(verifier)
+        verifier.revoked("users/ada/keys/bbbbbbbb")
+
+        assert ["users/ada/keys/bbbbbbbb"] == list(verifier._revoked)
+
+
 async def test_the_memory_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """What is out of date goes first, and all of it when that is not enough."""
     async with setting() as (_, verifier, clock):
