@@ -266,17 +266,20 @@ async def test_being_ended_leaves_the_turn_unless_told(gateway: Gateway, spawn: 
 
 async def test_what_is_piped_in_goes_below_the_prompt(moorline: Moorline, spawn: Spawn) -> None:
     """A pipe is context; with `-` or without -p it is the prompt."""
-    for arguments, said in (
-        (["-p", "explain"], "explain\n\nsome log"),
-        (["-p", "-"], "some log"),
-        ([], "some log"),
-    ):
+
+    async def check(arguments: list[str], said: str) -> None:
         running = await spawn(*arguments, stdin=asyncio.subprocess.PIPE)
         assert running.process.stdin is not None
         running.process.stdin.write(b"some log\n")
         running.process.stdin.close()
         done = await running.finish()
         assert (0, f"You said: {said}\n") == (done.code, done.out)
+
+    await asyncio.gather(
+        check(["--new", "-p", "explain"], "explain\n\nsome log"),
+        check(["--new", "-p", "-"], "some log"),
+        check(["--new"], "some log"),
+    )
 
 
 async def test_the_last_agent_is_asked_again(gateway: Gateway, moorline: Moorline) -> None:
