@@ -338,3 +338,21 @@ async def test_a_source_with_more_that_gives_nothing_does_not_block_the_loop(
 
     async with asyncio.timeout(5):
         assert [(1, ["late"])] == await anext(stream)
+
+
+async def test_a_busy_feed_gathers_between_two_responses(stream: Any, feed: Feed[Update]) -> None:
+    """After a response for many subscriptions, the next one carries more than the first news."""
+    sources = [FakeSource("a") for _ in range(20)]
+    for number, source in enumerate(sources, 1):
+        feed.add(number, source)
+    assert len(await anext(stream)) == 20
+
+    following = asyncio.ensure_future(anext(stream))
+    for number, source in enumerate(sources[:3], 1):
+        source.put("b")
+        feed.mark(number)
+        # A feed that does not gather would have answered the first mark by now.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    assert await following == [(1, ["b"]), (2, ["b"]), (3, ["b"])]
