@@ -37,14 +37,21 @@ _FAULTS_OF_CLIENTS = (HttpProcessingError, web.RequestPayloadError, ConnectionEr
 
 
 class HttpConnection(web.RequestHandler):
-    """One connection of a client, HTTP or WebSocket."""
+    """One connection of a client, HTTP or WebSocket.
 
-    __slots__ = ("_head_timer", "_in_request", "on_lost", "on_writable")
+    Attributes:
+        ignores: True to throw away what the client sends from now on.
+        on_lost: Called when the client is gone.
+        on_writable: Called when little enough waits to be sent again.
+    """
+
+    __slots__ = ("_head_timer", "_in_request", "ignores", "on_lost", "on_writable")
 
     def __init__(self, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._head_timer: asyncio.TimerHandle | None = None
         self._in_request = False
+        self.ignores = False
         self.on_lost: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
 
@@ -57,6 +64,8 @@ class HttpConnection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
+        if self.ignores:
+            return
         if not self._in_request and self._head_timer is None:
             self._expect_head()
         super().data_received(data)

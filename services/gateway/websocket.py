@@ -22,6 +22,8 @@ CLOSE_SECONDS = 2.0
 """How long a client has to answer a close frame before it is cut."""
 SLOW_CLOSE_SECONDS = 10.0
 """The same for one that has not read: it may be asleep, and should learn why on waking."""
+IGNORED_FRAMES = 100
+"""How many frames of a client that was closed are looked at; more are thrown away unread."""
 _TEXT, _BINARY, _CLOSE, _PONG = 0x81, 0x82, 0x88, 0x8A
 _ABNORMAL = 1006
 _NO_CODE = 1005
@@ -32,6 +34,9 @@ class Receiver(Protocol):
 
     def receive(self, payload: bytes, *, binary: bool) -> None:
         """Take a message."""
+
+    def pinged(self) -> bool:
+        """Called for each ping and pong; False when it is not to be answered."""
 
     def violated(self, reason: str) -> None:
         """Called once when what came was not WebSocket, or was too large."""
@@ -93,7 +98,10 @@ class WebSocket:
             self._transport.close()
 
     async def _read(self, receiver: Receiver) -> int:
-        while True:
+        # Frames that are read to find the answer to a close among them.
+        ignored = 0
+        while ignored < IGNORED_FRAMES:
+            ignored += self._shut
             # No time limit: a silent client is alive for as long as TCP says so.
             message: Any = await self._response.receive()
             match message.type:
@@ -103,10 +111,10 @@ class WebSocket:
                     receiver.receive(message.data, binary=True)
                 case WSMsgType.PING:
                     # One that cannot be answered at once never is: it would pile up.
-                    if self.writable():
+                    if receiver.pinged() and self.writable():
                         self._write(_PONG, message.data)
                 case WSMsgType.PONG:
-                    pass
+                    receiver.pinged()
                 case WSMsgType.CLOSE:
                     self._answer_close(message.data)
                     return message.data or _NO_CODE
@@ -116,6 +124,11 @@ class WebSocket:
                     return _ABNORMAL
                 case _:
                     return _ABNORMAL
+        # It does not look as if an answer was to come, and looking costs.
+        if self._http is not None:
+            self._http.ignores = True
+        await self._wait_gone()
+        return _ABNORMAL
 
     async def _wait_gone(self) -> None:
         try:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure, not_found
 from services.gateway.auth.verifier import Principal, from_epoch, token_invalid
+from services.gateway.conduct import ABUSE_FRAMES
 from services.gateway.connection import MAX_BUFFERED
 from tests.unit.gateway.fakes import (
     ADA,
@@ -57,6 +58,19 @@ class TestRate:
 
             assert socket.closed is not None
             assert 4005 == socket.closed[0]
+
+    async def test_pings_count_as_frames(self) -> None:
+        """One too fast is not answered, and a flood of them closes."""
+        async with bench(frames_per_second=1, frames_burst=2) as b:
+            connection, socket = await opened(b)
+            assert [True, False] == [connection.pinged(), connection.pinged()]
+            for _ in range(ABUSE_FRAMES):
+                connection.pinged()
+
+            assert socket.closed is not None
+            assert 4005 == socket.closed[0]
+            b.clock.now += 60
+            assert not connection.pinged()
 
 
 class TestSlowness:

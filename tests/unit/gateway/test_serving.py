@@ -96,6 +96,20 @@ class TestFrames:
             assert b"\x88\x02\x03\xe8" == await reader.readexactly(4)
             writer.close()
 
+    @pytest.mark.parametrize("first", [0x89, 0x8A], ids=["pings", "pongs"])
+    async def test_a_flood_below_the_frames_closes(self, first: int) -> None:
+        """With 4005; what comes after that is thrown away unread."""
+        async with gateway(frames_per_second=1, frames_burst=1) as g:
+            reader, writer = await raw_upgrade(g)
+            writer.write(masked(first, b"") * 200_000)
+            received = b""
+            async with asyncio.timeout(5):
+                while b"\x0f\xa5too many frames" not in received:
+                    received += await reader.read(1 << 16) or pytest.fail("no close frame")
+
+            assert received.count(b"\x8a\0") <= 1
+            writer.close()
+
     async def test_a_close_without_a_code_is_answered_likewise(self) -> None:
         """And the connection ends."""
         async with gateway() as g:
