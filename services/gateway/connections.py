@@ -59,8 +59,8 @@ class Connections:
             self._timer.cancel()
 
     def count(self, user: str) -> int:
-        """Connections of one user."""
-        return len(self._by_user.get(user, ()))
+        """Connections of one user, without those that were closed and wait for an answer."""
+        return sum(not connection.closed for connection in self._by_user.get(user, ()))
 
     def add(self, connection: Connection) -> None:
         """Keep a connection until `remove`."""

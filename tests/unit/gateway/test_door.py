@@ -21,6 +21,8 @@ from tests.unit.gateway.running import (
     gateway,
     handshake,
     hear,
+    masked,
+    raw_upgrade,
     say,
     welcomed,
 )
@@ -195,3 +197,17 @@ class TestHandshake:
             _, user = await welcomed(g)
 
             assert "users/dev" == user
+
+    async def test_closed_connections_leave_room_for_others(self) -> None:
+        """Also while their clients have not answered the close."""
+        async with gateway(connections_per_user=1) as g:
+            reader, writer = await raw_upgrade(g)
+            writer.write(masked(0x81, b"{"))
+            await reader.readexactly(2)
+            _, user = await welcomed(g)
+            _, refused = await raw_upgrade(g)
+
+            assert "users/dev" == user
+            assert 4506 == await close_code(await g.connect())
+            for each in (writer, refused):
+                each.close()
