@@ -116,16 +116,20 @@ class Credentials:
         self._behind_tls = behind_tls
         self._attempts = attempts
 
-    async def check(self, request: web.Request, *, changes: bool = True) -> Proof:
+    async def check(
+        self, request: web.Request, *, changes: bool = True, tickets: bool = False
+    ) -> Proof:
         """Find out who makes a request.
 
-        The first of these that is there decides: header `Authorization`, ticket
-        among the subprotocols, cookie.
+        The first of these that is there and counts decides: header `Authorization`,
+        ticket among the subprotocols, cookie.
 
         Args:
             request: The request.
             changes: True when it does more than read, so that a cookie without an
                 allowed origin is not enough.
+            tickets: True when a ticket counts: for what it opens, and never for
+                another ticket.
 
         Raises:
             Failure: TOKEN_INVALID; FORBIDDEN for a foreign origin, or a cookie
@@ -138,7 +142,7 @@ class Credentials:
             if scheme.lower() != "bearer":
                 raise self._missing()
             return await self.prove(token.strip(), method="bearer")
-        ticket = self._ticket(request)
+        ticket = self._ticket(request) if tickets else None
         if ticket is not None:
             return await self._prove(ticket, self._tickets, method="ticket")
         cookie = request.cookies.get(self.cookie_name(request))
@@ -152,6 +156,23 @@ class Credentials:
                 rule="origin",
             )
         return await self._prove(cookie, self._cookies, method="cookie")
+
+    async def logged_in(self, request: web.Request) -> str:
+        """Return the user whom a good cookie names, or nothing without one.
+
+        Raises:
+            Failure: SERVICE_UNAVAILABLE.
+        """
+        cookie = request.cookies.get(self.cookie_name(request))
+        if cookie is None:
+            return ""
+        try:
+            proof = await self._prove(cookie, self._cookies, method="cookie")
+        except Failure as failure:
+            if failure.reason != errors_pb2.ERROR_REASON_TOKEN_INVALID:
+                raise
+            return ""
+        return proof.principal.user
 
     async def prove(self, token: str, *, method: str) -> Proof:
         """Find out whom a token names.

@@ -140,4 +140,4 @@ class Door:
                 status=400,
                 headers={"Sec-WebSocket-Version": "13"},
             )
-        return await self._credentials.check(request)
+        return await self._credentials.check(request, tickets=True)

@@ -143,6 +143,7 @@ async def serve(
             origins=origins,
             peers=peers,
             static=STATIC,
+            links=settings.auth is Authentication.DEVELOPMENT,
             behind_tls=settings.behind_tls,
             csp_reports=figures.csp_reports,
         )

@@ -79,6 +79,7 @@ class Web:
         origins: Which pages may log in.
         peers: Asked whether they are ready.
         static: Folder of the page's files.
+        links: True when a link with a token logs in; else it leads to the login page.
         behind_tls: True when clients use HTTPS.
         csp_reports: `moorline_csp_reports_total`.
     """
@@ -93,6 +94,7 @@ class Web:
         origins: Origins,
         peers: ServicePeers,
         static: Path,
+        links: bool,
         behind_tls: bool,
         csp_reports: Counter,
     ) -> None:
@@ -103,6 +105,7 @@ class Web:
         self._origins = origins
         self._peers = peers
         self._static = static.resolve()
+        self._links = links
         self._behind_tls = behind_tls
         self._csp_reports = csp_reports
         loop = asyncio.get_running_loop()
@@ -127,18 +130,23 @@ class Web:
         token = request.query.get("token")
         if token is None:
             return self._serve(self._static / "index.html")
+        # The token leaves the address bar, the history and the next Referer.
+        query = [(name, value) for name, value in request.query.items() if name != "token"]
+        response = web.Response(
+            status=303, headers={"Location": str(request.rel_url.with_path("/").with_query(query))}
+        )
+        if not self._links:
+            return response
         try:
             proof = await self._credentials.prove(token, method="link")
         except Failure as failure:
             if failure.reason != errors_pb2.ERROR_REASON_TOKEN_INVALID:
                 raise
             return web.Response(status=403, text=_WRONG_LINK, content_type="text/html")
-        # The token leaves the address bar, the history and the next Referer.
-        query = [(name, value) for name, value in request.query.items() if name != "token"]
-        response = web.Response(
-            status=303, headers={"Location": str(request.rel_url.with_path("/").with_query(query))}
-        )
-        self._set_cookie(request, response, proof.principal)
+        user = proof.principal.user
+        # A page of another site must not make somebody go on as somebody else.
+        if _is_own(request) or await self._credentials.logged_in(request) in ("", user):
+            self._set_cookie(request, response, proof.principal)
         return response
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -227,6 +235,11 @@ class Web:
     def _attributes(self) -> Any:
         # Lax and not Strict, which would lose the login on the way from a chat's link.
         return {"httponly": True, "samesite": "Lax", "secure": self._behind_tls}
+
+
+def _is_own(request: web.Request) -> bool:
+    """True for what the person or a page of this server asked for, as browsers tell it."""
+    return request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
 
 
 def _shown(principal: Principal) -> dict[str, str]:

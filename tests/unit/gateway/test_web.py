@@ -14,6 +14,7 @@ from yarl import URL
 
 from services.gateway import web
 from services.gateway.application import CONTENT_SECURITY_POLICY
+from services.gateway.settings import Authentication
 from tests.unit.gateway.running import BEARER, TOKEN, Gateway, gateway
 from tests.unit.gateway.session_api import SECRET
 
@@ -178,6 +179,33 @@ class TestLogin:
 
             assert 503 == status
 
+    async def test_links_log_in_on_the_own_machine_only(self) -> None:
+        """Else a link of somebody else would log people in as him."""
+        async with gateway(auth=Authentication.KEYS) as g:
+            status, _, headers = await get(g, f"/?lang=ko&token={SECRET}")
+
+            assert (303, "/?lang=ko") == (status, headers["Location"])
+            assert "Set-Cookie" not in headers
+            assert "VerifyKey" not in dict(g.session.asked)
+
+    @pytest.mark.parametrize(
+        ("site", "replaced"),
+        [("none", True), ("same-origin", True), ("same-site", False), ("cross-site", False)],
+    )
+    async def test_a_foreign_link_replaces_no_login(self, site: str, replaced: bool) -> None:
+        """That of another user; one that is over or of the same user is none to keep."""
+        async with gateway() as g:
+            _, _, headers = await post(
+                g, "/v1/login", json.dumps({"token": SECRET}), **JSON, Origin=g.url
+            )
+            ada = headers["Set-Cookie"].split(";")[0]
+            link, came = f"/?token={TOKEN}", {"Sec-Fetch-Site": site}
+            status, _, headers = await get(g, link, Cookie=ada, **came)
+            assert (303, "/", replaced) == (status, headers["Location"], "Set-Cookie" in headers)
+            for cookie in ("x=y", f"moorline-{g.port}=x", await log_in(g)):
+                _, _, headers = await get(g, link, Cookie=cookie, **came)
+                assert "Set-Cookie" in headers
+
     async def test_the_page_logs_in(self) -> None:
         """With a token in the body."""
         async with gateway() as g:
@@ -279,6 +307,21 @@ class TestLogin:
 
             assert 200 == status
             assert {"ticket", "expireTime"} == set(body)
+
+    @pytest.mark.parametrize("path", ["/v1/tickets", "/v1/me"])
+    async def test_a_ticket_is_for_a_websocket_only(self, path: str) -> None:
+        """One that could buy the next would never end."""
+        async with gateway() as g:
+            _, body, _ = await post(g, "/v1/tickets", **BEARER)
+            offered = {"Sec-WebSocket-Protocol": f"moorline.v1, ticket.{body['ticket']}"}
+            ask = get if path == "/v1/me" else post
+            status, _, _ = await ask(g, path, **offered)
+
+            assert 401 == status
+            async with g.client.ws_connect(
+                f"{g.url}/v1/ws", protocols=("moorline.v1", f"ticket.{body['ticket']}")
+            ) as socket:
+                assert not socket.closed
 
 
 class TestHealth:
