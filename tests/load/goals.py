@@ -144,7 +144,7 @@ def _held(pair: Pair) -> Verdict:
     ours, theirs = pair.moorline, pair.monolith
     return Verdict(
         name=f"held_{ours.turns}",
-        goal=f"{ours.turns:,} turns × 40/s: rate held within a tenth",
+        goal=f"{ours.turns} turns × 40/s: rate held within a tenth",
         figure=f"{ours.rate:,.0f}/s ({ours.held:.0%})",
         met=ours.held >= HELD,
         monolith=f"{theirs.rate:,.0f}/s",

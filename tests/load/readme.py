@@ -131,15 +131,20 @@ def section(figures: Figures, wording: Wording) -> str:
         ),
         markdown(
             wording.growth,
-            growth_rows([pair for pair in figures.paced if pair.moorline.turns in GROWTH]),
+            _bold(growth_rows([p for p in figures.paced if p.moorline.turns in GROWTH])),
         ),
-        markdown(wording.memory, memory_rows(figures.memory)),
+        markdown(wording.memory, _bold(memory_rows(figures.memory))),
         *(
             wording.replay.format(events=replay.events, milliseconds=replay.duration.p50_ms) + "\n"
             for replay in figures.replay
         ),
     ]
     return "\n" + "\n".join(parts)
+
+
+def _bold(rows: list[list[str]]) -> list[list[str]]:
+    """Set off the first column, the number that grows, from the figures."""
+    return [[f"**{first}**", *rest] for first, *rest in rows]
 
 
 def replaced(text: str, section: str) -> str:
