@@ -84,7 +84,7 @@ def make(
             return response
         finally:
             if isinstance(connection, HttpConnection):
-                connection.request_ended()
+                connection.request_ended(request.content_length or 0)
             if status != _UPGRADED:
                 labels = (_method(request), route, str(status))
                 duration.labels(*labels).observe(time.perf_counter() - start)

@@ -33,6 +33,8 @@ HIGH_WATER = 128 * 1024
 SERVER = "moorline"
 """Header `Server` of every answer."""
 _BACKLOG = 1024
+# Also ends a body in chunks.
+_HEAD_END = b"\r\n\r\n"
 _FAULTS_OF_CLIENTS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 
@@ -45,12 +47,13 @@ class HttpConnection(web.RequestHandler):
         on_writable: Called when little enough waits to be sent again.
     """
 
-    __slots__ = ("_head_timer", "_in_request", "ignores", "on_lost", "on_writable")
+    __slots__ = ("_course", "_head_timer", "_in_request", "ignores", "on_lost", "on_writable")
 
     def __init__(self, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._head_timer: asyncio.TimerHandle | None = None
         self._in_request = False
+        self._course = _Course()
         self.ignores = False
         self.on_lost: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
@@ -66,8 +69,10 @@ class HttpConnection(web.RequestHandler):
         """Called by the event loop."""
         if self.ignores:
             return
-        if not self._in_request and self._head_timer is None:
+        # aiohttp calls this too, without data, to go on with what it holds.
+        if data and not self._in_request and self._head_timer is None:
             self._expect_head()
+        self._course.received(data)
         super().data_received(data)
 
     def request_began(self) -> None:
@@ -77,9 +82,16 @@ class HttpConnection(web.RequestHandler):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def request_ended(self) -> None:
-        """Note that the application has answered."""
+    def request_ended(self, body_bytes: int) -> None:
+        """Note that the application has answered.
+
+        Args:
+            body_bytes: What the request said of its body; 0 when it has none, or
+                did not say.
+        """
         self._in_request = False
+        if not self._course.request_ended(body_bytes) and self._head_timer is None:
+            self._expect_head()
 
     def resume_writing(self) -> None:
         """Called by the event loop when little enough waits to be sent."""
@@ -122,6 +134,42 @@ class HttpConnection(web.RequestHandler):
     def _too_slow(self) -> None:
         self._head_timer = None
         self.force_close()
+
+
+class _Course:
+    """Tells whether anything follows a whole request: aiohttp's parser does not say."""
+
+    __slots__ = ("_head", "_known", "_received", "_tail")
+
+    def __init__(self) -> None:
+        # Of the present request: its bytes so far, those of its head once that is
+        # complete, and whether they were counted from its first on.
+        self._received = 0
+        self._head = 0
+        self._known = True
+        self._tail = b""
+
+    def received(self, data: bytes) -> None:
+        """Note what came."""
+        if self._known and not self._received:
+            # Blank lines may stand before a request.
+            data = data.lstrip(b"\r\n")
+            self._tail = b"" if data else self._tail
+        if not self._head:
+            end = (self._tail + data).find(_HEAD_END)
+            if end >= 0:
+                self._head = self._received - len(self._tail) + end + len(_HEAD_END)
+        self._received += len(data)
+        self._tail = (self._tail + data[-4:])[-4:]
+
+    def request_ended(self, body_bytes: int) -> bool:
+        """Begin with the next request; False when some of it has come already."""
+        whole = self._tail == _HEAD_END or (
+            self._known and self._received <= self._head + body_bytes
+        )
+        self._received = self._head = 0
+        self._known = whole
+        return whole
 
 
 @asynccontextmanager

@@ -125,8 +125,10 @@ class WebSocket:
                 case _:
                     return _ABNORMAL
         # It does not look as if an answer was to come, and looking costs.
-        if self._http is not None:
+        if self._http is not None and self._transport is not None:
             self._http.ignores = True
+            # It may have been paused until more is taken from the reader.
+            self._transport.resume_reading()
         await self._wait_gone()
         return _ABNORMAL
 

@@ -1,11 +1,10 @@
-"""Tests of `services.gateway.serving`, `websocket` and `listener`, over sockets."""
+"""Tests of `services.gateway.serving` and `websocket`, over sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import socket as sockets
 import struct
 import time
 from datetime import timedelta
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from moorline.gateway.v1 import frames_pb2
-from services.gateway import connections, listener, stalls
+from services.gateway import connections, stalls
 from tests.unit.gateway.fakes import checkpoint, delta, event, until
 from tests.unit.gateway.running import (
     TOKEN,
@@ -210,72 +209,6 @@ class TestSlowClients:
                 while b"\x0f\xa2the client does not read" not in end:
                     end = (end + await reader.read(1 << 20))[-100:]
             writer.close()
-
-
-class TestHttpConnections:
-    """The layer below the routes."""
-
-    async def test_a_slow_head_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """However steadily it trickles in."""
-        monkeypatch.setattr(listener, "HEAD_SECONDS", 0.2)
-        async with gateway() as g:
-            reader, writer = await asyncio.open_connection("127.0.0.1", g.port)
-            start = time.monotonic()
-            with contextlib.suppress(ConnectionError):
-                for byte in b"GET / HTTP/1.1\r\nHost: x\r\n" * 10:
-                    writer.write(bytes((byte,)))
-                    await writer.drain()
-                    await asyncio.sleep(0.02)
-            with contextlib.suppress(ConnectionError):
-                assert b"" == await reader.read()
-
-            assert time.monotonic() - start < 8
-            writer.close()
-
-    async def test_a_slow_second_head_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An idle connection is kept, one that begins a request and stops is not."""
-        monkeypatch.setattr(listener, "HEAD_SECONDS", 0.2)
-        async with gateway() as g:
-            reader, writer = await asyncio.open_connection("127.0.0.1", g.port)
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            await reader.readuntil(b'{"status":"ok"}')
-            await asyncio.sleep(0.4)
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            await reader.readuntil(b'{"status":"ok"}')
-            writer.write(b"GET /")
-
-            assert b"" == await reader.read()
-            writer.close()
-
-    @pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9\r\n\r\n"])
-    async def test_what_is_not_http_is_answered_without_a_traceback(
-        self, data: bytes, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """Scanners send it all day."""
-        async with gateway() as g:
-            reader, writer = await asyncio.open_connection("127.0.0.1", g.port)
-            writer.write(data)
-            answer = await reader.read()
-
-            assert answer.startswith(b"HTTP/1.0 400")
-            assert b"aiohttp" not in answer
-            assert [] == [record for record in caplog.records if record.exc_info]
-            writer.close()
-
-    def test_an_address_in_use_is_an_error(self) -> None:
-        """And leaves no socket open."""
-        with sockets.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            with pytest.raises(OSError, match="in use"):
-                listener.bind(f"127.0.0.1:{taken.getsockname()[1]}")
-
-    def test_the_kernel_holds_little_for_a_client(self) -> None:
-        """Accepted sockets inherit it."""
-        with listener.bind("127.0.0.1:0") as bound:
-            size = bound.getsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF)
-
-        assert size <= 2 * listener.SEND_BUFFER
 
 
 class TestDraining:
