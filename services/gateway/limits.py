@@ -25,7 +25,7 @@ class Limits:
         heartbeat: Silence after which a heartbeat is sent.
     """
 
-    frame_bytes: int = 262_144
+    frame_bytes: int = 524_288
     prompt_characters: int = 100_000
     calls_in_flight: int = 32
     watches: int = 50

@@ -70,7 +70,11 @@ class Settings(ServiceSettings):
     )
 
     frame_bytes: int = setting(
-        "Bytes of one frame from a client, 1 KiB to 4 MiB.", 262_144, minimum=1024, maximum=4 << 20
+        "Bytes of one frame from a client, 8 KiB to 4 MiB; at least 4 KiB and 4 for each of "
+        "`MOORLINE_PROMPT_CHARACTERS`.",
+        524_288,
+        minimum=8 << 10,
+        maximum=4 << 20,
     )
     prompt_characters: int = setting(
         "Characters of a prompt, told to clients; the session service enforces it.",
@@ -104,7 +108,11 @@ class Settings(ServiceSettings):
         Raises:
             ValueError: With one sentence a problem.
         """
-        problems = [*self._development_problems(), *self._jwt_problems()]
+        problems = [
+            *self._development_problems(),
+            *self._jwt_problems(),
+            *self._frame_problems(),
+        ]
         if self.admin_token and len(self.admin_token) < 32:
             problems.append("MOORLINE_ADMIN_TOKEN needs at least 32 characters, or none.")
         if problems:
@@ -144,6 +152,17 @@ class Settings(ServiceSettings):
         if self.jwt_jwks_url and not _is_safe(self.jwt_jwks_url):
             problems.append("MOORLINE_JWT_JWKS_URL must begin with https:// off this machine.")
         return problems
+
+    def _frame_problems(self) -> list[str]:
+        # UTF-8 has at most 4 bytes a character; the rest is for what is around the prompt.
+        needed = 4 * self.prompt_characters + 4096
+        if self.frame_bytes >= needed:
+            return []
+        problem = (
+            f"MOORLINE_FRAME_BYTES must be at least {needed}, so that a frame can hold a prompt of "
+            f"MOORLINE_PROMPT_CHARACTERS={self.prompt_characters}."
+        )
+        return [problem]
 
 
 def _is_safe(url: str) -> bool:

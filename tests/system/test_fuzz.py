@@ -209,7 +209,7 @@ async def test_mutated_frames_never_crash_anything(own_stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("message", "code"),
     [
-        ("x" * (256 * 1024 + 1), 4500),
+        ("x" * (512 * 1024 + 1), 4500),
         ("not json", 4500),
         (b"\xff\xff\xff", 4500),
     ],

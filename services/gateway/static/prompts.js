@@ -4,7 +4,7 @@
  * Pure. The server closes the connection on a frame that is too large, so that is found here first.
  */
 
-const DEFAULTS = {promptCharacters: 100_000, frameBytes: 262_144};
+const DEFAULTS = {promptCharacters: 100_000, frameBytes: 524_288};
 const FRAME_OVERHEAD_BYTES = 1024;
 const NEAR = 0.8; // from this part of the limit on, the count is shown
 

@@ -122,7 +122,7 @@ class TestFrames:
         "data",
         [
             b"\x81\xff" + struct.pack(">Q", 1 << 40) + b"\0\0\0\0",
-            b"\x81\xff" + struct.pack(">Q", 300_000) + b"\0\0\0\0" + b"x" * 300_000,
+            b"\x81\xff" + struct.pack(">Q", 600_000) + b"\0\0\0\0" + b"x" * 600_000,
             b"\xf1\x80\0\0\0\0",
             b"\x83\x80\0\0\0\0",
             b"\x89\xfe\x01\x00" + b"\0" * 4 + b"x" * 256,
@@ -151,14 +151,14 @@ class TestFrames:
 
     async def test_the_largest_frame_passes_and_one_byte_more_does_not(self) -> None:
         """In a close frame that also a client which goes on sending gets to read."""
-        async with gateway(frame_bytes=2000) as g:
+        async with gateway(frame_bytes=8192, prompt_characters=1000) as g:
             socket, _ = await welcomed(g)
             head = '{"id":2,"getAgent":{"name":"'
-            await socket.send_str(head + "x" * (2000 - len(head) - 3) + '"}}')
+            await socket.send_str(head + "x" * (8192 - len(head) - 3) + '"}}')
             assert "error" in await hear(socket)
             for _ in range(20):
                 with contextlib.suppress(ConnectionError):
-                    await socket.send_str("x" * 2001)
+                    await socket.send_str("x" * 8193)
 
             assert 4500 == await close_code(socket)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.chassis.settings import SettingsError, load, table
+from services.gateway.limits import Limits
 from services.gateway.settings import Authentication, Settings, is_loopback
 
 ENVIRONMENT = {
@@ -100,6 +101,33 @@ def test_signed_tokens_need_issuer_audience_and_one_place(changes: Any) -> None:
     """Each lack is named."""
     with pytest.raises(SettingsError, match="MOORLINE_JWT"):
         loaded(**(JWT | changes))
+
+
+@pytest.mark.parametrize(
+    ("characters", "frame", "refused"),
+    [
+        ("100000", "404096", False),
+        ("100000", "404095", True),
+        ("1000", "8192", False),
+        ("1025", "8192", True),
+    ],
+)
+def test_a_frame_must_hold_a_prompt(characters: str, frame: str, refused: bool) -> None:
+    """Of any characters: else a prompt that is allowed could not be sent."""
+    changes = {"MOORLINE_PROMPT_CHARACTERS": characters, "MOORLINE_FRAME_BYTES": frame}
+    if refused:
+        with pytest.raises(SettingsError, match="MOORLINE_FRAME_BYTES"):
+            loaded(**changes)
+    else:
+        assert int(frame) == loaded(**changes).frame_bytes
+
+
+def test_a_frame_holds_a_prompt_unless_told_otherwise() -> None:
+    """The defaults fit each other, and the limits of a connection."""
+    settings = loaded()
+
+    assert (512 * 1024, 100_000) == (settings.frame_bytes, settings.prompt_characters)
+    assert (512 * 1024, 100_000) == (Limits().frame_bytes, Limits().prompt_characters)
 
 
 def test_the_table_names_every_variable() -> None:
