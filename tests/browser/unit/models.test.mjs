@@ -247,7 +247,7 @@ describe('tools', () => {
 });
 
 describe('sizes and words', () => {
-  test('the count is shown near the limit, and a text of wide characters has its own', () => {
+  test('the count is shown near the limit, and a text that is long when sent has its own', () => {
     assert.equal(promptSize('x'.repeat(1000)).near, false);
     assert.deepEqual(promptSize('x'.repeat(100_001)), {
       characters: 100_001,
@@ -255,8 +255,9 @@ describe('sizes and words', () => {
       near: true,
       over: true,
     });
-    assert.equal(promptSize('가'.repeat(95_000)).over, true);
-    assert.equal(promptSize('가'.repeat(80_000)).over, false);
+    assert.equal(promptSize('가'.repeat(100_000)).over, false);
+    assert.equal(promptSize('😀'.repeat(100_000)).over, false);
+    assert.equal(promptSize('가'.repeat(95_000), {frameBytes: 262_144}).over, true);
     assert.equal(promptSize('\u0001'.repeat(90_000)).over, true);
   });
 
