@@ -7,6 +7,7 @@ no turn.
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from types import TracebackType
@@ -78,8 +79,9 @@ class LiveStream(AsyncIterator[T], Generic[T]):
     def _begun(self) -> None:
         """Note that the stream begins anew from where it is."""
 
+    @abstractmethod
     def _read(self, reply: Json) -> Iterator[T]:
-        raise NotImplementedError
+        """Return the things that one reply brings."""
 
 
 class EventStream(LiveStream[AsyncEvent]):
