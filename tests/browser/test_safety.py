@@ -87,7 +87,7 @@ def test_a_prompt_over_the_limit_is_not_sent(visit: Visit) -> None:
     """The count appears before the limit; beyond it, sending is impossible and says why."""
     visit.field.fill("x" * 90_000)
     expect(visit.page.locator(".count-of")).to_have_text("90,000 of 100,000 characters")
-    visit.field.fill("가" * 99_000)
+    visit.field.fill("가" * 100_001)
     expect(visit.page.locator(".count-of")).to_contain_text("Too long")
     visit.field.press("Enter")
     expect(visit.prompts).to_have_count(0)

@@ -149,7 +149,7 @@ async def test_a_creation_is_not_sent_to_an_executor_that_is_away() -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, "EXECUTION_LOST"),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "EXECUTION_LOST"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"),
     ],
 )
 async def test_a_creation_without_an_answer_may_have_started(
