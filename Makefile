@@ -62,7 +62,7 @@ coverage: $(MEASURED:%=coverage-%) ## Measure chassis, session and executor by t
 
 coverage-%: setup
 	@$(PY) -m pytest -q tests/unit/$* $(CONTRACT_$*) --cov=services/$* --cov-branch --cov-report=term-missing:skip-covered
-	@$(PY) -m tests.rooms.branches $(MEASURED)
+	@$(PY) -m tests.rooms.branches $*
 
 lint: setup ## Check style, imports between rooms, files, and the contract
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo 2>&1
