@@ -107,7 +107,7 @@ class FeedEvents(_FeedForm):
 
     def checkpoint(self, sequence: int) -> FeedUpdate:
         """See `EventForm`."""
-        return feed_pb2.EncodedUpdate(checkpoint=sequence)
+        return feed_pb2.EncodedUpdate(checkpoint=events_pb2.Checkpoint(sequence=sequence))
 
 
 class FeedAgents(_FeedForm):

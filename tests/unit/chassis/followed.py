@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 from moorline.errors.v1 import errors_pb2
-from moorline.session.v1 import feed_pb2, feed_pb2_grpc
+from moorline.session.v1 import events_pb2, feed_pb2, feed_pb2_grpc
 from services.chassis.client import Peer
 from services.chassis.failures import Failure
 from services.chassis.feed import Feeds
@@ -62,7 +62,10 @@ class Numbers:
         """See `Source`."""
         numbers = range(self.position + 1, self.history.head + 1)
         self.position = self.history.head
-        taken: list[Update] = [feed_pb2.EncodedUpdate(checkpoint=number) for number in numbers]
+        taken: list[Update] = [
+            feed_pb2.EncodedUpdate(checkpoint=events_pb2.Checkpoint(sequence=number))
+            for number in numbers
+        ]
         if self.history.end is not None:
             self.done = True
             taken.append(self.history.end.to_error())
@@ -188,9 +191,9 @@ class Follower:
     def on_updates(self, updates: Sequence[Any]) -> None:
         """Note the numbers."""
         for update in updates:
-            if update.checkpoint == self.poison:
+            if update.checkpoint.sequence == self.poison:
                 raise KeyError(self.poison)
-            self.numbers.append(update.checkpoint)
+            self.numbers.append(update.checkpoint.sequence)
 
     def on_end(self, failure: Failure) -> None:
         """Note why."""

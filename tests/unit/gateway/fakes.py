@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from google.protobuf.message import Message
 
-from moorline.session.v1 import feed_pb2
+from moorline.session.v1 import events_pb2, feed_pb2
 from services.chassis.failures import Failure
 from services.chassis.feed_link import Subscription
 from services.chassis.identity import Identity
@@ -321,7 +321,7 @@ def delta(text: str, *, block_id: str = "b1", snapshot: bool = False) -> Update:
 
 def checkpoint(sequence: int) -> Update:
     """Return the end of a replay."""
-    return Update(checkpoint=sequence)
+    return Update(checkpoint=events_pb2.Checkpoint(sequence=sequence))
 
 
 def discarded(block_id: str = "b1") -> Update:

@@ -188,7 +188,7 @@ class TestForms:
         )
         text = delta.delta.text
         assert '"x"\n' == (orjson.loads(b'"' + text + b'"') if json else text.decode())
-        assert 1 == checkpoint.checkpoint
+        assert 1 == checkpoint.checkpoint.sequence
         assert "b1" == discard.discarded_block_id
         assert outcome.event.closes_blocks
 
