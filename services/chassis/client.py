@@ -44,7 +44,7 @@ _OPTIONS = (
 
 
 class Peer:
-    """One channel to one service; open it with `async with`.
+    """One channel to one service; open it with `async with`, or `open` and `close`.
 
     Calls fail at once when the service cannot be reached.
 
@@ -69,8 +69,7 @@ class Peer:
         self._streams: dict[str, Any] = {}
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.target, options=_OPTIONS)
-        return self
+        return self.open()
 
     async def __aexit__(
         self,
@@ -78,8 +77,17 @@ class Peer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        """Close it."""
+        await self.close()
+
+    def open(self) -> Self:
+        """Make the channel, which dials when a call needs it. Call it from the event loop."""
+        self._channel = grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+        return self
+
+    async def close(self) -> None:
         """Close the channel; calls in progress are cancelled."""
-        channel, self._channel = self._open(), None
+        channel, self._channel = self._opened(), None
         self._unary.clear()
         self._streams.clear()
         await channel.close()
@@ -107,7 +115,7 @@ class Peer:
         """
         multicallable = self._unary.get(method)
         if multicallable is None:
-            multicallable = self._unary[method] = self._open().unary_unary(
+            multicallable = self._unary[method] = self._opened().unary_unary(
                 method,
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=response.FromString,
@@ -149,7 +157,7 @@ class Peer:
         """
         multicallable = self._streams.get(method)
         if multicallable is None:
-            multicallable = self._streams[method] = self._open().unary_stream(
+            multicallable = self._streams[method] = self._opened().unary_stream(
                 method,
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=response.FromString,
@@ -174,7 +182,7 @@ class Peer:
         Args:
             timeout: How long to wait for the answer.
         """
-        check = self._open().unary_unary(
+        check = self._opened().unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
@@ -187,7 +195,7 @@ class Peer:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def _open(self) -> grpc.aio.Channel:
+    def _opened(self) -> grpc.aio.Channel:
         if self._channel is None:
             raise RuntimeError("the peer is not open: use `async with`")
         return self._channel

@@ -106,7 +106,7 @@ class Discovery:
         traceback: TracebackType | None,
     ) -> None:
         """Look up no more."""
-        await self._tasks.__aexit__(kind, error, traceback)
+        await self._tasks.close()
 
     async def _keep_looking(self, host: str, port: int) -> None:
         found = True

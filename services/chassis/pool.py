@@ -85,7 +85,7 @@ class Pool(Generic[M]):
             self._close(address)
         if self._closing:
             await asyncio.wait(self._closing, timeout=_CLOSE_SECONDS)
-        await self._tasks.__aexit__(kind, error, traceback)
+        await self._tasks.close()
 
     def __len__(self) -> int:
         return len(self._members)

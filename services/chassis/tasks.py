@@ -40,7 +40,14 @@ class Tasks:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Cancel what runs and wait for it, within the patience."""
+        """Close it."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancel what runs and wait for it, within the patience.
+
+        For owners that are no context managers themselves.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience
         # More than one round, because a task may spawn another while it ends.

@@ -141,3 +141,15 @@ async def test_a_peer_must_be_open() -> None:
     """Using a peer outside of its block is a mistake of the code."""
     with pytest.raises(RuntimeError, match="not open"):
         await call(peer_of("127.0.0.1:1"), "Answer")
+
+
+async def test_a_peer_can_be_opened_without_a_block() -> None:
+    """For a member of a pool, which is made at once and closed later."""
+    async with running(REGISTER) as server:
+        peer = peer_of(server.target).open()
+
+        assert (await call(peer, "Answer", "a")).message == "a"
+        await peer.close()
+
+    with pytest.raises(RuntimeError, match="not open"):
+        await peer.healthy(SOON)

@@ -89,3 +89,13 @@ async def test_a_task_that_does_not_stop_is_named(
     assert [record.message for record in caplog.records] == ["task did not stop"]
     release.set()
     await task
+
+
+async def test_tasks_can_be_closed_without_a_block() -> None:
+    """For an owner that opens and closes by itself."""
+    tasks = Tasks()
+    task = tasks.spawn(forever(), name="forever")
+
+    await tasks.close()
+
+    assert task.cancelled()
