@@ -11,24 +11,29 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
-from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.client import Peer
 from services.chassis.failures import Failure
+from services.chassis.feed_calls import FeedCalls, Subscription
 from services.chassis.identity import Identity
+from services.chassis.silence import Silence
 from services.chassis.tasks import Tasks
+
+__all__ = ["SILENCE_SECONDS", "FeedLink", "Subscription"]
 
 U = TypeVar("U")
 
 log = logging.getLogger(__name__)
 
-_CALL_TIMEOUT = timedelta(seconds=10)
+SILENCE_SECONDS = 10.0
+"""A feed that brought nothing for so long is broken; it should beat every 3 s."""
+
 _CONCURRENCY = 64
 _FIRST_DELAY = 0.05
 _LAST_DELAY = 1.0
@@ -47,29 +52,6 @@ _PASSING = frozenset(
 )
 
 
-class Subscription(Generic[U]):
-    """One thing followed over a link; made by `FeedLink.subscribe`."""
-
-    __slots__ = ("identity", "number", "on_end", "on_reset", "on_updates", "open", "request")
-
-    def __init__(
-        self,
-        *,
-        identity: Identity,
-        request: Callable[[str, int], Message],
-        on_updates: Callable[[Sequence[U]], None],
-        on_end: Callable[[Failure], None],
-        on_reset: Callable[[], None],
-    ) -> None:
-        self.identity = identity
-        self.request = request
-        self.on_updates = on_updates
-        self.on_end = on_end
-        self.on_reset = on_reset
-        self.number = 0
-        self.open = True
-
-
 class FeedLink(Generic[U]):
     """Keeps one feed open to a peer until `close`, and subscribes again after a break.
 
@@ -82,10 +64,14 @@ class FeedLink(Generic[U]):
         unsubscribe_method: Full name of the method; its request has the fields
             `feed_id` and `subscription`.
         split: Takes a response apart: number, updates, and the error that ends
-            the subscription or None.
+            the subscription or None. Sees the empty responses too.
         tasks: Owns the reader.
         identity: Whom the feed is opened for.
+        on_change: Called when the feed has opened, and when it broke.
+        lasting: False ends every subscription at a break, as SERVICE_UNAVAILABLE, for
+            an owner that looks for another peer then.
         patience: How long `subscribe` waits for the feed to be open.
+        silence: A feed that brought nothing for so long is broken.
     """
 
     def __init__(
@@ -100,19 +86,26 @@ class FeedLink(Generic[U]):
         split: Callable[[Any], Iterable[tuple[int, Sequence[U], errors_pb2.Error | None]]],
         tasks: Tasks,
         identity: Identity,
+        on_change: Callable[[], None] = lambda: None,
+        lasting: bool = True,
         patience: timedelta = timedelta(seconds=2),
+        silence: timedelta = timedelta(seconds=SILENCE_SECONDS),
     ) -> None:
-        self._peer = peer
-        self._open_method = open_method
-        self._open_request = open_request
-        self._open_response = open_response
-        self._subscribe_method = subscribe_method
-        self._subscribed = _messages(subscribe_method)[1]
-        self._unsubscribe_method = unsubscribe_method
-        self._unsubscribe_request, self._unsubscribed = _messages(unsubscribe_method)
+        self._service = peer.service
+        self._target = peer.target
+        self._calls = FeedCalls(
+            peer=peer,
+            open_method=open_method,
+            open_request=open_request,
+            open_response=open_response,
+            subscribe_method=subscribe_method,
+            unsubscribe_method=unsubscribe_method,
+            identity=identity,
+        )
         self._split = split
         self._tasks = tasks
-        self._identity = identity
+        self._on_change = on_change
+        self._lasting = lasting
         self._patience = patience.total_seconds()
         # The mutable state: what must be followed, what each number on the open
         # feed stands for, and the open feed's id, empty while there is none.
@@ -121,6 +114,8 @@ class FeedLink(Generic[U]):
         self._feed_id = ""
         self._number = 0
         self._delivering: Subscription[U] | None = None
+        # Ends the reading, and the calls that a break makes pointless.
+        self._silence = Silence(seconds=silence.total_seconds())
         self._connected = asyncio.Event()
         self._disconnected_since: float | None = asyncio.get_running_loop().time()
         self._keeper = tasks.spawn(self._keep_open(), name="feed-link")
@@ -147,7 +142,7 @@ class FeedLink(Generic[U]):
         on_end: Callable[[Failure], None],
         on_reset: Callable[[], None] = lambda: None,
     ) -> Subscription[U]:
-        """Follow something from now on, whatever breaks.
+        """Follow something from now on, whatever breaks after this has returned.
 
         Updates may arrive before this returns. Cancelling it takes it back.
 
@@ -163,7 +158,7 @@ class FeedLink(Generic[U]):
 
         Raises:
             Failure: What the peer answered; SERVICE_UNAVAILABLE when the feed is
-                not open within the patience.
+                not open within the patience, or breaks before the answer.
         """
         subscription = Subscription(
             identity=identity,
@@ -187,9 +182,6 @@ class FeedLink(Generic[U]):
                 self._forget(subscription, feed_id)
         if kept:
             self._kept[subscription] = None
-            if self._feed_id != feed_id:
-                # It broke meanwhile; a new one may have been opened without this.
-                self._again([subscription])
         return subscription
 
     async def unsubscribe(self, subscription: Subscription[U]) -> None:
@@ -221,9 +213,9 @@ class FeedLink(Generic[U]):
     def _unavailable(self) -> Failure:
         return Failure(
             errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
-            f"The {self._peer.service} service cannot be reached. Try again.",
+            f"The {self._service} service cannot be reached. Try again.",
             retry_delay=timedelta(seconds=_LAST_DELAY),
-            service=self._peer.service,
+            service=self._service,
         )
 
     async def _keep_open(self) -> None:
@@ -244,26 +236,26 @@ class FeedLink(Generic[U]):
             delay = min(_LAST_DELAY, delay * 2)
 
     async def _read(self, feed_id: str) -> None:
-        responses = self._peer.stream(
-            self._open_method,
-            self._open_request(feed_id),
-            self._open_response,
-            identity=self._identity,
-        )
+        loop = asyncio.get_running_loop()
+        responses = self._calls.open(feed_id)
         reason = "ended"
         try:
             async with aclosing(responses):
                 async with asyncio.timeout(2 * self._patience):
-                    await anext(responses, None)
-                self._opened(feed_id)
-                async for response in responses:
-                    self._deliver(response)
+                    first = await anext(responses, None)
+                if first is not None:
+                    self._deliver(first)
+                    self._opened(feed_id)
+                async with self._silence.unbroken():
+                    async for response in responses:
+                        self._silence.heard = loop.time()
+                        self._deliver(response)
         except TimeoutError:
-            reason = "no first response"
+            reason = "silent" if self._feed_id else "no first response"
         except Failure as failure:
             reason = failure.reason_name
-        if self._disconnected_since is None:
-            log.warning("feed broken", extra={"peer": self._peer.service, "reason": reason})
+        if self._feed_id:
+            log.warning("feed broken", extra=self._facts() | {"reason": reason})
 
     def _deliver(self, response: Message) -> None:
         routes = self._routes
@@ -280,25 +272,44 @@ class FeedLink(Generic[U]):
         self._delivering = None
 
     def _opened(self, feed_id: str) -> None:
-        log.info("feed open", extra={"peer": self._peer.service, "subscriptions": len(self._kept)})
+        log.info("feed open", extra=self._facts())
         self._feed_id = feed_id
         self._disconnected_since = None
         self._connected.set()
-        self._again(list(self._kept))
+        self._silence.begin()
+        self._again(feed_id)
+        asyncio.get_running_loop().call_soon(self._on_change)
 
     def _broken(self) -> None:
         loop = asyncio.get_running_loop()
-        self._feed_id = ""
-        self._connected.clear()
         self._routes.clear()
-        if self._disconnected_since is None:
+        self._silence.end()
+        if self._feed_id:
+            self._feed_id = ""
+            self._connected.clear()
             self._disconnected_since = loop.time()
+            loop.call_soon(self._on_change)
         culprit, self._delivering = self._delivering, None
         if culprit is not None:
             # Its consumer raised. Following on would break the feed for all again.
             self._over(culprit)
             failure = Failure(errors_pb2.ERROR_REASON_INTERNAL, "An update was not understood.")
             loop.call_soon(culprit.on_end, failure)
+        if not self._lasting:
+            for subscription in self._kept:
+                loop.call_soon(self._end, subscription, self._unavailable())
+
+    def _end(self, subscription: Subscription[U], failure: Failure) -> None:
+        if subscription.open:
+            self._over(subscription)
+            subscription.on_end(failure)
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "peer": self._service,
+            "target": self._target,
+            "subscriptions": len(self._kept),
+        }
 
     def _over(self, subscription: Subscription[U]) -> None:
         subscription.open = False
@@ -316,29 +327,27 @@ class FeedLink(Generic[U]):
                 name="feed-link-unsubscribe",
             )
 
-    def _again(self, subscriptions: Sequence[Subscription[U]]) -> None:
-        if not self._feed_id:
-            return
+    def _again(self, feed_id: str) -> None:
         slots = asyncio.Semaphore(_CONCURRENCY)
-        for subscription in subscriptions:
+        for subscription in self._kept:
             self._tasks.spawn(
-                self._subscribe_again(subscription, self._feed_id, slots),
-                name="feed-link-subscribe",
+                self._subscribe_again(subscription, feed_id, slots), name="feed-link-subscribe"
             )
 
     async def _subscribe_again(
         self, subscription: Subscription[U], feed_id: str, slots: asyncio.Semaphore
     ) -> None:
         delay = _FIRST_DELAY
-        while subscription.open and self._feed_id == feed_id:
+        while True:
             try:
                 async with slots:
+                    # By now another feed may be open, with attempts of its own.
+                    if not subscription.open or self._feed_id != feed_id:
+                        return
                     await self._call_subscribe(subscription, feed_id)
             except Failure as failure:
                 if failure.reason not in _PASSING:
-                    if subscription.open:
-                        self._over(subscription)
-                        subscription.on_end(failure)
+                    self._end(subscription, failure)
                     return
                 # After a timeout the peer may follow it all the same.
                 self._take_back(subscription, feed_id)
@@ -358,33 +367,17 @@ class FeedLink(Generic[U]):
         self._number += 1
         subscription.number = self._number
         self._routes[subscription.number] = subscription
-        await self._peer.call(
-            self._subscribe_method,
-            subscription.request(feed_id, subscription.number),
-            self._subscribed,
-            identity=subscription.identity,
-            timeout=_CALL_TIMEOUT,
-        )
+        broken = True
+        with suppress(TimeoutError):
+            async with self._silence.unbroken():
+                await self._calls.subscribe(subscription, feed_id)
+            # It may break, too, when the answer is here already.
+            broken = self._feed_id != feed_id
+        if broken and subscription.open:
+            raise self._unavailable()
 
     async def _call_unsubscribe(self, identity: Identity, feed_id: str, number: int) -> None:
-        request: Any = self._unsubscribe_request
         try:
-            await self._peer.call(
-                self._unsubscribe_method,
-                request(feed_id=feed_id, subscription=number),
-                self._unsubscribed,
-                identity=identity,
-                timeout=_CALL_TIMEOUT,
-            )
+            await self._calls.unsubscribe(identity, feed_id, number)
         except Failure as failure:
             log.debug("not unsubscribed", extra={"reason": failure.reason_name})
-
-
-def _messages(method: str) -> tuple[type[Message], type[Message]]:
-    """Return the request and the response class of a method's full name."""
-    pool: Any = descriptor_pool.Default()
-    found = pool.FindMethodByName(method.removeprefix("/").replace("/", "."))
-    return (
-        message_factory.GetMessageClass(found.input_type),
-        message_factory.GetMessageClass(found.output_type),
-    )

@@ -16,7 +16,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import events_pb2, feed_pb2, feed_pb2_grpc
 from services.chassis.client import Peer
 from services.chassis.failures import Failure
-from services.chassis.feed import Feeds
+from services.chassis.feed import HEARTBEAT_SECONDS, Feeds
 from services.chassis.feed_link import FeedLink, Subscription
 from services.chassis.identity import Identity, caller
 from services.chassis.tasks import Tasks
@@ -103,9 +103,11 @@ class History:
 class FeedService(feed_pb2_grpc.SessionFeedServiceServicer):
     """Serves the feed of one history; `refusals` are raised by the next subscribes."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(
+        self, history: History, *, heartbeat: timedelta = timedelta(seconds=HEARTBEAT_SECONDS)
+    ) -> None:
         self.history = history
-        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=wrap)
+        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=wrap, heartbeat=heartbeat)
         self.refusals: list[Failure] = []
         self.callers: list[str] = []
         self.unsubscribed: list[int] = []
@@ -219,9 +221,10 @@ class Follower:
 
 
 def link_to(
-    peer: Peer, tasks: Tasks, *, patience: timedelta = timedelta(seconds=5)
+    peer: Peer, tasks: Tasks, *, patience: timedelta = timedelta(seconds=5), **changes: Any
 ) -> FeedLink[Any]:
     """Return a link over a peer."""
+    options: dict[str, Any] = {"split": split} | changes
     return FeedLink(
         peer=peer,
         open_method=PREFIX + "OpenFeed",
@@ -229,8 +232,8 @@ def link_to(
         open_response=feed_pb2.OpenFeedResponse,
         subscribe_method=PREFIX + "Subscribe",
         unsubscribe_method=PREFIX + "Unsubscribe",
-        split=split,
         tasks=tasks,
         identity=GATEWAY,
         patience=patience,
+        **options,
     )

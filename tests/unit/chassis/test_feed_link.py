@@ -204,40 +204,60 @@ async def test_a_lasting_reason_ends_what_was_followed(
     assert (subscription.open, len(link)) == (False, 0)
 
 
-async def test_a_break_during_the_call_is_repaired(
+async def test_a_break_during_the_call_is_unavailable(
     link: FeedLink[Any], service: FeedService, history: History
 ) -> None:
-    """A subscription made on a feed that broke meanwhile is made again on the next."""
+    """The caller learns of it at once, not when the call's time is over; nothing is left."""
     service.gate.clear()
     follower = Follower()
     subscribing = asyncio.create_task(follower.follow(link))
     await service.arrived.wait()
 
     service.break_feeds()
+
+    async with asyncio.timeout(1):
+        with pytest.raises(Failure, match="cannot be reached") as caught:
+            await subscribing
+    assert caught.value.reason_name == "SERVICE_UNAVAILABLE"
     await until(lambda: len(service.feed_ids) == 2 and link.connected)
-    service.gate.set()
-    await subscribing
-    history.append(2)
-
-    await follower.has(2)
-    assert follower.resets == 1
+    assert (len(link), follower.ends, follower.resets) == (0, [], 0)
+    assert history.sources == []
 
 
-async def test_a_break_just_before_the_answer_is_repaired(
+async def test_an_end_before_a_break_is_no_failure_of_the_call(
     link: FeedLink[Any], service: FeedService, history: History
 ) -> None:
-    """The same, when the next feed is not open yet."""
+    """What was over when the feed broke was told to `on_end`, and only there."""
     service.gate.clear()
+    history.finish(not_found())
     follower = Follower()
     subscribing = asyncio.create_task(follower.follow(link))
+    await until(lambda: bool(follower.ends))
+
+    service.break_feeds()
+
+    assert not (await subscribing).open
+    assert follower.ends == ["RESOURCE_NOT_FOUND"]
+
+
+async def test_a_second_break_leaves_no_attempt_of_the_first(
+    link: FeedLink[Any], service: FeedService, history: History
+) -> None:
+    """Attempts that still wait for their turn do not disturb those on the next feed."""
+    followers = [Follower() for _ in range(200)]
+    for follower in followers:
+        await follower.follow(link)
+    service.gate.clear()
+    service.arrived.clear()
+    service.break_feeds()
     await service.arrived.wait()
 
-    service.door.clear()
     service.break_feeds()
     await until(lambda: not link.connected)
+    await until(lambda: link.connected)
     service.gate.set()
-    await subscribing
-    service.door.set()
-    history.append(1)
+    history.append(2)
 
-    await follower.has(1)
+    for follower in followers:
+        await follower.has(2)
+    assert {follower.resets for follower in followers} <= {1, 2}
