@@ -22,12 +22,15 @@ class Document:
         version: Opaque; differs after every write, and is never used again for
             the same path, even when the document is deleted and made anew.
         update_time: The database's time of the last write.
+        read_time: The database's time of the read; not before that of any commit
+            that returned earlier.
     """
 
     path: str
     fields: Mapping[str, Any]
     version: str
     update_time: datetime
+    read_time: datetime
 
     @property
     def id(self) -> str:

@@ -138,7 +138,7 @@ class SqliteStore:
             "SELECT id, fields, time FROM documents WHERE collection = ? AND id = ?",
             (collection, id_),
         )
-        return _document(collection, rows[0]) if rows else None
+        return _document(collection, rows[0], await self.now()) if rows else None
 
     async def read(
         self,
@@ -157,7 +157,9 @@ class SqliteStore:
             values.append(before)
         statement += f" ORDER BY id {'DESC' if reverse else 'ASC'} LIMIT ?"
         values.append(limit)
-        return [_document(collection, row) for row in await self._rows(statement, values)]
+        rows = await self._rows(statement, values)
+        now = await self.now()
+        return [_document(collection, row, now) for row in rows]
 
     async def now(self) -> datetime:
         """Return the database's time; see `Store`."""
@@ -322,13 +324,14 @@ def _abandon(connection: sqlite3.Connection) -> None:
         log.exception("store connection not closed")
 
 
-def _document(collection: str, row: tuple[str, bytes, int]) -> Document:
+def _document(collection: str, row: tuple[str, bytes, int], now: datetime) -> Document:
     id_, fields, update_time = row
     return Document(
         path=f"{collection}/{id_}",
         fields=orjson.loads(fields),
         version=str(update_time),
         update_time=_instant(update_time),
+        read_time=now,
     )
 
 
