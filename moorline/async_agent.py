@@ -117,11 +117,13 @@ class AsyncAgent(Agent):
         reply = await self.connection.call("createTurn", request)
         return make_turn(reply["turn"], self.connection)
 
-    def events(self, *, after: int = 0, deltas: bool = True) -> EventStream:
+    def events(self, *, after: int = 0, log_id: str = "", deltas: bool = True) -> EventStream:
         """Follow everything the agent says and does, for ever.
 
         Args:
             after: Only events with a greater number; 0 for all.
+            log_id: The `EventStream.log_id` that `after` was read with, so that two
+                histories are never taken for one; empty when it is not known.
             deltas: True for text while it is written, too.
 
         Returns:
@@ -129,7 +131,14 @@ class AsyncAgent(Agent):
             raises `SequenceUnknownError` when `after`, or a position reached
             before, is not in the history any more: read from 0 then.
         """
-        return _events(self.connection, self.name, after, deltas=deltas)
+        return EventStream(
+            connection=self.connection,
+            agent=self.name,
+            after=after,
+            log_id=log_id,
+            deltas=deltas,
+            answer=make_answer(self.connection, self.name),
+        )
 
     async def history(
         self, *, after: int = 0, limit: int | None = None
@@ -240,16 +249,6 @@ def make_answer(connection: Connection, agent: str) -> Answer:
     return answer
 
 
-def _events(connection: Connection, agent: str, after: int, *, deltas: bool) -> EventStream:
-    return EventStream(
-        connection=connection,
-        agent=agent,
-        after=after,
-        deltas=deltas,
-        answer=make_answer(connection, agent),
-    )
-
-
 async def _follow(turn: AsyncTurn) -> Followed:
     """Find where a turn's events begin and which turns end before it."""
     connection = turn.connection
@@ -266,5 +265,4 @@ async def _follow(turn: AsyncTurn) -> Followed:
         unfinished = [other.id for other in await agent.turns(unfinished_only=True)]
         if turn.id in unfinished:
             ahead = frozenset(unfinished[: unfinished.index(turn.id)])
-    events = _events(connection, turn.agent, after, deltas=True)
-    return Followed(turn=turn, after=after, ahead=ahead, events=events)
+    return Followed(turn=turn, after=after, ahead=ahead, events=agent.events(after=after))

@@ -303,9 +303,12 @@ class Checkpoint(Event):
 
     Attributes:
         sequence: Greatest number stored so far; 0 for an empty history.
+        log_id: Which history the numbers count in; another one when the agent was
+            made anew or the platform's database was restored.
     """
 
     sequence: int
+    log_id: str = ""
 
 
 AnyFact = (

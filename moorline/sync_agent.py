@@ -111,9 +111,10 @@ class SyncAgent(Agent):
         turn = self.bridge.run(self.twin.send(prompt, turn_id=turn_id))
         return SyncTurn.of(turn, self.bridge)
 
-    def events(self, *, after: int = 0, deltas: bool = True) -> SyncEventStream:
+    def events(self, *, after: int = 0, log_id: str = "", deltas: bool = True) -> SyncEventStream:
         """Follow everything the agent says and does, for ever; see `AsyncAgent.events`."""
-        return SyncEventStream(self.twin.events(after=after, deltas=deltas), self.bridge)
+        twin = self.twin.events(after=after, log_id=log_id, deltas=deltas)
+        return SyncEventStream(twin, self.bridge)
 
     def history(self, *, after: int = 0, limit: int | None = None) -> tuple[SyncStoredEvent, ...]:
         """Read what is stored, oldest first."""
@@ -183,6 +184,11 @@ class SyncEventStream(Iterator[SyncEvent]):
     def sequence(self) -> int:
         """Number of the last event taken from it."""
         return self._twin.sequence
+
+    @property
+    def log_id(self) -> str:
+        """Which history `sequence` counts in; see `EventStream`."""
+        return self._twin.log_id
 
     def __next__(self) -> SyncEvent:
         return _event(_next(self._twin, self._bridge), self._bridge)

@@ -90,6 +90,8 @@ class EventStream(LiveStream[AsyncEvent]):
     Attributes:
         sequence: Number of the last event taken from it, the position to go on
             from another time.
+        log_id: Which history `sequence` counts in; empty until a `Checkpoint` has
+            told. Keep it with `sequence`.
     """
 
     def __init__(
@@ -98,11 +100,13 @@ class EventStream(LiveStream[AsyncEvent]):
         connection: Connection,
         agent: str,
         after: int,
+        log_id: str,
         deltas: bool,
         answer: Answer,
     ) -> None:
         super().__init__(connection.stream("watchEvents", self._request))
         self.sequence = after
+        self.log_id = log_id
         self._agent = agent
         self._deltas = deltas
         self._answer = answer
@@ -114,6 +118,7 @@ class EventStream(LiveStream[AsyncEvent]):
             "parent": self._agent,
             "afterSequence": self.sequence,
             "includeDeltas": self._deltas,
+            "logId": self.log_id,
         }
 
     def _begun(self) -> None:
@@ -166,4 +171,6 @@ class EventStream(LiveStream[AsyncEvent]):
                 yield make_discarded(block_id)
         elif "checkpoint" in update:
             yield from self._blocks.settle()
-            yield Checkpoint(sequence=update["checkpoint"].get("sequence", 0), raw=update)
+            checkpoint = update["checkpoint"]
+            self.log_id = checkpoint.get("logId", self.log_id)
+            yield Checkpoint(sequence=checkpoint.get("sequence", 0), log_id=self.log_id, raw=update)

@@ -132,13 +132,15 @@ class Delivery:
         self, client: Client, request: events_pb2.WatchEventsRequest, user: str
     ) -> tuple[Source, EventReader, str]:
         key = Key(user, request.parent, client.encoding)
-        after = request.after_sequence
+        after, log_id = request.after_sequence, request.log_id
         for source in self._sources.get(key, ()):
             stream = source.stream
-            if isinstance(stream, EventStream) and stream.covers(after):
+            if isinstance(stream, EventStream) and stream.covers(after, log_id):
                 break
         else:
-            stream = EventStream(parent=key.parent, after=after, encoding=key.encoding)
+            stream = EventStream(
+                parent=key.parent, after=after, encoding=key.encoding, log_id=log_id
+            )
             source = self._open(key, stream)
         return source, EventReader(stream, after=after, deltas=request.include_deltas), EVENTS
 
@@ -298,7 +300,10 @@ class Delivery:
     def _restart(self, watch: Watch, reader: EventReader, source: Source) -> Source:
         """Give a watch that fell out of its stream one of its own, from its position."""
         stream = EventStream(
-            parent=source.key.parent, after=reader.sequence, encoding=source.key.encoding
+            parent=source.key.parent,
+            after=reader.sequence,
+            encoding=source.key.encoding,
+            log_id=reader.log_id,
         )
         own = self._open(source.key, stream)
         self._move(watch, reader, own, stream)

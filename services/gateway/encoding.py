@@ -107,8 +107,8 @@ class Encoding(Protocol):
     def discarded(self, block_id: str) -> bytes:
         """Encode the update that takes a piece back."""
 
-    def checkpoint(self, sequence: int) -> bytes:
-        """Encode the update that says which events have been sent."""
+    def checkpoint(self, sequence: int, log_id: str) -> bytes:
+        """Encode the update that says which events have been sent, and of which history."""
 
     def removed(self, agent: str) -> bytes:
         """Encode the update that says an agent is gone, for a list of agents."""
@@ -179,9 +179,13 @@ class JsonEncoding:
         """See `Encoding`."""
         return b'{"messageDiscarded":{"blockId":%b}}' % orjson.dumps(block_id)
 
-    def checkpoint(self, sequence: int) -> bytes:
+    def checkpoint(self, sequence: int, log_id: str) -> bytes:
         """See `Encoding`."""
-        return b'{"checkpoint":{"sequence":%d}}' % sequence if sequence else b'{"checkpoint":{}}'
+        members = [
+            *([b'"sequence":%d' % sequence] if sequence else []),
+            *([b'"logId":%b' % orjson.dumps(log_id)] if log_id else []),
+        ]
+        return b'{"checkpoint":{%b}}' % b",".join(members)
 
     def removed(self, agent: str) -> bytes:
         """See `Encoding`."""
@@ -246,9 +250,12 @@ class ProtobufEncoding:
         """See `Encoding`."""
         return _bytes_field(3, _bytes_field(1, block_id.encode()))
 
-    def checkpoint(self, sequence: int) -> bytes:
+    def checkpoint(self, sequence: int, log_id: str) -> bytes:
         """See `Encoding`."""
-        return _bytes_field(4, b"\x08" + _varint(sequence) if sequence else b"")
+        body = b"\x08" + _varint(sequence) if sequence else b""
+        if log_id:
+            body += _bytes_field(2, log_id.encode())
+        return _bytes_field(4, body)
 
     def removed(self, agent: str) -> bytes:
         """See `Encoding`."""

@@ -80,31 +80,46 @@ class EventStream:
         parent: `users/{user}/agents/{agent}`.
         after: Sequence after which it begins.
         encoding: Encoding of everything held.
+        log_id: The history that `after` counts in; empty when that is not known.
+
+    Attributes:
+        log_id: The history its sequences count in; empty until a checkpoint tells.
     """
 
-    def __init__(self, *, parent: str, after: int, encoding: Encoding) -> None:
+    def __init__(self, *, parent: str, after: int, encoding: Encoding, log_id: str = "") -> None:
         self.live = False
         self.failure: Failure | None = None
         self.size = 0
         self.encoding = encoding
         self.head = after
         self.base = after
+        self.log_id = log_id
         # `events[i]` has the sequence `base + 1 + i`: sequences have no holes.
         self.events: list[_Event] = []
         self.blocks: dict[str, _Block] = {}
         self._parent = parent
         self._serial = 0
 
-    def covers(self, after: int) -> bool:
-        """True when a reader that has seen `after` can be given the rest."""
-        return self.base <= after <= self.head and self.failure is None
+    def covers(self, after: int, log_id: str = "") -> bool:
+        """True when a reader that has seen `after` can be given the rest.
+
+        Args:
+            after: Sequence of the last event it has.
+            log_id: The history that counts in; empty when the reader does not know.
+        """
+        return (
+            self.base <= after <= self.head and self.failure is None and log_id in ("", self.log_id)
+        )
 
     def fill(self, request: feed_pb2.SubscribeRequest) -> None:
         """See `Stream`."""
         request.encoding = self.encoding.wire
         request.watch_events.CopyFrom(
             events_pb2.WatchEventsRequest(
-                parent=self._parent, after_sequence=self.head, include_deltas=True
+                parent=self._parent,
+                after_sequence=self.head,
+                include_deltas=True,
+                log_id=self.log_id,
             )
         )
 
@@ -122,6 +137,7 @@ class EventStream:
             elif kind == "checkpoint":
                 for block_id in [key for key, block in self.blocks.items() if block.stale]:
                     del self.blocks[block_id]
+                self.log_id = update.checkpoint.log_id or self.log_id
                 self.live = True
         return True
 
@@ -222,13 +238,18 @@ class EventReader:
         self._seen: dict[str, tuple[int, int]] = {}
 
     @property
+    def log_id(self) -> str:
+        """The history that `sequence` counts in; empty until that is known."""
+        return self._stream.log_id
+
+    @property
     def fallen(self) -> bool:
         """True when what comes next for it is no longer held."""
         return self.sequence < self._stream.base
 
     def fits(self, stream: EventStream) -> bool:
         """True when it could go on in another stream without sending a piece again."""
-        return stream.covers(self.sequence) and all(
+        return stream.covers(self.sequence, self.log_id) and all(
             _goes_on(self._stream.blocks.get(block_id), seen, stream.blocks.get(block_id))
             for block_id, seen in self._seen.items()
         )
@@ -252,7 +273,7 @@ class EventReader:
             self._take_blocks(updates)
         if stream.live and not self._checkpointed:
             self._checkpointed = True
-            updates.append(stream.encoding.checkpoint(stream.head))
+            updates.append(stream.encoding.checkpoint(stream.head, stream.log_id))
         return updates, False
 
     def _take_events(self, updates: list[bytes], budget: int) -> bool:

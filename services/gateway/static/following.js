@@ -56,7 +56,8 @@ export class Following {
     const transcript = this.#transcripts.get(agent);
     const request = () => {
       transcript.watchBegins();
-      return {parent: agent, afterSequence: transcript.sequence, includeDeltas: true};
+      const {sequence: afterSequence, logId} = transcript;
+      return {parent: agent, afterSequence, logId, includeDeltas: true};
     };
     this.#stop = this.#connection.watch('watchEvents', request, {
       onResponse: ({updates = []}) => {

@@ -60,6 +60,8 @@ export class Transcript {
   turns = [];
   /** Greatest event number seen; where a watch continues. */
   sequence = 0;
+  /** Which history `sequence` counts in; empty until a checkpoint tells. */
+  logId = '';
   /** True once everything stored has arrived. */
   complete = false;
   /** Sum over all outcomes. */
@@ -95,7 +97,7 @@ export class Transcript {
       if (update.delta) this.#append(update.delta);
       else if (update.event) this.#record(update.event);
       else if (update.messageDiscarded) this.#discard(update.messageDiscarded.blockId ?? '');
-      else if (update.checkpoint) this.#caughtUp();
+      else if (update.checkpoint) this.#caughtUp(update.checkpoint);
     }
   }
 
@@ -121,8 +123,9 @@ export class Transcript {
     }
   }
 
-  #caughtUp() {
+  #caughtUp({logId = this.logId}) {
     this.complete = true;
+    this.logId = logId;
     for (const turn of this.turns) {
       const kept = turn.open.filter((piece) => piece.confirmed);
       if (kept.length === turn.open.length) continue;

@@ -6,6 +6,7 @@ import {describe, test} from 'node:test';
 import {Agents} from '../../../services/gateway/static/agents.js';
 import {diffRows} from '../../../services/gateway/static/diffs.js';
 import {Failure} from '../../../services/gateway/static/failures.js';
+import {Following} from '../../../services/gateway/static/following.js';
 import {pickLanguage} from '../../../services/gateway/static/i18n.js';
 import {Keep} from '../../../services/gateway/static/keep.js';
 import {Outbox} from '../../../services/gateway/static/outbox.js';
@@ -73,6 +74,39 @@ describe('agents', () => {
     const agents = new Agents();
     agents.apply([{agent: agent('a')}, {removed: 'users/ada/agents/a'}]);
     assert.deepEqual(agents.sorted, []);
+  });
+});
+
+describe('following an agent', () => {
+  const watched = () => {
+    const watches = [];
+    const watch = (name, request, callbacks) => {
+      watches.push({request, ...callbacks});
+      return () => {};
+    };
+    const following = new Following({
+      connection: {watch},
+      onUpdate: () => {},
+      onLost: () => {},
+      isComing: () => false,
+    });
+    following.follow('users/ada/agents/a');
+    return watches;
+  };
+
+  test('goes on from the position and the history it has', () => {
+    const [watch] = watched();
+    assert.deepEqual([watch.request().afterSequence, watch.request().logId], [0, '']);
+    watch.onResponse({updates: [{event: {sequence: 1}}, {checkpoint: {sequence: 1, logId: 'one'}}]});
+    assert.deepEqual([watch.request().afterSequence, watch.request().logId], [1, 'one']);
+  });
+
+  test('begins anew, with nothing, when the history is another one', () => {
+    const watches = watched();
+    watches[0].onResponse({updates: [{event: {sequence: 1}}, {checkpoint: {logId: 'one'}}]});
+    watches[0].onEnd(new Failure({reason: 'ERROR_REASON_SEQUENCE_UNKNOWN', code: 11}));
+    assert.equal(watches.length, 2);
+    assert.deepEqual([watches[1].request().afterSequence, watches[1].request().logId], [0, '']);
   });
 });
 

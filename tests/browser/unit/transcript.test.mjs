@@ -74,6 +74,14 @@ describe('text being written', () => {
     assert.deepEqual(texts(transcript), ['y and more']);
   });
 
+  test('its position belongs to the history that the last checkpoint named', () => {
+    const transcript = begin();
+    assert.equal(transcript.logId, '');
+    transcript.apply([prompt('t1'), {checkpoint: {sequence: 1, logId: 'one'}}]);
+    transcript.apply([{checkpoint: {sequence: 1}}]);
+    assert.equal(transcript.logId, 'one');
+  });
+
   test('fragments belong to the turn that runs, not to one that waits', () => {
     const transcript = begin();
     transcript.apply([prompt('t1'), prompt('t2'), delta('b', 'for one')]);

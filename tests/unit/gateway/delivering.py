@@ -51,6 +51,7 @@ class Setting:
         client: FakeClient,
         *,
         after: int = 0,
+        log_id: str = "",
         deltas: bool = True,
         user: str = "users/ada",
         parent: str = AGENT,
@@ -58,7 +59,7 @@ class Setting:
     ) -> Watch:
         """Watch an agent's events."""
         request = events_pb2.WatchEventsRequest(
-            parent=parent, after_sequence=after, include_deltas=deltas
+            parent=parent, after_sequence=after, include_deltas=deltas, log_id=log_id
         )
         watch = self.delivery.watch(client, id, request, user=user)
         await settle()

@@ -319,9 +319,9 @@ def delta(text: str, *, block_id: str = "b1", snapshot: bool = False) -> Update:
     )
 
 
-def checkpoint(sequence: int) -> Update:
+def checkpoint(sequence: int, log_id: str = "") -> Update:
     """Return the end of a replay."""
-    return Update(checkpoint=events_pb2.Checkpoint(sequence=sequence))
+    return Update(checkpoint=events_pb2.Checkpoint(sequence=sequence, log_id=log_id))
 
 
 def discarded(block_id: str = "b1") -> Update:

@@ -222,6 +222,7 @@ def test_spliced_agents_are_what_the_message_would_be(encoding: Encoding) -> Non
     thought=st.booleans(),
     snapshot=st.booleans(),
     sequence=st.integers(0, 2**31 - 1),
+    log_id=st.one_of(st.just(""), TEXTS),
 )
 def test_updates_made_here_are_what_the_messages_would_be(
     encoding: Encoding,
@@ -230,6 +231,7 @@ def test_updates_made_here_are_what_the_messages_would_be(
     thought: bool,
     snapshot: bool,
     sequence: int,
+    log_id: str,
 ) -> None:
     """Joined fragments, discards and checkpoints read like built ones."""
     text = bytearray().join(encoded_text(encoding, fragment) for fragment in fragments)
@@ -238,7 +240,7 @@ def test_updates_made_here_are_what_the_messages_would_be(
         [
             encoding.delta(block_id, text, thought=thought, snapshot=snapshot),
             encoding.discarded(block_id),
-            encoding.checkpoint(sequence),
+            encoding.checkpoint(sequence, log_id),
         ],
     )
     built = frames_pb2.ServerFrame(
@@ -256,7 +258,9 @@ def test_updates_made_here_are_what_the_messages_would_be(
                 events_pb2.EventUpdate(
                     message_discarded=transcript_pb2.MessageDiscarded(block_id=block_id)
                 ),
-                events_pb2.EventUpdate(checkpoint=events_pb2.Checkpoint(sequence=sequence)),
+                events_pb2.EventUpdate(
+                    checkpoint=events_pb2.Checkpoint(sequence=sequence, log_id=log_id)
+                ),
             ]
         ),
     )

@@ -186,13 +186,13 @@ class Gateway:
             raise self.platform.refuse_next.pop(0)
         agent = self.platform.agent(request["parent"])
         after = request["afterSequence"]
-        if after > len(agent.events):
+        if after > len(agent.events) or request["logId"] not in ("", agent.log_id):
             head = {"headSequence": str(len(agent.events))}
             raise RefusedError("SEQUENCE_UNKNOWN", "Not in this history.", metadata=head)
         updates: list[Json] = [{"event": event} for event in agent.events[after:]]
         if request["includeDeltas"]:
             updates += [{"delta": dict(delta)} for delta in agent.open.values()]
-        updates.append({"checkpoint": {"sequence": len(agent.events)}})
+        updates.append({"checkpoint": {"sequence": len(agent.events), "logId": agent.log_id}})
         queue: asyncio.Queue[Json] = asyncio.Queue()
         agent.watchers.append(queue)
         try:

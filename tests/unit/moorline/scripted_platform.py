@@ -72,6 +72,7 @@ class Agent:
     watchers: list[asyncio.Queue[Json]] = field(default_factory=list)
     turns: dict[str, Json] = field(default_factory=dict)
     queue: asyncio.Queue[Turn] = field(default_factory=asyncio.Queue)
+    log_id: str = "log-1"
 
     def record(self, turn_id: str, **item: Any) -> None:
         """Store an event and tell who watches."""

@@ -97,7 +97,7 @@ async def test_a_server_that_restarts_is_found_again(
     """Calls wait for the server, streams go on, and each change of state is told."""
     agent = await client.agents.create()
     async with agent.events() as events:
-        assert moorline.Checkpoint(sequence=0) == await anext(events)
+        assert moorline.Checkpoint(sequence=0, log_id="log-1") == await anext(events)
         await gateway.stop()
         sending = asyncio.create_task(agent.send("hello"))
         await asyncio.sleep(0.02)
@@ -234,10 +234,10 @@ async def test_a_stream_outlives_a_server_that_is_busy(
         RefusedError("RATE_LIMITED", retryDelay="0.001s"),
     ]
     async with agent.events() as events:
-        assert moorline.Checkpoint(sequence=0) == await anext(events)
+        assert moorline.Checkpoint(sequence=0, log_id="log-1") == await anext(events)
         number = next(f["id"] for f in gateway.frames[::-1] if "watchEvents" in f)
         await gateway.send_all({"id": number, "end": {}})
-        assert moorline.Checkpoint(sequence=0) == await anext(events)
+        assert moorline.Checkpoint(sequence=0, log_id="log-1") == await anext(events)
         number = next(f["id"] for f in gateway.frames[::-1] if "watchEvents" in f)
         await gateway.send_all({"id": number, "error": error("RESOURCE_NOT_FOUND")})
         with pytest.raises(moorline.NotFoundError):
@@ -262,7 +262,7 @@ async def test_a_frame_beyond_the_size_announced_is_not_sent(gateway: Gateway) -
         async with agent.events() as events:
             with pytest.raises(moorline.InvalidRequestError, match="1000 bytes") as caught:
                 await agent.send("한" * 400)
-            assert moorline.Checkpoint(sequence=0) == await anext(events)
+            assert moorline.Checkpoint(sequence=0, log_id="log-1") == await anext(events)
             await agent.send("x" * 100)
             assert isinstance(await anext(events), moorline.UserMessage)
     assert ("FIELD_INVALID", "1000") == (caught.value.reason, caught.value.metadata["limit"])

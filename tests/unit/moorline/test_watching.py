@@ -55,6 +55,37 @@ async def test_a_hole_in_the_history_is_an_error_not_a_loop(
         await anext(agent.events())
 
 
+async def test_a_position_is_sent_with_its_history(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Also when the stream breaks; so the same numbers of another history are refused."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    platform.record("t", userMessage={"text": "a"})
+    async with agent.events() as events:
+        assert "" == events.log_id
+        await anext(events)
+        await anext(events)
+        assert "log-1" == events.log_id
+        platform.log_id = "log-2"
+        gateway.cut()
+        with pytest.raises(moorline.SequenceUnknownError):
+            await anext(events)
+
+
+async def test_a_kept_position_goes_on_in_the_same_history_only(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """A program that kept both of them is told when the history is another one."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    platform.record("t", userMessage={"text": "a"})
+    async with agent.events(after=1, log_id="log-1") as events:
+        assert moorline.Checkpoint(sequence=1, log_id="log-1") == await anext(events)
+    with pytest.raises(moorline.SequenceUnknownError):
+        await anext(agent.events(after=1, log_id="log-0"))
+
+
 async def test_text_missed_while_away_is_made_up(
     gateway: Gateway, client: moorline.AsyncClient
 ) -> None:
@@ -71,7 +102,7 @@ async def test_text_missed_while_away_is_made_up(
         platform.open.pop("gone")
         more = await anext(events)
         discarded = await anext(events)
-        assert moorline.Checkpoint(sequence=0) == await anext(events)
+        assert moorline.Checkpoint(sequence=0, log_id="log-1") == await anext(events)
         gateway.cut()
         platform.record("t", agentMessage={"blockId": "b", "text": "one two three"})
         rest = await anext(events)
