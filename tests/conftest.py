@@ -1,10 +1,15 @@
-"""What holds for every test: `--require-all` accepts no skipped one."""
+"""What holds for every test: `--require-all` accepts no skipped one.
+
+Also the servers that tests of several folders share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+
+from tests.emulator import EmulatorMissingError, FirestoreEmulator, emulator
 
 OPTION = "--require-all"
 
@@ -34,6 +39,16 @@ def pytest_make_collect_report(
     if report.skipped and collector.config.getoption(OPTION):
         _fail(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def firestore_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirestoreEmulator]:
+    """One Firestore emulator for every test that leaves other tests' documents alone."""
+    try:
+        with emulator(tmp_path_factory.mktemp("firestore")) as running:
+            yield running
+    except EmulatorMissingError as error:
+        pytest.skip(str(error))
 
 
 def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:

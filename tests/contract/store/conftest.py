@@ -1,7 +1,8 @@
 """The stores that must hold to the contract.
 
 To add one: give it a name in `STORES` and a function that returns it unopened,
-on the same data each time it is called within a test.
+on the same data each time it is called within a test. What needs a server asks
+pytest for it by the name of a fixture.
 """
 
 from __future__ import annotations
@@ -13,19 +14,38 @@ from pathlib import Path
 import pytest
 
 from services.session.store import Store
+from services.session.stores.firestore import FirestoreStore
 from services.session.stores.sqlite import SqliteStore
+from tests.emulator import PROJECT, FirestoreEmulator
 
 MakeStore = Callable[[], Store]
 
-STORES: dict[str, Callable[[Path], Store]] = {
-    "sqlite": lambda folder: SqliteStore(path=folder / "data" / "store.db"),
+
+def _sqlite(request: pytest.FixtureRequest) -> MakeStore:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return lambda: SqliteStore(path=folder / "data" / "store.db")
+
+
+def _firestore(request: pytest.FixtureRequest) -> MakeStore:
+    emulator: FirestoreEmulator = request.getfixturevalue("firestore_emulator")
+    return lambda: FirestoreStore(project=PROJECT, emulator=emulator.host)
+
+
+STORES: dict[str, Callable[[pytest.FixtureRequest], MakeStore]] = {
+    "sqlite": _sqlite,
+    "firestore": _firestore,
 }
 
 
-@pytest.fixture(params=STORES)
-def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.firestore] if name == "firestore" else [])
+        for name in STORES
+    ]
+)
+def make_store(request: pytest.FixtureRequest) -> MakeStore:
     """Returns the store under test, not open, on the same data at each call."""
-    return lambda: STORES[request.param](tmp_path)
+    return STORES[request.param](request)
 
 
 @pytest.fixture
