@@ -5,6 +5,7 @@ Does not know the methods; the caller names them with their messages.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -17,10 +18,15 @@ from grpc_health.v1 import health_pb2
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
-from services.chassis.identity import METADATA_KEY, Identity, Signer
+from services.chassis.identity import METADATA_KEY, TIME_KEY, Identity, Signer
 from services.chassis.metrics import Metrics
 
 R = TypeVar("R", bound=Message)
+
+log = logging.getLogger(__name__)
+
+# Clocks are compared by the second, with a call in between.
+_SAME_SECONDS = 2
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _OPTIONS = (
@@ -46,7 +52,8 @@ _OPTIONS = (
 class Peer:
     """One channel to one service; open it with `async with`, or `open` and `close`.
 
-    Calls fail at once when the service cannot be reached.
+    Calls fail at once when the service cannot be reached. A peer whose clock differs
+    refuses one call, which is then made again with what the peer says the time is.
 
     Args:
         service: The service's name, for `SERVICE_UNAVAILABLE`'s metadata.
@@ -64,6 +71,8 @@ class Peer:
             "Duration of calls made to other services.",
             ("rpc_method", "rpc_status_code"),
         )
+        # How much the peer's clock is ahead of ours, as far as it has told.
+        self._offset_seconds = 0
         self._channel: grpc.aio.Channel | None = None
         self._unary: dict[str, Any] = {}
         self._streams: dict[str, Any] = {}
@@ -120,19 +129,25 @@ class Peer:
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=response.FromString,
             )
-        start, code = time.perf_counter(), "CANCELLED"
-        try:
-            answer: R = await multicallable(
-                request, timeout=timeout.total_seconds(), metadata=self._metadata(identity)
-            )
-        except grpc.aio.AioRpcError as error:
-            code = error.code().name
-            raise self._failure(error) from error
-        else:
-            code = "OK"
-            return answer
-        finally:
-            self._duration.labels(method, code).observe(time.perf_counter() - start)
+        offset, left, again = self._offset_seconds, timeout.total_seconds(), False
+        while True:
+            start, code = time.perf_counter(), "CANCELLED"
+            try:
+                answer: R = await multicallable(
+                    request, timeout=left, metadata=self._metadata(identity, offset)
+                )
+            except grpc.aio.AioRpcError as error:
+                code = error.code().name
+                failure = self._failure(error)
+                if not self._refused_for_time(failure, offset) or again:
+                    raise failure from error
+            else:
+                code = "OK"
+                return answer
+            finally:
+                seconds = time.perf_counter() - start
+                self._duration.labels(method, code).observe(seconds)
+            offset, left, again = self._offset_seconds, left - seconds, True
 
     async def stream(
         self,
@@ -163,18 +178,27 @@ class Peer:
                 response_deserializer=response.FromString,
             )
         seconds = None if timeout is None else timeout.total_seconds()
-        start, code = time.perf_counter(), "CANCELLED"
-        call = multicallable(request, timeout=seconds, metadata=self._metadata(identity))
-        try:
-            async for answer in call:
-                yield answer
-            code = "OK"
-        except grpc.aio.AioRpcError as error:
-            code = error.code().name
-            raise self._failure(error) from error
-        finally:
-            call.cancel()
-            self._duration.labels(method, code).observe(time.perf_counter() - start)
+        offset, again = self._offset_seconds, False
+        while True:
+            start, code = time.perf_counter(), "CANCELLED"
+            call = multicallable(
+                request, timeout=seconds, metadata=self._metadata(identity, offset)
+            )
+            try:
+                async for answer in call:
+                    yield answer
+            except grpc.aio.AioRpcError as error:
+                code = error.code().name
+                failure = self._failure(error)
+                if not self._refused_for_time(failure, offset) or again:
+                    raise failure from error
+            else:
+                code = "OK"
+                return
+            finally:
+                call.cancel()
+                self._duration.labels(method, code).observe(time.perf_counter() - start)
+            offset, again = self._offset_seconds, True
 
     async def healthy(self, timeout: timedelta) -> bool:  # noqa: ASYNC109
         """Ask whether the peer is ready for calls; False when it does not answer.
@@ -200,8 +224,24 @@ class Peer:
             raise RuntimeError("the peer is not open: use `async with`")
         return self._channel
 
-    def _metadata(self, identity: Identity) -> tuple[tuple[str, str], ...]:
-        return ((METADATA_KEY, self._signer.token(identity)),)
+    def _metadata(self, identity: Identity, offset: int) -> tuple[tuple[str, str], ...]:
+        return ((METADATA_KEY, self._signer.token(identity, offset)),)
+
+    def _refused_for_time(self, failure: Failure, used: int) -> bool:
+        """Learn how the peer's clock differs; True when the call may be made again.
+
+        Not when it was refused with the very offset that the peer asks for: then
+        another attempt would be refused as well.
+        """
+        offset = self._signer.offset_seconds(failure)
+        # Whoever calls us must not take it for our own time.
+        failure.metadata.pop(TIME_KEY, None)
+        if offset is None:
+            return False
+        if abs(offset - self._offset_seconds) > _SAME_SECONDS:
+            self._offset_seconds = offset
+            log.warning("clocks differ", extra={"peer": self.service, "offset_seconds": offset})
+        return abs(self._offset_seconds - used) > _SAME_SECONDS
 
     def _failure(self, error: grpc.aio.AioRpcError) -> Failure:
         failure = Failure.from_rpc_error(error)

@@ -25,6 +25,12 @@ _ISSUER = "moorline"
 _LIFETIME = 60.0
 # A token leaves with at least half its life, so clocks may differ by that much.
 _REUSE = 30.0
+# A token of somebody whose clock is further ahead would live for too long.
+_MOST_AHEAD = 600.0
+TIME_KEY = "time"
+"""Metadata of TOKEN_INVALID for a token whose only fault is its time: the checker's seconds since
+the epoch. Tells the owner of the key, and nobody else, how much the clocks differ."""
+
 _KEY_LENGTH = 32
 
 
@@ -59,25 +65,40 @@ class Signer:
         self._cache_size = cache_size
         self._key = _import_key(key)
         self._clock = clock
-        self._tokens: dict[Identity, tuple[str, float]] = {}
+        self._tokens: dict[tuple[Identity, int], tuple[str, float]] = {}
 
-    def token(self, identity: Identity) -> str:
-        """Return a token with at least 30 s left to live."""
-        now = self._clock()
-        cached = self._tokens.get(identity)
+    def token(self, identity: Identity, offset_seconds: int = 0) -> str:
+        """Return a token with at least 30 s left to live.
+
+        Args:
+            identity: Whom it names.
+            offset_seconds: How much the checker's clock is ahead of ours.
+        """
+        now, key = self._clock(), (identity, offset_seconds)
+        cached = self._tokens.get(key)
         if cached is not None and now < cached[1]:
             return cached[0]
         claims = {
             "iss": _ISSUER,
             "sub": identity.user,
-            "exp": int(now + _LIFETIME),
+            "exp": int(now + offset_seconds + _LIFETIME),
             "admin": identity.admin,
             "keyed": identity.keyed,
         }
         token = jwt.encode({"alg": _ALGORITHM}, claims, self._key, algorithms=[_ALGORITHM])
         _make_room(self._tokens, now, self._cache_size)
-        self._tokens[identity] = (token, now + _REUSE)
+        self._tokens[key] = (token, now + _REUSE)
         return token
+
+    def offset_seconds(self, failure: Failure) -> int | None:
+        """Return how much a checker's clock is ahead of ours, by what it refused.
+
+        None when it refused something else than the time of a token.
+        """
+        time_there = failure.metadata.get(TIME_KEY, "")
+        if failure.reason != errors_pb2.ERROR_REASON_TOKEN_INVALID or not time_there.isdecimal():
+            return None
+        return int(time_there) - round(self._clock())
 
 
 class Checker:
@@ -101,16 +122,19 @@ class Checker:
         """Return whom a token names.
 
         Raises:
-            Failure: TOKEN_INVALID when it is not ours or has expired. Never says
-                what the token was.
+            Failure: TOKEN_INVALID when it is not ours, has expired or lives for too
+                long. Never says what the token was. For a token that is ours
+                the metadata says what time it is here.
         """
         now = self._clock()
         cached = self._identities.get(token)
         if cached is not None and now < cached[1]:
             return cached[0]
         identity, expiry = self._decode(token)
-        if now >= expiry:
-            raise _invalid("The identity token has expired. Call again with a new one.")
+        if not 0 < expiry - now <= _MOST_AHEAD + _LIFETIME:
+            failure = _invalid("The identity token has expired. Call again with a new one.")
+            failure.metadata[TIME_KEY] = str(round(now))
+            raise failure
         _make_room(self._identities, now, self._cache_size)
         self._identities[token] = (identity, expiry)
         return identity

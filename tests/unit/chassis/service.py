@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ async def running(
     *,
     draining: Callable[[], Awaitable[None]] = nothing,
     ready: asyncio.Event | None = None,
+    clock: Callable[[], float] = time.time,
     **changes: Any,
 ) -> AsyncIterator[Running]:
     """Serve until the block ends, which ends all calls at once."""
@@ -95,7 +97,7 @@ async def running(
             settings=settings(**changes),
             service="test",
             register=register,
-            checker=Checker(key=KEY),
+            checker=Checker(key=KEY, clock=clock),
             metrics=metrics,
             draining=draining,
             ready=ready,
@@ -115,12 +117,17 @@ async def running(
             await task
 
 
-def peer_of(target: str, metrics: Metrics | None = None, key: str = KEY) -> Peer:
+def peer_of(
+    target: str,
+    metrics: Metrics | None = None,
+    key: str = KEY,
+    clock: Callable[[], float] = time.time,
+) -> Peer:
     """Return a peer that is not open yet."""
     return Peer(
         service="test",
         target=target,
-        signer=Signer(key=key),
+        signer=Signer(key=key, clock=clock),
         metrics=metrics or Metrics(service="client"),
     )
 

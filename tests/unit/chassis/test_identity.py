@@ -8,7 +8,7 @@ import pytest
 from joserfc import jwk, jwt
 
 from moorline.errors.v1 import errors_pb2
-from services.chassis import identity
+from services.chassis import failures, identity
 from services.chassis.failures import Failure
 from services.chassis.identity import Checker, Identity, Signer
 
@@ -73,6 +73,47 @@ def test_a_token_expires(clock: Clock) -> None:
         assert caught.value.reason == errors_pb2.ERROR_REASON_TOKEN_INVALID
 
 
+@pytest.mark.parametrize("hours", [-1, 1, 24])
+def test_a_token_with_the_wrong_time_tells_the_right_one(hours: int, clock: Clock) -> None:
+    """Signed again with the difference it is accepted, whoever's clock is wrong."""
+    ours = Clock()
+    ours.now += hours * 3600
+    signer, checker = Signer(key=KEY, clock=ours), Checker(key=KEY, clock=clock)
+
+    with pytest.raises(Failure, match="expired") as caught:
+        checker.check(signer.token(ADA))
+    offset = signer.offset_seconds(caught.value)
+
+    assert caught.value.metadata == {"time": "1000000"}
+    assert offset == -hours * 3600
+    assert checker.check(signer.token(ADA, offset)) == ADA
+    # Each difference has its tokens, because another peer's clock may be right.
+    assert signer.token(ADA, offset) == signer.token(ADA, offset) != signer.token(ADA)
+
+
+@pytest.mark.parametrize("minutes", [-0.4, 9.9])
+def test_clocks_may_differ_a_little(minutes: float, clock: Clock) -> None:
+    """Nobody needs to learn anything then."""
+    ours = Clock()
+    ours.now += minutes * 60
+
+    assert Checker(key=KEY, clock=clock).check(Signer(key=KEY, clock=ours).token(ADA)) == ADA
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{}, {"time": ""}, {"time": "noon"}, {"time": "-5"}, {"time": "1e9"}],
+)
+def test_other_refusals_say_nothing_about_clocks(metadata: dict[str, str], clock: Clock) -> None:
+    """Neither another reason, nor a time that is none."""
+    signer = Signer(key=KEY, clock=clock)
+    refusal = Failure(errors_pb2.ERROR_REASON_TOKEN_INVALID, "No.")
+    refusal.metadata = metadata
+
+    assert signer.offset_seconds(refusal) is None
+    assert signer.offset_seconds(failures.not_found()) is None
+
+
 @pytest.mark.parametrize(
     "token",
     [
@@ -83,15 +124,18 @@ def test_a_token_expires(clock: Clock) -> None:
         forged(iss="somebody"),
         forged(sub=7),
         forged(exp="soon"),
+        forged(key="another key that is long enough", exp=5),
+        forged(iss="somebody", exp=5),
         forged().rsplit(".", 1)[0] + ".",
     ],
 )
 def test_a_token_that_is_not_ours_is_refused(token: str, clock: Clock) -> None:
-    """The failure does not repeat the token."""
+    """The failure repeats neither the token nor our time."""
     with pytest.raises(Failure) as caught:
         Checker(key=KEY, clock=clock).check(token)
 
     assert caught.value.reason == errors_pb2.ERROR_REASON_TOKEN_INVALID
+    assert caught.value.metadata == {}
     assert not token or token not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -107,10 +151,10 @@ def test_caches_are_bounded(clock: Clock) -> None:
     token("users/u2")
     clock.now += 30
     assert token("users/u3") == token("users/u3")
-    assert [who.user for who in signer._tokens] == ["users/u3"]
+    assert [who.user for who, _ in signer._tokens] == ["users/u3"]
     token("users/u4")
     token("users/u5")
-    assert [who.user for who in signer._tokens] == ["users/u5"]
+    assert [who.user for who, _ in signer._tokens] == ["users/u5"]
 
 
 @pytest.mark.parametrize("kind", [Signer, Checker])
