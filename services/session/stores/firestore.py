@@ -38,9 +38,6 @@ log = logging.getLogger(__name__)
 _NOWHERE = "clock/now"
 """A document that never exists; reading it tells the time."""
 
-_Order = StructuredQuery.Order
-_Direction = StructuredQuery.Direction
-
 
 class FirestoreStore:
     """A `Store` in one Firestore database, for any number of processes.
@@ -145,24 +142,7 @@ class FirestoreStore:
         reverse: bool = False,
     ) -> Sequence[Document]:
         """Return documents of a collection; see `Store`."""
-        start, end = (before, after) if reverse else (after, before)
-        parent, _, collection_id = collection.rpartition("/")
-        request = RunQueryRequest(
-            parent=f"{self._root}/{parent}" if parent else self._root,
-            structured_query=StructuredQuery(
-                from_=[StructuredQuery.CollectionSelector(collection_id=collection_id)],
-                order_by=[
-                    _Order(
-                        field=StructuredQuery.FieldReference(field_path="__name__"),
-                        direction=_Direction.DESCENDING if reverse else _Direction.ASCENDING,
-                    )
-                ],
-                # After the one and before the other: both are left out.
-                start_at=self._cursor(collection, start, before=False),
-                end_at=self._cursor(collection, end, before=True),
-                limit=limit,
-            ),
-        )
+        request = _query(self._root, collection, after, before, limit, reverse=reverse)
         async with self._call() as call:
             return await call.query(request)
 
@@ -170,12 +150,6 @@ class FirestoreStore:
         """Return the database's time; see `Store`. Costs a read."""
         async with self._call() as call:
             return instant((await call.documents([_NOWHERE]))[1])
-
-    def _cursor(self, collection: str, bound: str, *, before: bool) -> Cursor | None:
-        if not bound:
-            return None
-        name = Value(reference_value=f"{self._root}/{collection}/{bound}")
-        return Cursor(values=[name], before=before)
 
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[Call]:
@@ -200,3 +174,35 @@ class FirestoreStore:
 
     def _new_call(self, connection: Connection, seconds: float) -> Call:
         return Call(connection=connection, root=self._root, seconds=seconds, attempt=self._attempt)
+
+
+def _query(
+    root: str, collection: str, after: str, before: str, limit: int, *, reverse: bool
+) -> RunQueryRequest:
+    parent, _, collection_id = collection.rpartition("/")
+    start, end = (before, after) if reverse else (after, before)
+
+    def cursor(bound: str, *, before: bool) -> Cursor | None:
+        if not bound:
+            return None
+        name = f"{root}/{collection}/{bound}"
+        value = Value(string_value=bound) if reverse else Value(reference_value=name)
+        return Cursor(values=[value], before=before)
+
+    # Only ascending by path: the other way needs an index of its own, and the
+    # emulator has none.
+    order = StructuredQuery.Order(
+        field=StructuredQuery.FieldReference(field_path="id" if reverse else "__name__"),
+        direction="DESCENDING" if reverse else "ASCENDING",
+    )
+    return RunQueryRequest(
+        parent=f"{root}/{parent}" if parent else root,
+        structured_query=StructuredQuery(
+            from_=[StructuredQuery.CollectionSelector(collection_id=collection_id)],
+            order_by=[order],
+            # After the one and before the other: both are left out.
+            start_at=cursor(start, before=False),
+            end_at=cursor(end, before=True),
+            limit=limit,
+        ),
+    )

@@ -123,6 +123,7 @@ class Batch:
     def _set(self, path: str, pieces: Sequence[str]) -> Any:
         """Write a document and its parts; return its own protobuf write."""
         main = self._piece(path, pieces[0], Mark(self.nonce, len(pieces) - 1))
+        main.update.fields["id"].string_value = path.rpartition("/")[2]
         for part, piece in zip(part_paths(path, len(pieces) - 1), pieces[1:], strict=True):
             # Unconditional: the document's condition decides for all of them.
             self._piece(part, piece, Mark(self.nonce, 0))

@@ -1,9 +1,10 @@
 """How documents lie in Firestore: fields as JSON text, in parts when they are large.
 
-A document has two fields. `json` is the text of its fields, so that every JSON
-value comes back as it was, lists in lists and the number of digits included.
-`write` names the write that made it, which differs each time: Firestore keeps
-the version of a document whose content a write does not change.
+A document has three fields. `json` is the text of its fields, so that every JSON
+value comes back as it was. `write` names the write that made it, which differs
+each time: Firestore keeps the version of a document that a write does not change.
+`id` is the last part of its path, for queries in reverse: they are not to be had
+over the path itself.
 
 Text beyond `PART_BYTES` goes on in `{path}/more/1`, `/2`, ..., written and
 removed in the same commit as the document. Does not know what fields mean.
