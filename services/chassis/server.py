@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from typing import Any, cast
 
 import grpc
@@ -19,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from services.chassis.identity import Checker
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.metrics import Metrics
-from services.chassis.settings import ServiceSettings
+from services.chassis.settings import ServerSettings
 from services.chassis.stopping import stop_signal
 from services.chassis.tasks import Tasks
 
@@ -56,7 +57,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 async def serve(
     *,
-    settings: ServiceSettings,
+    settings: ServerSettings,
     service: str,
     register: Callable[[grpc.aio.Server], None],
     checker: Checker,
@@ -87,8 +88,10 @@ async def serve(
     Raises:
         RuntimeError: The address cannot be listened on.
     """
+    # Without a grace that would end: a feed goes on on its connection as long as it likes.
+    age = ("grpc.max_connection_age_ms", int(settings.connection_age / timedelta(milliseconds=1)))
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(checker=checker, metrics=metrics)], options=_OPTIONS
+        interceptors=[CallInterceptor(checker=checker, metrics=metrics)], options=(*_OPTIONS, age)
     )
     condition = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(condition, server)
@@ -120,7 +123,7 @@ async def serve(
 async def _drain(
     server: grpc.aio.Server,
     condition: health.aio.HealthServicer,
-    settings: ServiceSettings,
+    settings: ServerSettings,
     draining: Callable[[], Awaitable[None]],
 ) -> None:
     await _set_ready(condition, _NOT_SERVING)

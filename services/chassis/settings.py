@@ -97,6 +97,18 @@ class ServiceSettings:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(ServiceSettings):
+    """What every service can be told that other services call."""
+
+    connection_age: timedelta = setting(
+        "Seconds after which callers connect anew, give or take a tenth, so that pods that have"
+        " joined get their share. Calls and feeds in progress go on.",
+        timedelta(seconds=60),
+        minimum=1,
+    )
+
+
 def load(cls: type[C], environ: Mapping[str, str]) -> C:
     """Build a settings class from the environment.
 

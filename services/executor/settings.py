@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from services.chassis.settings import ServiceSettings, setting
+from services.chassis.settings import ServerSettings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ServiceSettings):
+class Settings(ServerSettings):
     """Settings of the executor."""
 
     listen: str = setting("Address to serve on, `host:port`; port 0 takes any.", "127.0.0.1:7003")
+    drain_seconds: timedelta = setting(
+        "Seconds that running executions get to end by themselves at shutdown.",
+        timedelta(minutes=10),
+        minimum=0,
+    )
     workspaces: Path = setting(
         "Directory of the agents' files; made when it is missing.", Path(".data/workspaces")
     )

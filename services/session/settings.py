@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from services.chassis.settings import ServiceSettings, setting
+from services.chassis.settings import ServerSettings, setting
 from services.session.limits import Limits
 
 _SQLITE = "sqlite:"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ServiceSettings):
+class Settings(ServerSettings):
     """Settings of the session service."""
 
     listen: str = setting("Address to serve on, `host:port`; port 0 takes any.", "127.0.0.1:7001")

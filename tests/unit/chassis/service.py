@@ -17,7 +17,7 @@ from services.chassis import server
 from services.chassis.client import Peer
 from services.chassis.identity import Checker, Identity, Signer
 from services.chassis.metrics import Metrics
-from services.chassis.settings import ServiceSettings
+from services.chassis.settings import ServerSettings
 
 KEY = "0123456789abcdef0123456789abcdef"
 ADA = Identity(user="users/ada")
@@ -32,10 +32,10 @@ def method(name: str) -> str:
     return f"/{SERVICE}/{name}"
 
 
-def settings(**changes: Any) -> ServiceSettings:
+def settings(**changes: Any) -> ServerSettings:
     """Return settings that suit a test."""
     values: dict[str, Any] = {"identity_key": KEY, "production": True} | changes
-    return ServiceSettings(**values)
+    return ServerSettings(**values)
 
 
 def handlers(

@@ -99,6 +99,38 @@ async def has_status(target: str, name: str, status: int) -> bool:
     return bool(await status_of(target, name) == status)
 
 
+async def test_connections_age_and_nobody_notices(service: Service) -> None:
+    """Over many ages an open stream goes on, and every call gets its answer."""
+    callers: set[str] = set()
+    news: asyncio.Queue[str] = asyncio.Queue()
+
+    async def who(request: Message, context: Any) -> Message:
+        callers.add(context.peer())
+        return request
+
+    async def follow(request: Message, context: Any) -> AsyncIterator[Message]:
+        while True:
+            yield Message(message=await news.get())
+
+    register = handlers({"Who": who}, {"Follow": follow})
+    loop = asyncio.get_running_loop()
+    async with (
+        running(register, connection_age=timedelta(seconds=0.2)) as server,
+        peer_of(server.target) as peer,
+    ):
+        answers = peer.stream(method("Follow"), Message(), Message, identity=ADA)
+        end, number = loop.time() + 2, 0
+        while loop.time() < end:
+            number += 1
+            calls = [call(peer, "Who", str(number)) for _ in range(5)]
+            assert {answer.message for answer in await asyncio.gather(*calls)} == {str(number)}
+            news.put_nowait(str(number))
+            assert (await anext(answers)).message == str(number)
+        await answers.aclose()
+
+    assert len(callers) > 4
+
+
 @pytest.mark.parametrize("production", [True, False])
 async def test_reflection_is_for_developers(service: Service, production: bool) -> None:
     """Outside of production the server lists what it serves, without an identity."""

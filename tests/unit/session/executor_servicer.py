@@ -24,7 +24,7 @@ from services.chassis.failures import not_found
 from services.chassis.feed import Feeds
 from services.chassis.identity import Checker, caller
 from services.chassis.metrics import Metrics
-from services.chassis.settings import ServiceSettings
+from services.chassis.settings import ServerSettings
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -162,7 +162,7 @@ def _wrap(batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedRespons
 async def serving(servicer: Servicer, port: int = 0) -> AsyncIterator[int]:
     """Serve until the block ends."""
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    settings = ServiceSettings(listen=f"127.0.0.1:{port}", identity_key=KEY, production=True)
+    settings = ServerSettings(listen=f"127.0.0.1:{port}", identity_key=KEY, production=True)
     task = asyncio.ensure_future(
         server.serve(
             settings=settings,
