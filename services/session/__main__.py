@@ -37,8 +37,7 @@ from services.session.keys import Keys
 from services.session.keys_api import KeyApi
 from services.session.sessions import Sessions
 from services.session.settings import Settings
-from services.session.stores.measured import MeasuredStore
-from services.session.stores.sqlite import SqliteStore
+from services.session.stores.choice import open_store
 from services.session.turns_api import TurnApi
 from services.session.watches import Watches
 
@@ -59,9 +58,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
     async with AsyncExitStack() as stack:
         metrics = Metrics(service=SERVICE)
         await stack.enter_async_context(metrics.serve(settings.metrics_listen))
-        store = await stack.enter_async_context(
-            MeasuredStore(inner=SqliteStore(path=settings.store_path()), metrics=metrics)
-        )
+        store = await stack.enter_async_context(open_store(settings, metrics))
         peer = await stack.enter_async_context(
             Peer(
                 service="executor",

@@ -13,6 +13,7 @@ from services.chassis.settings import ServerSettings, setting
 from services.session.limits import Limits
 
 _SQLITE = "sqlite:"
+_FIRESTORE = "firestore"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,19 @@ class Settings(ServerSettings):
     listen: str = setting("Address to serve on, `host:port`; port 0 takes any.", "127.0.0.1:7001")
     executor: str = setting("Address of the executor, `host:port`.")
     store: str = setting(
-        "Where everything that lasts is kept: `sqlite:` and the path of a file.",
+        "Where everything that lasts is kept: `sqlite:` and the path of a file for one session"
+        " service, `firestore` or `firestore:` and the id of a database for any number.",
         "sqlite:.data/moorline.db",
+    )
+    project: str = setting(
+        "Google Cloud project of the database; empty for that of the credentials.",
+        "",
+        variable="GOOGLE_CLOUD_PROJECT",
+    )
+    firestore_emulator: str = setting(
+        "Address of a Firestore emulator, `host:port`; empty for the service itself.",
+        "",
+        variable="FIRESTORE_EMULATOR_HOST",
     )
     max_agents: int = setting("Agents a user may have, at least 1.", 200, minimum=1, maximum=900)
     max_keys: int = setting("API keys a user may have, at least 1.", 100, minimum=1, maximum=900)
@@ -49,8 +61,20 @@ class Settings(ServerSettings):
 
     def __post_init__(self) -> None:
         """Check what one field alone cannot tell."""
-        if not self.store.startswith(_SQLITE) or self.store == _SQLITE:
-            raise ValueError("MOORLINE_STORE must be `sqlite:` and the path of a file.")
+        kind, colon, rest = self.store.partition(":")
+        if not (kind == _FIRESTORE and bool(colon) == bool(rest)) and not (
+            kind == "sqlite" and rest
+        ):
+            raise ValueError(
+                "MOORLINE_STORE must be `sqlite:` and the path of a file, `firestore`, or"
+                " `firestore:` and the id of a database."
+            )
+
+    @property
+    def database(self) -> str | None:
+        """Id of the Firestore database; None when the store is a file."""
+        kind, _, database = self.store.partition(":")
+        return (database or "(default)") if kind == _FIRESTORE else None
 
     def store_path(self) -> Path:
         """Return the file that the store is in."""

@@ -39,13 +39,34 @@ def test_limits_come_from_the_environment() -> None:
     assert timedelta(seconds=1.5) == settings.limits().permission
 
 
-@pytest.mark.parametrize("store", ["", "sqlite:", "postgres://x", "/data/x.db"])
+@pytest.mark.parametrize("store", ["", "sqlite:", "postgres://x", "/data/x.db", "firestore:", "firestores"])
 def test_an_unknown_store_is_refused(store: str) -> None:
     """With what it must be."""
     with pytest.raises(SettingsError) as raised:
         load(Settings, REQUIRED | {"MOORLINE_STORE": store})
 
     assert "MOORLINE_STORE" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("store", "database"),
+    [("sqlite:x.db", None), ("firestore", "(default)"), ("firestore:other", "other")],
+)
+def test_the_store_is_a_file_or_a_database(store: str, database: str | None) -> None:
+    """A database without an id is the project's default one."""
+    settings = load(Settings, REQUIRED | {"MOORLINE_STORE": store})
+
+    assert database == settings.database
+
+
+def test_googles_variables_keep_their_names() -> None:
+    """So that what is set for other programs is set for this one."""
+    settings = load(
+        Settings,
+        REQUIRED | {"GOOGLE_CLOUD_PROJECT": "mine", "FIRESTORE_EMULATOR_HOST": "127.0.0.1:8080"},
+    )
+
+    assert ("mine", "127.0.0.1:8080") == (settings.project, settings.firestore_emulator)
 
 
 def test_every_setting_is_explained() -> None:
