@@ -39,7 +39,9 @@ def test_limits_come_from_the_environment() -> None:
     assert timedelta(seconds=1.5) == settings.limits().permission
 
 
-@pytest.mark.parametrize("store", ["", "sqlite:", "postgres://x", "/data/x.db", "firestore:", "firestores"])
+@pytest.mark.parametrize(
+    "store", ["", "sqlite:", "postgres://x", "/data/x.db", "firestore:", "firestores"]
+)
 def test_an_unknown_store_is_refused(store: str) -> None:
     """With what it must be."""
     with pytest.raises(SettingsError) as raised:
