@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -91,6 +92,26 @@ async def test_a_peer_that_is_not_there_is_named() -> None:
     assert caught.value.reason_name == "SERVICE_UNAVAILABLE"
     assert caught.value.metadata == {"service": "test"}
     assert caught.value.retry_delay == timedelta(seconds=1)
+
+
+async def test_an_address_that_swallows_everything_is_given_up() -> None:
+    """The first call waits a second for the connection, those after it do not."""
+    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        # Nobody accepts: when the queue is full, the kernel drops further attempts.
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        async with peer_of(f"127.0.0.1:{listener.getsockname()[1]}") as peer:
+            start = loop.time()
+            for limit in (2.0, 0.5):
+                with pytest.raises(Failure) as caught:
+                    await call(peer, "Answer")
+                assert caught.value.reason_name == "SERVICE_UNAVAILABLE"
+                assert loop.time() - start < limit
+                start = loop.time()
 
 
 async def test_a_stream_yields_until_it_ends() -> None:
