@@ -34,7 +34,7 @@ _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Else a second process listens on the same port and takes half the calls.
     ("grpc.so_reuseport", 0),
-    # Peers ping every 20 s, also without a call; see `client.py`.
+    # Peers ping every 10 s, also without a call; see `client.py`.
     ("grpc.keepalive_permit_without_calls", 1),
     # Under load gRPC pings by itself to measure the bandwidth: those must not count
     # as abuse, or the peer is sent away with `too_many_pings`.
