@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -32,7 +34,13 @@ from services.executor.executions_api import ExecutionApi
 from services.executor.settings import Settings
 from services.executor.workspaces import Workspaces
 
+log = logging.getLogger(__name__)
+
 SERVICE = "executor"
+ACKNOWLEDGED_WITHIN = timedelta(minutes=1)
+"""Longer than a user is without an owner, and than a session waits for an executor that is away."""
+ENDED_WITHIN = timedelta(seconds=2)
+"""For sending followers away and killing agent processes."""
 
 
 async def main(settings: Settings, *, on_listening: Callable[[int], None] | None) -> None:
@@ -98,8 +106,14 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             )
 
         async def draining() -> None:
-            # The followers first: they must not be told of outcomes that are only our end.
             executions.drain()
+            try:
+                async with asyncio.timeout(_patience(settings.drain_seconds).total_seconds()):
+                    await executions.over(patience=ACKNOWLEDGED_WITHIN)
+            except TimeoutError:
+                log.warning("executions still run, and are ended")
+            # The followers first: they must not be told of outcomes that are only our end.
+            executions.close()
             await feeds.drain()
             await executions.kill()
 
@@ -112,6 +126,15 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             draining=draining,
             on_listening=on_listening,
         )
+
+
+def _patience(whole: timedelta) -> timedelta:
+    """Return how much of the time to shut down executions get to end by themselves.
+
+    Args:
+        whole: All the time there is; the rest is for ending what still runs.
+    """
+    return whole - min(ENDED_WITHIN, whole / 2)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Does not know gRPC, nor how an agent is run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,8 +76,8 @@ class Executions:
         tasks: Tasks,
         metrics: Metrics,
     ) -> None:
-        self.draining = False
-        """Whether new executions are refused and followers are sent away."""
+        self._draining = False
+        self._closing = False
         self._backends = backends
         self._agents = agents
         self._limits = limits
@@ -86,6 +87,8 @@ class Executions:
         self._running: dict[str, Execution] = {}
         self._known: dict[str, Execution | Forgotten] = {}
         self._current: dict[str, Execution] = {}
+        self._change = asyncio.Event()
+        """Set when an execution has ended, or is needed no more."""
         self._in_progress = metrics.gauge(
             "moorline_turns_in_progress", "Executions that run.", ("backend",)
         )
@@ -156,6 +159,7 @@ class Executions:
         execution.book.acknowledge(sequence)
         if execution.book.acknowledged:
             self._forget(execution_id)
+            self._change.set()
 
     async def delete_workspace(self, workspace: str) -> None:
         """End what runs in a workspace and delete its files; an absent one is fine."""
@@ -166,8 +170,27 @@ class Executions:
         await self._agents.delete(workspace)
 
     def drain(self) -> None:
-        """Refuse new executions and wake the followers, who find `draining` set."""
-        self.draining = True
+        """Refuse new executions from now on; those there are go on, and so do their followers."""
+        self._draining = True
+
+    async def over(self, *, patience: timedelta) -> None:
+        """Wait until none runs, and until the outcomes are stored.
+
+        Args:
+            patience: How long to wait for acknowledgements when none runs any more: whoever
+                made an execution may be gone for good.
+        """
+        # As long as agents work; the caller limits it.
+        while self._running:
+            await self._changed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience.total_seconds()):
+                while self._awaited:
+                    await self._changed()
+
+    def close(self) -> None:
+        """Send the followers away: wake them, so that they find `check_serving` fail."""
+        self._closing = True
         for execution in self._known.values():
             if isinstance(execution, Execution):
                 execution.book.publish()
@@ -181,20 +204,28 @@ class Executions:
         await asyncio.gather(*(execution.over() for execution in running))
 
     def check_serving(self) -> None:
-        """Raise the failure that callers get while this executor shuts down.
+        """Raise the failure that followers get when this executor ends.
 
         Raises:
             Failure: DRAINING.
         """
-        if self.draining:
-            raise Failure(
-                errors_pb2.ERROR_REASON_DRAINING,
-                "This executor is shutting down; use another one.",
-                retry_delay=_RETRY_DELAY,
-            )
+        if self._closing:
+            raise _draining()
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether an outcome is not stored yet."""
+        return any(
+            isinstance(one, Execution) and not one.book.acknowledged for one in self._known.values()
+        )
+
+    async def _changed(self) -> None:
+        self._change.clear()
+        await self._change.wait()
 
     def _check(self, name: str) -> None:
-        self.check_serving()
+        if self._draining:
+            raise _draining()
         backend = self._backends.get(name)
         detail = "There is no such backend." if backend is None else backend.unavailable
         if detail:
@@ -213,6 +244,7 @@ class Executions:
     def _ended(self, execution: Execution, ending: Ending | None) -> None:
         work = execution.work
         del self._running[work.execution_id]
+        self._change.set()
         if self._current.get(work.workspace) is execution:
             del self._current[work.workspace]
         asyncio.get_running_loop().call_later(self._retention, self._forget, work.execution_id)
@@ -245,3 +277,11 @@ class Executions:
             retention = self._retention * (1 if acknowledged else _UNHEARD)
             loop = asyncio.get_running_loop()
             loop.call_later(retention, self._known.pop, execution_id, None)
+
+
+def _draining() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_DRAINING,
+        "This executor is shutting down; use another one.",
+        retry_delay=_RETRY_DELAY,
+    )

@@ -108,14 +108,20 @@ async def process(channel: FakeChannel, tasks: Tasks) -> AsyncIterator[ClaudeCod
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
+def drain_seconds() -> float:
+    """Seconds the running executor has to shut down; tests of that have more."""
+    return 0.2
+
+
+@pytest.fixture
+async def server(tmp_path: Path, drain_seconds: float) -> AsyncIterator[Server]:
     """A running executor."""
     settings = Settings(
         identity_key=KEY,
         listen="127.0.0.1:0",
         workspaces=tmp_path / "workspaces",
         disable_docker=True,
-        drain_seconds=timedelta(seconds=3),
+        drain_seconds=timedelta(seconds=drain_seconds),
     )
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.ensure_future(program.main(settings, on_listening=port.set_result))

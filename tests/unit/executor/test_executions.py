@@ -166,8 +166,66 @@ async def test_deleting_a_workspace_ends_what_runs_there(
     assert not (tmp_path / "workspaces" / WORKSPACE).exists()
 
 
-async def test_draining_refuses_and_wakes(executions: Executions, processes: FakeProcesses) -> None:
-    """Followers are woken to find out; what ran is ended."""
+async def test_draining_refuses_what_is_new(
+    executions: Executions, processes: FakeProcesses
+) -> None:
+    """What runs goes on to its end, and a repeated call still finds it."""
+    execution = start(executions)
+    process = await running(processes, "e1")
+    executions.drain()
+    with pytest.raises(Failure) as caught:
+        start(executions, "e2", "workspace2")
+    again = executions.create(make_work())
+    executions.check_serving()
+    process.end(Result.FINISHED)
+    await execution.over()
+
+    assert execution is again
+    assert "DRAINING" == caught.value.reason_name
+    assert transcript_pb2.TurnOutcome.STATE_FINISHED == outcome(execution).state
+
+
+async def test_all_is_over_when_the_outcomes_are_stored(
+    executions: Executions, processes: FakeProcesses
+) -> None:
+    """An end alone is not enough: a session may still have to read it."""
+    start(executions)
+    start(executions, "e2", "workspace2")
+    over = asyncio.ensure_future(executions.over(patience=timedelta(minutes=1)))
+    for name in ("e1", "e2"):
+        (await running(processes, name)).end(Result.FINISHED)
+        await executions.get(name).over()
+    executions.acknowledge("e1", 1)
+    await asyncio.sleep(0.01)
+    early = over.done()
+    executions.acknowledge("e2", 1)
+    async with asyncio.timeout(1):
+        await over
+
+    assert not early
+
+
+async def test_outcomes_nobody_stores_are_not_waited_for_long(
+    executions: Executions, processes: FakeProcesses
+) -> None:
+    """Whoever made the execution may be gone; while it runs it is waited for all the same."""
+    execution = start(executions)
+    over = asyncio.ensure_future(executions.over(patience=timedelta(seconds=0.01)))
+    process = await running(processes, "e1")
+    await asyncio.sleep(0.05)
+    early = over.done()
+    process.end(Result.FINISHED)
+    async with asyncio.timeout(1):
+        await over
+
+    assert not early
+    assert not execution.book.acknowledged
+
+
+async def test_closing_wakes_the_followers(
+    executions: Executions, processes: FakeProcesses
+) -> None:
+    """They find out why; what ran is ended."""
     execution = start(executions)
     forgotten = start(executions, "e2", "workspace2")
     (await running(processes, "e2")).end(Result.FINISHED)
@@ -176,10 +234,10 @@ async def test_draining_refuses_and_wakes(executions: Executions, processes: Fak
     news = asyncio.Event()
     execution.book.follow(after=0, mark=news.set)
     executions.check_serving()
-    executions.drain()
+    executions.close()
     woken = news.is_set()
     with pytest.raises(Failure) as caught:
-        start(executions, "e3", "workspace3")
+        executions.check_serving()
     await executions.kill()
 
     assert woken

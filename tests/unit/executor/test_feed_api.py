@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
 
 import pytest
 
-from moorline.executor.v1 import executions_pb2
+from moorline.executor.v1 import executions_pb2, feed_pb2
 from services.chassis.failures import Failure
 from tests.unit.executor.server import Server, drained, reason, text_of
 
@@ -97,6 +98,52 @@ async def test_subscription_to_nothing_is_refused(server: Server) -> None:
     assert "RESOURCE_NOT_FOUND" == reason(no_execution)
 
 
+@pytest.mark.parametrize("drain_seconds", [10])
+async def test_shutdown_lets_a_turn_end(server: Server) -> None:
+    """Who follows it already, or only now, sees the rest; it ends when the outcome is stored."""
+    await server.create("/sim stream 30 10")
+    feed_id, stream = await server.open_feed()
+    await server.subscribe(feed_id, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Failure) as refused:
+        await until_refused(server)
+    late_id, late = await server.open_feed()
+    await server.subscribe(late_id, 1)
+    text = " ".join(f"w{n}" for n in range(1, 31))
+
+    assert [text] == list(text_of(await outcome_of(stream)).values())
+    assert [text] == list(text_of(await outcome_of(late)).values())
+    assert "executions/e1" == (await server.get()).name
+    await server.acknowledge("e1", 2)
+    with pytest.raises(Failure) as ended:
+        await drained(stream)
+    async with asyncio.timeout(2):
+        await server.serving
+    assert ("DRAINING", "DRAINING") == (reason(refused), reason(ended))
+
+
+async def until_refused(server: Server) -> None:
+    """Make executions, one after the other, until no more are taken."""
+    for number in range(1000):
+        await server.create("/sim say x", f"x{number}", workspace="workspaces/another1")
+        await server.items(f"x{number}")
+        await server.acknowledge(f"x{number}", 2)
+
+
+async def outcome_of(
+    stream: AsyncIterator[feed_pb2.OpenFeedResponse],
+) -> list[executions_pb2.ExecutionUpdate]:
+    """Read the one subscription of a feed up to its outcome."""
+    updates: list[executions_pb2.ExecutionUpdate] = []
+    async for response in stream:
+        for subscribed in response.subscriptions:
+            updates += subscribed.updates
+        if updates and updates[-1].event.item.HasField("turn_outcome"):
+            break
+    return updates
+
+
+@pytest.mark.parametrize("drain_seconds", [0.6])
 async def test_shutdown_sends_followers_away(server: Server) -> None:
     """They learn that this executor goes, and not of an outcome that is only its end."""
     await server.create("/sim stream 1000 10")

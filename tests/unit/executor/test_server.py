@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from moorline.executor.v1 import backends_pb2, executions_pb2
 from moorline.transcript.v1 import transcript_pb2
@@ -230,3 +233,27 @@ async def test_caller_without_identity_is_refused(server: Server) -> None:
             await call(b"")
 
     assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
+
+
+@pytest.mark.parametrize("drain_seconds", [10])
+async def test_shutdown_withdraws_readiness_at_once(server: Server) -> None:
+    """No new work is sent here, while what runs goes on and the process is left alive."""
+    await server.create("/sim sleep 300")
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+
+        async def condition(service: str) -> int:
+            response = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            return int(response.status)
+
+        async with asyncio.timeout(0.2):
+            while await condition("readiness") != health_pb2.HealthCheckResponse.NOT_SERVING:
+                pass
+        assert health_pb2.HealthCheckResponse.SERVING == await condition("liveness")
+    items = await server.items()
+    await server.acknowledge("e1", len(items))
+    async with asyncio.timeout(2):
+        await server.serving
+
+    assert transcript_pb2.TurnOutcome.STATE_FINISHED == items[-1].turn_outcome.state

@@ -18,6 +18,7 @@ def test_defaults_need_a_key_only() -> None:
 
     assert settings.max_executions >= 1000
     assert timedelta(seconds=0.5) == settings.grace
+    assert timedelta(minutes=10) == settings.drain_seconds
     assert not settings.disable_docker
 
 
