@@ -20,7 +20,7 @@ from moorline.session.v1 import (
     turns_pb2_grpc,
 )
 from services.chassis import logs, server
-from services.chassis.client import Peer
+from services.chassis.discovery import Discovery
 from services.chassis.failures import Failure
 from services.chassis.feed import Feeds
 from services.chassis.identity import Checker, Signer
@@ -32,7 +32,7 @@ from services.session.agents_api import AgentApi
 from services.session.clock import DatabaseClock
 from services.session.environment import Environment, Measures
 from services.session.events_api import EventApi
-from services.session.executor_link import ExecutorLink
+from services.session.executor_links import ExecutorLinks
 from services.session.keys import Keys
 from services.session.keys_api import KeyApi
 from services.session.sessions import Sessions
@@ -59,25 +59,26 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         metrics = Metrics(service=SERVICE)
         await stack.enter_async_context(metrics.serve(settings.metrics_listen))
         store = await stack.enter_async_context(open_store(settings, metrics))
-        peer = await stack.enter_async_context(
-            Peer(
-                service="executor",
-                target=settings.executor,
+        clock = DatabaseClock(monotonic=time.monotonic)
+        discovery = await stack.enter_async_context(Discovery(target=settings.executor))
+        executors = await stack.enter_async_context(
+            ExecutorLinks(
+                discovery=discovery,
                 signer=Signer(key=settings.identity_key),
                 metrics=metrics,
+                clock=clock,
+                monotonic=time.monotonic,
+                unreachable=settings.executor_unreachable,
             )
-        )
-        executor = await stack.enter_async_context(
-            ExecutorLink(peer=peer, unreachable=settings.executor_unreachable)
         )
         tasks = await stack.enter_async_context(Tasks())
         limits = settings.limits()
         sessions = Sessions(
             environment=Environment(
                 store=store,
-                executor=executor,
+                executors=executors,
                 tasks=tasks,
-                clock=DatabaseClock(monotonic=time.monotonic),
+                clock=clock,
                 limits=limits,
                 measures=Measures(metrics=metrics),
             )

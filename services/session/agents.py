@@ -321,6 +321,7 @@ class LiveAgent:
     def _start(self, turn: TurnRecord) -> None:
         turn.state = turns_pb2.Turn.STATE_RUNNING
         turn.attempt = 1
+        turn.executor = self._environment.executors.place(preferred=self.record.executor)
         turn.start_time = self._environment.clock.now()
 
     def _new_run(self, turn: TurnRecord) -> TurnRun:
@@ -383,8 +384,9 @@ class LiveAgent:
     def _committed(self, events: Sequence[LoggedEvent], cursors: Mapping[str, int]) -> None:
         self.timeline.publish(events)
         over = any(event.closes_blocks for event in events)
-        for execution, sequence in cursors.items():
-            self._environment.executor.acknowledge(execution, sequence, at_once=over)
+        if self._run is not None:
+            for execution, sequence in cursors.items():
+                self._run.acknowledge(execution, sequence, at_once=over)
         if events:
             self.record.activity_time = self._environment.clock.now()
             self._changed()

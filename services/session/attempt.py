@@ -39,7 +39,7 @@ class Attempt:
 
     Attributes:
         cursor: Number of the last event heard.
-        tool_called: True once a tool call was heard, whose effects are not known.
+        tool_calls: Ids of the tool calls heard, whose effects are not known.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Attempt:
         "_wait",
         "cursor",
         "execution_id",
-        "tool_called",
+        "tool_calls",
     )
 
     def __init__(
@@ -90,7 +90,7 @@ class Attempt:
         # Blocks from before a break that the executor has not named since.
         self._unconfirmed: set[str] = set()
         self.cursor = 0
-        self.tool_called = False
+        self.tool_calls: set[str] = set()
 
     def position(self) -> int:
         """Return the number of the last event heard; see `executor.Listener`."""
@@ -171,7 +171,7 @@ class Attempt:
         item = event.item
         match kind:
             case "tool_call":
-                self.tool_called = True
+                self.tool_calls.add(item.tool_call.tool_call_id)
             case "agent_message":
                 self._complete(item.agent_message, thought=False)
             case "agent_thought":

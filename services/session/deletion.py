@@ -68,17 +68,17 @@ async def delete_documents(store: Store, agent: AgentName) -> None:
 
 
 async def delete_workspace(environment: Environment, agent: AgentName, workspace: str) -> None:
-    """Remove an agent's files, however long the executor is away, then the work entry.
+    """Remove an agent's files, however long an executor is away, then the work entry.
 
     A failure that does not pass by waiting leaves the entry for the next start.
 
     Raises:
-        Failure: The executor refused, or STORE_UNAVAILABLE.
+        Failure: An executor refused, or STORE_UNAVAILABLE.
     """
     delay = FIRST_DELAY
     while True:
         try:
-            await environment.executor.delete_workspace(workspace)
+            await environment.executors.delete_workspace(workspace)
         except Failure as failure:
             if failure.reason not in PASSING:
                 raise

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
 from services.session.clock import DatabaseClock
-from services.session.executor import Executor
+from services.session.executor import Executors
 from services.session.limits import Limits
 from services.session.store import Store
 
@@ -63,7 +63,7 @@ class Environment:
     """
 
     store: Store
-    executor: Executor
+    executors: Executors
     tasks: Tasks
     clock: DatabaseClock
     limits: Limits

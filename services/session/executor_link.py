@@ -1,6 +1,6 @@
-"""The executor, reached over gRPC.
+"""One executor, reached over gRPC.
 
-Does not know turns; only what `executor.Executor` says.
+Does not know turns, nor the executors beside it.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
-from types import TracebackType
+from datetime import UTC, timedelta
 from typing import Self, TypeAlias
 
 from moorline.errors.v1 import errors_pb2
@@ -20,7 +19,9 @@ from services.chassis.client import Peer
 from services.chassis.failures import Failure
 from services.chassis.identity import Identity
 from services.chassis.tasks import Tasks
+from services.session.deliveries import PASSING
 from services.session.executor import Listener, Subscription
+from services.session.executor_clock import ExecutorClock
 
 log = logging.getLogger(__name__)
 
@@ -31,25 +32,49 @@ _FEED = "/moorline.executor.v1.ExecutionFeedService/"
 _WORKSPACES = "/moorline.executor.v1.WorkspaceService/"
 _IDENTITY = Identity(user="services/session")
 _CALL_TIMEOUT = timedelta(seconds=10)
-_ACKNOWLEDGE_SECONDS = 0.2
 _UNANSWERED = (
     errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
     errors_pb2.ERROR_REASON_CALL_TIMEOUT,
 )
+_REFUSALS = (
+    errors_pb2.ERROR_REASON_DRAINING,
+    errors_pb2.ERROR_REASON_EXECUTOR_CAPACITY,
+)
+
+_ACKNOWLEDGE_SECONDS = 0.2
 _ACKNOWLEDGE_MOST = 1000
 """Acknowledgements in one call; the contract allows no more."""
 
+_REFUSED_SECONDS = 1.0
+"""How long an executor that is full or shuts down is not asked again."""
+
+_SHORT_SECONDS = 2.0
+"""How long an executor may be away and still be worth waiting for."""
+
+_ABANDONED_SECONDS = 300.0
+"""How long an executor that is away is still told what was abandoned."""
+
+_REPEAT_SECONDS = 1.0
+
 
 class ExecutorLink:
-    """An `Executor` behind a peer; an async context manager.
+    """The way to one executor; a `chassis.pool.Member`.
+
+    Calls are those of `executor.Executors`, without the address.
 
     Args:
-        peer: The open peer.
+        peer: The peer, not open yet; the link opens and closes it.
+        clock: Understands the executor's times.
         unreachable: After so long without the executor its executions are given up.
+
+    Attributes:
+        address: Where it is.
     """
 
-    def __init__(self, *, peer: Peer, unreachable: timedelta) -> None:
+    def __init__(self, *, peer: Peer, clock: ExecutorClock, unreachable: timedelta) -> None:
+        self.address = peer.target
         self._peer = peer
+        self._clock = clock
         self._unreachable = unreachable.total_seconds()
         self._tasks = Tasks()
         self._link: feed_link.FeedLink[Update] | None = None
@@ -57,37 +82,66 @@ class ExecutorLink:
         self._acknowledgements: dict[str, int] = {}
         self._due = asyncio.Event()
         self._hurry = asyncio.Event()
+        # Loop time until which each execution is still worth a call.
+        self._abandoned: dict[str, float] = {}
+        self._left = asyncio.Event()
+        # Loop time until which it refuses new executions.
+        self._refuses = 0.0
 
-    async def __aenter__(self) -> Self:
-        """Open the feed, and go on trying until it is."""
-        await self._tasks.__aenter__()
+    def open(self) -> Self:
+        """Begin to open the feed, and go on trying until it is."""
         self._link = feed_link.FeedLink(
-            peer=self._peer,
+            peer=self._peer.open(),
             open_method=f"{_FEED}OpenFeed",
             open_request=lambda feed_id: feed_pb2.OpenFeedRequest(feed_id=feed_id),
             open_response=feed_pb2.OpenFeedResponse,
             subscribe_method=f"{_FEED}Subscribe",
             unsubscribe_method=f"{_FEED}Unsubscribe",
-            split=_split,
+            split=self._split,
             tasks=self._tasks,
             identity=_IDENTITY,
         )
         self._tasks.spawn(self._acknowledge_all(), name="acknowledge")
         self._tasks.spawn(self._give_up(self._link), name="executor-watch")
+        self._tasks.spawn(self._cancel_abandoned(), name="executor-abandoned")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def close(self) -> None:
         """Close the feed; executions go on."""
-        await self._tasks.__aexit__(kind, error, traceback)
+        await self._tasks.close()
+        await self._peer.close()
+
+    @property
+    def busy(self) -> bool:
+        """True while something is followed there or must still be told."""
+        return bool(self._followed or self._acknowledgements or self._abandoned)
+
+    @property
+    def load(self) -> int:
+        """Executions that this process follows there."""
+        return len(self._followed)
+
+    @property
+    def connected(self) -> bool:
+        """True while it can be reached."""
+        return self._opened().connected
+
+    @property
+    def willing(self) -> bool:
+        """True while it can be reached and has not just refused an execution."""
+        return self.connected and not self._refusing
+
+    @property
+    def promising(self) -> bool:
+        """True when it is willing, or away for so short that it may be back at once."""
+        since = self._opened().disconnected_since
+        if since is None:
+            return self.willing
+        return not self._refusing and asyncio.get_running_loop().time() - since < _SHORT_SECONDS
 
     async def create(self, execution_id: str, execution: executions_pb2.Execution) -> None:
-        """Start an execution; see `executor.Executor`."""
-        if not self._opened().connected:
+        """Start an execution."""
+        if not self.connected:
             # Not sent, so that whoever repeats it knows that nothing was started.
             raise Failure(
                 errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
@@ -105,6 +159,8 @@ class ExecutorLink:
                 timeout=_CALL_TIMEOUT,
             )
         except Failure as failure:
+            if failure.reason in _REFUSALS:
+                self._refuses = asyncio.get_running_loop().time() + _REFUSED_SECONDS
             if failure.reason not in _UNANSWERED:
                 raise
             raise Failure(
@@ -113,7 +169,7 @@ class ExecutorLink:
             ) from failure
 
     async def subscribe(self, execution_id: str, listener: Listener) -> Subscription:
-        """Follow an execution; see `executor.Executor`."""
+        """Follow an execution."""
         link = self._opened()
         followed = _Followed(self, listener)
 
@@ -129,7 +185,7 @@ class ExecutorLink:
         followed.subscription = await link.subscribe(
             identity=_IDENTITY,
             request=request,
-            on_updates=listener.updates,
+            on_updates=followed.updates,
             on_end=followed.end,
             on_reset=listener.reset,
         )
@@ -138,7 +194,7 @@ class ExecutorLink:
         return followed
 
     async def cancel(self, execution_id: str) -> None:
-        """Ask an execution to stop; see `executor.Executor`."""
+        """Ask an execution to stop."""
         await self._peer.call(
             f"{_EXECUTIONS}CancelExecution",
             executions_pb2.CancelExecutionRequest(name=_name(execution_id)),
@@ -148,7 +204,7 @@ class ExecutorLink:
         )
 
     async def resolve(self, execution_id: str, decision: transcript_pb2.PermissionDecision) -> None:
-        """Hand over a permission decision; see `executor.Executor`."""
+        """Hand over a permission decision."""
         await self._peer.call(
             f"{_EXECUTIONS}ResolvePermission",
             executions_pb2.ResolvePermissionRequest(name=_name(execution_id), decision=decision),
@@ -158,14 +214,19 @@ class ExecutorLink:
         )
 
     def acknowledge(self, execution_id: str, sequence: int, *, at_once: bool) -> None:
-        """Tell what is durable; see `executor.Executor`."""
+        """Tell what is durable."""
         self._acknowledgements[execution_id] = sequence
         self._due.set()
         if at_once:
             self._hurry.set()
 
+    def abandon(self, execution_id: str) -> None:
+        """See that an execution stops."""
+        self._abandoned[execution_id] = asyncio.get_running_loop().time() + _ABANDONED_SECONDS
+        self._left.set()
+
     async def delete_workspace(self, workspace: str) -> None:
-        """Delete a workspace; see `executor.Executor`."""
+        """End what runs in a workspace and delete its files."""
         await self._peer.call(
             f"{_WORKSPACES}DeleteWorkspace",
             backends_pb2.DeleteWorkspaceRequest(name=f"workspaces/{workspace}"),
@@ -181,10 +242,26 @@ class ExecutorLink:
         if self._link is not None and subscription is not None and subscription.open:
             self._tasks.spawn(self._link.unsubscribe(subscription), name="executor-unsubscribe")
 
+    def translate(self, event: executions_pb2.ExecutionEvent) -> None:
+        """Put the database's time in the place of the executor's."""
+        when = self._clock.translate(event.create_time.ToDatetime(UTC))
+        event.create_time.FromDatetime(when)
+
+    @property
+    def _refusing(self) -> bool:
+        return asyncio.get_running_loop().time() < self._refuses
+
     def _opened(self) -> feed_link.FeedLink[Update]:
         if self._link is None:
-            raise RuntimeError("the executor link is not open: use `async with`")
+            raise RuntimeError("the executor link is not open: call `open`")
         return self._link
+
+    def _split(
+        self, response: feed_pb2.OpenFeedResponse
+    ) -> Iterable[tuple[int, Sequence[Update], errors_pb2.Error | None]]:
+        if response.HasField("time"):
+            self._clock.observe(response.time.ToDatetime(UTC))
+        return ((news.subscription, news.updates, None) for news in response.subscriptions)
 
     async def _give_up(self, link: feed_link.FeedLink[Update]) -> None:
         """End every subscription when the executor has been away for too long."""
@@ -239,6 +316,29 @@ class ExecutorLink:
             # The executor keeps what was not acknowledged; the next ones cover it.
             log.info("not acknowledged", extra={"reason": failure.reason_name})
 
+    async def _cancel_abandoned(self) -> None:
+        """Cancel what was abandoned, as soon as the executor can be reached."""
+        loop = asyncio.get_running_loop()
+        while True:
+            # No time limit: nothing may ever be abandoned.
+            await self._left.wait()
+            self._left.clear()
+            while self._abandoned:
+                execution_id, until = next(iter(self._abandoned.items()))
+                if await self._cancelled(execution_id) or loop.time() > until:
+                    # A later entry of the same execution needs no call either.
+                    del self._abandoned[execution_id]
+                else:
+                    await asyncio.sleep(_REPEAT_SECONDS)
+
+    async def _cancelled(self, execution_id: str) -> bool:
+        try:
+            await self.cancel(execution_id)
+        except Failure as failure:
+            # Any other answer says that the execution does not run there.
+            return failure.reason not in PASSING
+        return True
+
 
 class _Followed:
     """One subscription over the link."""
@@ -249,6 +349,13 @@ class _Followed:
         self._link = link
         self._listener = listener
         self.subscription: feed_link.Subscription[Update] | None = None
+
+    def updates(self, updates: Sequence[Update]) -> None:
+        """Pass news on."""
+        for update in updates:
+            if update.HasField("event"):
+                self._link.translate(update.event)
+        self._listener.updates(updates)
 
     def end(self, failure: Failure) -> None:
         """Pass the end on."""
@@ -262,9 +369,3 @@ class _Followed:
 
 def _name(execution_id: str) -> str:
     return f"executions/{execution_id}"
-
-
-def _split(
-    response: feed_pb2.OpenFeedResponse,
-) -> Iterable[tuple[int, Sequence[Update], errors_pb2.Error | None]]:
-    return ((news.subscription, news.updates, None) for news in response.subscriptions)

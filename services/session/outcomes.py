@@ -22,6 +22,21 @@ _STATES = {
     Outcome.STATE_LOST: turns_pb2.Turn.STATE_LOST,
 }
 
+UNHEARD = frozenset(
+    {errors_pb2.ERROR_REASON_EXECUTION_LOST, errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN}
+)
+"""Reasons which say that a lost execution has done what nobody will hear of."""
+
+_WHY_LOST = {
+    errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND: ("Its executor was restarted, or never began it."),
+    errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE: (
+        "Its executor could not be reached for too long."
+    ),
+    errors_pb2.ERROR_REASON_CALL_TIMEOUT: "Its executor did not answer for too long.",
+    errors_pb2.ERROR_REASON_DRAINING: "Its executor was shut down.",
+    errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN: "Its executor has forgotten a part of it.",
+}
+
 
 def end_turn(turn: TurnRecord, outcome: transcript_pb2.TurnOutcome, now: datetime) -> None:
     """Bring a turn's record to the state that an outcome tells, and time the outcome."""
@@ -56,12 +71,14 @@ def queue_full(limit: int) -> Failure:
     )
 
 
-def lost() -> Failure:
-    """Return why a turn's execution is given up."""
-    return Failure(
-        errors_pb2.ERROR_REASON_EXECUTION_LOST,
-        "The execution is gone: its executor stopped or could not be reached.",
-    )
+def lost(failure: Failure) -> Failure:
+    """Return why a turn's execution is given up.
+
+    Args:
+        failure: What following it ended with.
+    """
+    why = _WHY_LOST.get(failure.reason, failure.message)
+    return Failure(errors_pb2.ERROR_REASON_EXECUTION_LOST, f"The execution is gone. {why}")
 
 
 def unreachable() -> Failure:

@@ -119,6 +119,16 @@ class Permissions:
             if request.decision and (request.recorded is None or request.recorded.done())
         )
 
+    def never_allowed(self) -> set[str]:
+        """Return the tool calls that were asked about and cannot have run."""
+        asked = {request.item.tool_call_id for request in self._requests.values()}
+        allowed = {
+            request.item.tool_call_id
+            for request in self._requests.values()
+            if request.decision is not None and request.decision.allowed
+        }
+        return asked - allowed
+
     def close(self) -> list[transcript_pb2.Item]:
         """Refuse every open request because the turn ends; return the answers as items."""
         items = []

@@ -106,6 +106,8 @@ class AgentRecord:
         origin: Digest of the settings it was created with.
         head: Number of the newest event.
         conversation: Handle by which the executor goes on with the conversation.
+        executor: Address of the executor that ran its last turn, whose files and
+            process are there; empty when there is none.
         deleted: True from the moment of its deletion until nothing is left.
     """
 
@@ -121,6 +123,7 @@ class AgentRecord:
     head: int
     activity_time: datetime
     conversation: str = ""
+    executor: str = ""
     deleted: bool = False
 
     @property
@@ -149,6 +152,7 @@ class AgentRecord:
             "head": self.head,
             "activityTime": time_text(self.activity_time),
             "conversation": self.conversation,
+            "executor": self.executor,
             "deleted": self.deleted,
         }
 
@@ -185,6 +189,7 @@ def read_agent(user: str, document: Document) -> AgentRecord:
         head=fields["head"],
         activity_time=parse_time(fields["activityTime"]),
         conversation=fields["conversation"],
+        executor=fields.get("executor", ""),
         deleted=fields["deleted"],
     )
 
@@ -196,6 +201,8 @@ class TurnRecord:
     Attributes:
         sequence: Number of its `UserMessage`.
         attempt: Executions begun for it.
+        executor: Address of the executor that the current one is, or will be,
+            created at; empty while none was chosen.
         cancelled: True once its cancellation was asked for.
         start_time: When its first attempt began; None while it waits.
         permissions: At the end, what was decided about each of its requests:
@@ -208,6 +215,7 @@ class TurnRecord:
     sequence: int
     create_time: datetime
     attempt: int = 0
+    executor: str = ""
     cancelled: bool = False
     start_time: datetime | None = None
     end_time: datetime | None = None
@@ -236,6 +244,7 @@ class TurnRecord:
             "createTime": time_text(self.create_time),
             "attempt": self.attempt,
             "execution": self.execution,
+            "executor": self.executor,
             "cancelled": self.cancelled,
             "startTime": time_text(self.start_time) if self.start_time else None,
             "endTime": time_text(self.end_time) if self.end_time else None,
@@ -286,6 +295,7 @@ def read_turn(agent: AgentName, document: Document) -> TurnRecord:
         sequence=fields["sequence"],
         create_time=parse_time(fields["createTime"]),
         attempt=fields["attempt"],
+        executor=fields.get("executor", ""),
         cancelled=fields["cancelled"],
         start_time=parse_time(fields["startTime"]) if fields["startTime"] else None,
         end_time=parse_time(fields["endTime"]) if fields["endTime"] else None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from services.chassis.discovery import check_target
 from services.chassis.settings import ServerSettings, setting
 from services.session.limits import Limits
 
@@ -21,7 +22,10 @@ class Settings(ServerSettings):
     """Settings of the session service."""
 
     listen: str = setting("Address to serve on, `host:port`; port 0 takes any.", "127.0.0.1:7001")
-    executor: str = setting("Address of the executor, `host:port`.")
+    executor: str = setting(
+        "Executors: `host:port`, several with commas between, or `dns:///name:port` for every"
+        " address of a name."
+    )
     store: str = setting(
         "Where everything that lasts is kept: `sqlite:` and the path of a file for one session"
         " service, `firestore` or `firestore:` and the id of a database for any number.",
@@ -61,6 +65,10 @@ class Settings(ServerSettings):
 
     def __post_init__(self) -> None:
         """Check what one field alone cannot tell."""
+        try:
+            check_target(self.executor)
+        except ValueError as error:
+            raise ValueError(f"MOORLINE_EXECUTOR: {error}") from None
         kind, colon, rest = self.store.partition(":")
         if not (kind == _FIRESTORE and bool(colon) == bool(rest)) and not (
             kind == "sqlite" and rest

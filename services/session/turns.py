@@ -14,16 +14,16 @@ from datetime import UTC, datetime
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
-from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.session.attempt import Attempt
+from services.session.creation import Creation
 from services.session.deliveries import FIRST_DELAY, PASSING, Deliveries, pause
 from services.session.encoding import LoggedEvent
 from services.session.environment import Environment
 from services.session.executor import Subscription
 from services.session.log import Log
-from services.session.outcomes import Outcome, broken, end_turn, lost, outcome_label, unreachable
+from services.session.outcomes import UNHEARD, Outcome, broken, end_turn, lost, outcome_label
 from services.session.permissions import Permissions
 from services.session.records import AgentRecord, TurnRecord, turn_work_path
 from services.session.timeline import Timeline
@@ -57,7 +57,7 @@ class TurnRun:
     ) -> None:
         self.turn = turn
         self._environment = environment
-        self._executor = environment.executor
+        self._executors = environment.executors
         self._agent = agent
         self._log = agent_log
         self._timeline = timeline
@@ -73,9 +73,11 @@ class TurnRun:
             decided=self._deliver_decision,
         )
         self._attempt = self._new_attempt()
+        # Where each attempt's execution was followed, by its id.
+        self._followed: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
-        # Set while the execution is being created; moving it to now interrupts that.
-        self._creation: asyncio.Timeout | None = None
+        # Set while the execution is being created.
+        self._creation: Creation | None = None
         # Set while the execution is followed; a failure on it says that it is lost.
         self._following: asyncio.Future[None] | None = None
         self._cancellation: asyncio.Future[None] | None = None
@@ -104,7 +106,8 @@ class TurnRun:
         recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         recorded.set_result(None)
         self._permissions.expire()
-        self._spawn(recorded, created=True)
+        # Without an address it was asked for nowhere.
+        self._spawn(recorded, created=bool(self.turn.executor))
 
     def stop(self) -> None:
         """Let go of the turn without ending it: another process or object goes on."""
@@ -138,6 +141,12 @@ class TurnRun:
                 FENCED.
         """
         await self._permissions.answer(answer)
+
+    def acknowledge(self, execution: str, sequence: int, *, at_once: bool) -> None:
+        """Tell the executor of an attempt what is durable."""
+        address = self._followed.get(execution)
+        if address:
+            self._executors.acknowledge(address, execution, sequence, at_once=at_once)
 
     def _spawn(self, recorded: asyncio.Future[None], *, created: bool) -> None:
         self._task = self._environment.tasks.spawn(
@@ -174,32 +183,18 @@ class TurnRun:
 
     async def _create(self) -> None:
         """Start the execution, or conclude the turn without one."""
-        delay = FIRST_DELAY
-        failure = unreachable()
+        self._creation = Creation(
+            environment=self._environment, agent=self._agent, turn=self.turn, agent_log=self._log
+        )
         try:
-            async with asyncio.timeout(self._unreachable) as self._creation:
-                while not self.turn.cancelled:
-                    try:
-                        await self._executor.create(self.turn.execution, self._execution())
-                    except Failure as error:
-                        if error.reason == errors_pb2.ERROR_REASON_EXECUTION_LOST:
-                            # It may exist, which following it will tell. Creating it
-                            # again could run its tools twice without a word.
-                            return
-                        failure = error
-                        if error.reason not in PASSING:
-                            break
-                    else:
-                        return
-                    delay = await pause(delay)
-        except TimeoutError:
-            # Cancelled, or the executor was away for too long: told apart below.
-            pass
+            failure = await self._creation.run()
         finally:
             self._creation = None
+        if failure is None:
+            return
         if self.turn.cancelled:
             # A call that was interrupted may have had its effect.
-            self._deliver_cancellation()
+            self._abandon()
             self._conclude_ourselves(Outcome.STATE_CANCELLED, None)
         else:
             self._conclude_ourselves(Outcome.STATE_FAILED, failure)
@@ -233,9 +228,12 @@ class TurnRun:
         delay = FIRST_DELAY
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._unreachable
+        self._followed[self.turn.execution] = self.turn.executor
         while True:
             try:
-                return await self._executor.subscribe(self.turn.execution, self._attempt)
+                return await self._executors.subscribe(
+                    self.turn.executor, self.turn.execution, self._attempt
+                )
             except Failure as failure:
                 if failure.reason not in PASSING or loop.time() > deadline:
                     raise
@@ -246,24 +244,38 @@ class TurnRun:
         self._attempt.close()
         if self._conclusion is not None:
             return
+        self._abandon()
+        # A tool whose use was never allowed has not run.
+        ran = self._attempt.tool_calls - self._permissions.never_allowed()
         if self.turn.cancelled:
             self._conclude_ourselves(Outcome.STATE_CANCELLED, None)
-        elif self._attempt.tool_called or failure.reason == errors_pb2.ERROR_REASON_EXECUTION_LOST:
-            self._conclude_ourselves(Outcome.STATE_LOST, lost())
+        elif ran or failure.reason in UNHEARD:
+            self._conclude_ourselves(Outcome.STATE_LOST, lost(failure))
         elif self.turn.attempt >= self._environment.limits.attempts:
-            self._conclude_ourselves(Outcome.STATE_FAILED, lost())
+            self._conclude_ourselves(Outcome.STATE_FAILED, lost(failure))
         else:
-            self.turn.attempt += 1
-            again = transcript_pb2.TurnAttempt(attempt=self.turn.attempt, error=lost().to_error())
-            items = [*self._permissions.close(), transcript_pb2.Item(turn_attempt=again)]
-            self._permissions.clear()
-            self._attempt = self._new_attempt()
-            recorded = self._log.append(
-                self.turn.name.turn, items, documents={str(self.turn.name): self.turn.fields()}
-            )
-            self._changed()
-            # Before anything of the new attempt can be heard: it withdraws old text.
-            await asyncio.shield(recorded)
+            await self._begin_again(lost(failure))
+
+    async def _begin_again(self, reason: Failure) -> None:
+        """Record another attempt, and where it will run."""
+        turn = self.turn
+        turn.attempt += 1
+        turn.executor = self._executors.place(preferred=turn.executor)
+        again = transcript_pb2.TurnAttempt(attempt=turn.attempt, error=reason.to_error())
+        items = [*self._permissions.close(), transcript_pb2.Item(turn_attempt=again)]
+        self._permissions.clear()
+        self._attempt = self._new_attempt()
+        recorded = self._log.append(
+            turn.name.turn, items, documents={str(turn.name): turn.fields()}
+        )
+        self._changed()
+        # Before anything of the new attempt can be heard: it withdraws old text.
+        await asyncio.shield(recorded)
+
+    def _abandon(self) -> None:
+        """See that the execution stops, wherever it may run, and never starts."""
+        if self.turn.executor:
+            self._executors.abandon(self.turn.executor, self.turn.execution)
 
     def _new_attempt(self) -> Attempt:
         return Attempt(
@@ -279,25 +291,14 @@ class TurnRun:
             lost=self._lost,
         )
 
-    def _execution(self) -> executions_pb2.Execution:
-        mode = agents_pb2.Agent.PermissionMode.Name(self._agent.permission_mode)
-        return executions_pb2.Execution(
-            backend=self._agent.backend,
-            workspace=f"workspaces/{self._agent.workspace}",
-            prompt=transcript_pb2.UserMessage(text=self.turn.prompt),
-            instructions=self._agent.instructions,
-            permission_mode=executions_pb2.Execution.PermissionMode.Value(mode),
-            resume_from=self._agent.conversation,
-        )
-
     def _recall(self, item: transcript_pb2.Item) -> None:
         """Take in an item of this turn that an earlier process has logged."""
         match item.WhichOneof("kind"):
             case "turn_attempt":
-                self._attempt.tool_called = False
+                self._attempt.tool_calls.clear()
                 self._permissions.clear()
             case "tool_call":
-                self._attempt.tool_called = True
+                self._attempt.tool_calls.add(item.tool_call.tool_call_id)
             case "permission_request":
                 self._permissions.add(item.permission_request)
             case "permission_decision":
@@ -348,6 +349,8 @@ class TurnRun:
             transcript_pb2.Item(turn_outcome=outcome),
         ]
         turn.permissions = self._permissions.summary()
+        # Where the agent's files and process are now.
+        self._agent.executor = turn.executor or self._agent.executor
         self._agent.head = self._log.next + len(items) - 1
         self._agent.activity_time = now
         conclusion = self._conclusion = self._log.append(
@@ -368,7 +371,7 @@ class TurnRun:
         if done.cancelled() or done.exception() is not None or self._conclusion is not None:
             return
         if self._creation is not None:
-            self._creation.reschedule(asyncio.get_running_loop().time())
+            self._creation.interrupt()
         else:
             self._deliver_cancellation()
 
@@ -380,15 +383,16 @@ class TurnRun:
             self._deliver_decision(decision)
 
     def _deliver_cancellation(self) -> None:
-        execution = self.turn.execution
+        address, execution = self.turn.executor, self.turn.execution
         self._deliveries.send(
-            lambda: self._executor.cancel(execution), lambda: self._wanted(execution)
+            lambda: self._executors.cancel(address, execution), lambda: self._wanted(execution)
         )
 
     def _deliver_decision(self, decision: transcript_pb2.PermissionDecision) -> None:
-        execution = self.turn.execution
+        address, execution = self.turn.executor, self.turn.execution
         self._deliveries.send(
-            lambda: self._executor.resolve(execution, decision), lambda: self._wanted(execution)
+            lambda: self._executors.resolve(address, execution, decision),
+            lambda: self._wanted(execution),
         )
 
     def _wanted(self, execution: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from services.chassis.tasks import Tasks
 from services.session.limits import Limits
 from services.session.stores.sqlite import SqliteStore
-from tests.unit.session.fakes import FakeExecutor, FaultyStore
+from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore
 from tests.unit.session.following import World, make_world
 from tests.unit.session.service import Service
 
@@ -37,6 +37,20 @@ def executor() -> FakeExecutor:
 
 
 @pytest.fixture
+def other() -> FakeExecutor:
+    """Another executor, for the tests that let it take something."""
+    return FakeExecutor()
+
+
+@pytest.fixture
+def executors(executor: FakeExecutor, other: FakeExecutor) -> FakeExecutors:
+    """Both executors, at `e1:1` and `e2:1`; the other one is not willing."""
+    executors = FakeExecutors(executor, other)
+    executors.unwilling.add("e2:1")
+    return executors
+
+
+@pytest.fixture
 def limits() -> Limits:
     """Limits that no test reaches by accident, with waits short enough for a test."""
     return Limits(unreachable=timedelta(seconds=0.3))
@@ -44,10 +58,10 @@ def limits() -> Limits:
 
 @pytest.fixture
 def make_service(
-    store: FaultyStore, executor: FakeExecutor, limits: Limits
+    store: FaultyStore, executors: FakeExecutors, limits: Limits
 ) -> Callable[[], Service]:
-    """Returns a new service on the same store and executor at each call."""
-    return lambda: Service(store=store, executor=executor, limits=limits)
+    """Returns a new service on the same store and executors at each call."""
+    return lambda: Service(store=store, executors=executors, limits=limits)
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Stand-ins for what the session service works with.
 
-`FakeExecutor` is an `executor.Executor` that does what a test tells it;
+`FakeExecutors` are `executor.Executors` that do what a test tells each of them;
 `FaultyStore` is a `Store` that fails, waits or forgets to answer on request.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -127,7 +127,7 @@ class FakeSubscription:
 
 
 class FakeExecutor:
-    """An executor in the test's hands.
+    """One executor in the test's hands; its calls are those of `executor.Executors`.
 
     Attributes:
         executions: What was created and is known, by id.
@@ -137,6 +137,8 @@ class FakeExecutor:
         away: True makes every call fail as if the executor could not be reached.
         script: Called with each new execution.
         cancels: True ends an execution as cancelled when asked to.
+        abandoned: Ids of executions that it was to stop when it can be reached.
+        refuse: Makes the failure of every creation, unless it is None.
     """
 
     def __init__(self) -> None:
@@ -149,6 +151,8 @@ class FakeExecutor:
         self.acknowledged: dict[str, int] = {}
         self.hurried: set[str] = set()
         self.deleted: list[str] = []
+        self.abandoned: list[str] = []
+        self.refuse: Callable[[], Failure] | None = None
         self.calls: list[str] = []
         self.stuck: set[str] = set()
         self._news = asyncio.Event()
@@ -182,8 +186,10 @@ class FakeExecutor:
                 execution.replay(listener)
 
     async def create(self, execution_id: str, execution: executions_pb2.Execution) -> None:
-        """See `executor.Executor`."""
+        """See `executor.Executors`."""
         await self._called("create")
+        if self.refuse is not None:
+            raise self.refuse()
         if self.failures.get("after create"):
             self._make(execution_id, execution)
             raise self.failures["after create"].pop(0)
@@ -192,7 +198,7 @@ class FakeExecutor:
         self._make(execution_id, execution)
 
     async def subscribe(self, execution_id: str, listener: Listener) -> FakeSubscription:
-        """See `executor.Executor`."""
+        """See `executor.Executors`."""
         await self._called("subscribe")
         execution = self._known(execution_id)
         execution.listeners.append(listener)
@@ -201,7 +207,7 @@ class FakeExecutor:
         return FakeSubscription(execution, listener)
 
     async def cancel(self, execution_id: str) -> None:
-        """See `executor.Executor`."""
+        """See `executor.Executors`."""
         await self._called("cancel")
         execution = self._known(execution_id)
         execution.cancellations += 1
@@ -209,19 +215,23 @@ class FakeExecutor:
             execution.end(Outcome.STATE_CANCELLED)
 
     async def resolve(self, execution_id: str, decision: transcript_pb2.PermissionDecision) -> None:
-        """See `executor.Executor`."""
+        """See `executor.Executors`."""
         await self._called("resolve")
         self._known(execution_id).decisions.append(decision)
         self._news.set()
 
     def acknowledge(self, execution_id: str, sequence: int, *, at_once: bool) -> None:
-        """See `executor.Executor`."""
+        """See `executor.Executors`."""
         self.acknowledged[execution_id] = sequence
         if at_once:
             self.hurried.add(execution_id)
 
+    def abandon(self, execution_id: str) -> None:
+        """See `executor.Executors`."""
+        self.abandoned.append(execution_id)
+
     async def delete_workspace(self, workspace: str) -> None:
-        """See `executor.Executor`."""
+        """See `executor.Executors`."""
         await self._called("delete_workspace")
         self.deleted.append(workspace)
 
@@ -249,6 +259,63 @@ class FakeExecutor:
             raise unavailable()
         if self.failures.get(method):
             raise self.failures[method].pop(0)
+
+
+class FakeExecutors:
+    """All executors; new executions go to the first that is not `unwilling`.
+
+    Attributes:
+        members: The executors by address.
+        unwilling: Addresses at which no execution is placed.
+    """
+
+    def __init__(self, *members: FakeExecutor) -> None:
+        self.members = {f"e{number}:1": member for number, member in enumerate(members, start=1)}
+        self.unwilling: set[str] = set()
+
+    def place(self, *, preferred: str, avoid: Collection[str] = ()) -> str:
+        """See `executor.Executors`."""
+        willing = [
+            address
+            for address in self.members
+            if address not in avoid and address not in self.unwilling
+        ]
+        return preferred if preferred in willing else next(iter(willing), "")
+
+    async def create(
+        self, address: str, execution_id: str, execution: executions_pb2.Execution
+    ) -> None:
+        """See `executor.Executors`."""
+        await self.members[address].create(execution_id, execution)
+
+    async def subscribe(
+        self, address: str, execution_id: str, listener: Listener
+    ) -> FakeSubscription:
+        """See `executor.Executors`."""
+        return await self.members[address].subscribe(execution_id, listener)
+
+    async def cancel(self, address: str, execution_id: str) -> None:
+        """See `executor.Executors`."""
+        await self.members[address].cancel(execution_id)
+
+    async def resolve(
+        self, address: str, execution_id: str, decision: transcript_pb2.PermissionDecision
+    ) -> None:
+        """See `executor.Executors`."""
+        await self.members[address].resolve(execution_id, decision)
+
+    def acknowledge(self, address: str, execution_id: str, sequence: int, *, at_once: bool) -> None:
+        """See `executor.Executors`."""
+        self.members[address].acknowledge(execution_id, sequence, at_once=at_once)
+
+    def abandon(self, address: str, execution_id: str) -> None:
+        """See `executor.Executors`."""
+        self.members[address].abandon(execution_id)
+
+    async def delete_workspace(self, workspace: str) -> None:
+        """See `executor.Executors`."""
+        for member in self.members.values():
+            await member.delete_workspace(workspace)
 
 
 class FaultyStore:

@@ -23,7 +23,7 @@ from services.session.agents_api import AgentApi
 from services.session.clock import DatabaseClock
 from services.session.environment import Environment, Measures
 from services.session.events_api import EventApi
-from services.session.executor import Executor
+from services.session.executor import Executors
 from services.session.keys import Keys
 from services.session.keys_api import KeyApi
 from services.session.limits import Limits
@@ -54,16 +54,16 @@ class Service:
 
     Args:
         store: An open store.
-        executor: The executor.
+        executors: The executors.
         limits: The limits.
     """
 
-    def __init__(self, *, store: Store, executor: Executor, limits: Limits) -> None:
+    def __init__(self, *, store: Store, executors: Executors, limits: Limits) -> None:
         self.tasks = Tasks()
         self.metrics = Metrics(service="session")
         self.environment = Environment(
             store=store,
-            executor=executor,
+            executors=executors,
             tasks=self.tasks,
             clock=DatabaseClock(monotonic=time.monotonic),
             limits=limits,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 import grpc
 import pytest
@@ -20,6 +20,8 @@ from services.chassis.client import Peer
 from services.chassis.failures import Failure
 from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
+from services.session.clock import DatabaseClock
+from services.session.executor_clock import ExecutorClock
 from services.session.executor_link import ExecutorLink
 from tests.unit.session.executor_servicer import KEY, Servicer, Update, serving
 from tests.unit.session.service import until
@@ -52,20 +54,27 @@ class Heard:
         self.ends.append(failure)
 
 
+def make_link(port: int, *, unreachable: float = 20) -> ExecutorLink:
+    """Return a link to a port, not open yet."""
+    peer = Peer(
+        service="executor",
+        target=f"127.0.0.1:{port}",
+        signer=Signer(key=KEY),
+        metrics=Metrics(service="session"),
+    )
+    database = DatabaseClock(monotonic=time.monotonic)
+    clock = ExecutorClock(database=database, monotonic=time.monotonic)
+    return ExecutorLink(peer=peer, clock=clock, unreachable=timedelta(seconds=unreachable))
+
+
 @asynccontextmanager
 async def linked(port: int, *, unreachable: float = 20) -> AsyncIterator[ExecutorLink]:
     """Open a link to a port."""
-    async with AsyncExitStack() as stack:
-        peer = await stack.enter_async_context(
-            Peer(
-                service="executor",
-                target=f"127.0.0.1:{port}",
-                signer=Signer(key=KEY),
-                metrics=Metrics(service="session"),
-            )
-        )
-        link = ExecutorLink(peer=peer, unreachable=timedelta(seconds=unreachable))
-        yield await stack.enter_async_context(link)
+    link = make_link(port, unreachable=unreachable).open()
+    try:
+        yield link
+    finally:
+        await link.close()
 
 
 @pytest.fixture
@@ -165,11 +174,10 @@ async def test_a_creation_without_an_answer_may_have_started(
     assert reason == raised.value.reason_name
 
 
-async def test_a_link_that_is_not_open_is_a_mistake(servicer: Servicer) -> None:
+async def test_a_link_that_is_not_open_is_a_mistake() -> None:
     """It says what is missing."""
-    peer: Any = None
     with pytest.raises(RuntimeError):
-        await ExecutorLink(peer=peer, unreachable=timedelta(1)).subscribe("e1", Heard())
+        await make_link(1).subscribe("e1", Heard())
 
 
 async def test_a_restarted_executor_ends_what_it_does_not_know(servicer: Servicer) -> None:

@@ -71,6 +71,16 @@ def test_googles_variables_keep_their_names() -> None:
     assert ("mine", "127.0.0.1:8080") == (settings.project, settings.firestore_emulator)
 
 
+@pytest.mark.parametrize("executor", ["", "executor", "a:1,b", "dns:///executor"])
+def test_an_executor_that_is_no_address_is_refused(executor: str) -> None:
+    """With the variable and what it must be."""
+    with pytest.raises(SettingsError) as raised:
+        load(Settings, REQUIRED | {"MOORLINE_EXECUTOR": executor})
+
+    assert "MOORLINE_EXECUTOR" in str(raised.value)
+    assert "host:port" in str(raised.value)
+
+
 def test_every_setting_is_explained() -> None:
     """The table of the README has a sentence for each."""
     rows = table(Settings).splitlines()[2:]

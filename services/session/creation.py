@@ -1,0 +1,128 @@
+"""Starts the execution of one attempt: finds an executor for it, and asks it.
+
+Where it is asked is durable first, so that whoever takes over finds it. Does not
+know what the execution does then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.session.v1 import agents_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
+from services.session.deliveries import FIRST_DELAY, PASSING, pause
+from services.session.environment import Environment
+from services.session.log import Log
+from services.session.outcomes import unreachable
+from services.session.records import AgentRecord, TurnRecord
+
+
+class Creation:
+    """Asks executors until one has taken the execution, or long enough.
+
+    Args:
+        environment: What it works with.
+        agent: Whose turn it is.
+        turn: The turn; its `executor` is where the execution is asked for first.
+        agent_log: Where the executor's address goes when it is another one.
+    """
+
+    def __init__(
+        self, *, environment: Environment, agent: AgentRecord, turn: TurnRecord, agent_log: Log
+    ) -> None:
+        self._executors = environment.executors
+        self._unreachable = environment.limits.unreachable.total_seconds()
+        self._agent = agent
+        self._turn = turn
+        self._log = agent_log
+        self._failure = unreachable()
+        # Executors that will never take it.
+        self._unfit: set[str] = set()
+        # Set while it runs; moving it to now interrupts that.
+        self._limit: asyncio.Timeout | None = None
+
+    def interrupt(self) -> None:
+        """Stop asking because the turn was cancelled; a call in flight may have its effect."""
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+    async def run(self) -> Failure | None:
+        """Return None once it was started, or may have been; else why it was not.
+
+        Raises:
+            Failure: FENCED.
+        """
+        try:
+            async with asyncio.timeout(self._unreachable) as self._limit:
+                if await self._ask_all(self._limit):
+                    return None
+        except TimeoutError:
+            # Interrupted, or nobody took it for too long.
+            pass
+        finally:
+            self._limit = None
+        return self._failure
+
+    async def _ask_all(self, limit: asyncio.Timeout) -> bool:
+        delay, asked = FIRST_DELAY, ""
+        while not self._turn.cancelled:
+            address = self._executors.place(
+                preferred=self._turn.executor or self._agent.executor, avoid=self._unfit
+            )
+            if not address and self._unfit:
+                # Those that are left may be away; what the others said will not change.
+                return False
+            if address in ("", asked):
+                delay = await pause(delay)
+            if address:
+                asked = address
+                await self._record(address, limit)
+                if self._turn.cancelled:
+                    return False
+                if await self._ask(address):
+                    return True
+                if self._failure.reason not in PASSING and address not in self._unfit:
+                    return False
+        return False
+
+    async def _record(self, address: str, limit: asyncio.Timeout) -> None:
+        """See that it is durable where the execution is about to be created."""
+        turn = self._turn
+        if turn.executor == address:
+            return
+        turn.executor = address
+        recorded = self._log.append(turn.name.turn, [], documents={str(turn.name): turn.fields()})
+        # What the store takes is not the executors' fault.
+        left = (limit.when() or 0) - asyncio.get_running_loop().time()
+        limit.reschedule(None)
+        await asyncio.shield(recorded)
+        if not turn.cancelled:
+            limit.reschedule(asyncio.get_running_loop().time() + left)
+
+    async def _ask(self, address: str) -> bool:
+        try:
+            await self._executors.create(address, self._turn.execution, self._execution())
+        except Failure as failure:
+            if failure.reason == errors_pb2.ERROR_REASON_EXECUTION_LOST:
+                # It may exist, which following it will tell. Creating it again, here
+                # or elsewhere, could run its tools twice without a word.
+                return True
+            self._failure = failure
+            if failure.reason == errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE:
+                self._unfit.add(address)
+            return False
+        return True
+
+    def _execution(self) -> executions_pb2.Execution:
+        mode = agents_pb2.Agent.PermissionMode.Name(self._agent.permission_mode)
+        return executions_pb2.Execution(
+            backend=self._agent.backend,
+            workspace=f"workspaces/{self._agent.workspace}",
+            prompt=transcript_pb2.UserMessage(text=self._turn.prompt),
+            instructions=self._agent.instructions,
+            permission_mode=executions_pb2.Execution.PermissionMode.Value(mode),
+            resume_from=self._agent.conversation,
+        )

@@ -1,0 +1,285 @@
+"""Tests of `services.session.creation`: which executor gets an execution, and what lasts of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import turns_pb2
+from services.chassis.failures import Failure
+from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore, unavailable
+from tests.unit.session.service import AGENT, Service, until
+
+Turn = turns_pb2.Turn
+MakeService = Callable[[], Service]
+
+TURN = f"{AGENT}/turns/t1"
+
+
+def refusal(reason: errors_pb2.ErrorReason.ValueType) -> Failure:
+    """Return an answer that says for sure that nothing was started."""
+    return Failure(reason, "no")
+
+
+CAPACITY = errors_pb2.ERROR_REASON_EXECUTOR_CAPACITY
+DRAINING = errors_pb2.ERROR_REASON_DRAINING
+BACKEND = errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE
+
+
+async def recorded(store: FaultyStore, path: str = TURN) -> str:
+    """Return the address that a document has."""
+    document = await store.inner.get(path)
+    assert document is not None
+    return str(document.fields["executor"])
+
+
+@pytest.fixture(autouse=True)
+def both(executors: FakeExecutors) -> None:
+    """Both executors take what they are given."""
+    executors.unwilling.clear()
+
+
+class TestWhereItIsCreated:
+    async def test_the_address_is_durable_before_the_call(
+        self, service: Service, executor: FakeExecutor, store: FaultyStore
+    ) -> None:
+        """And written with the prompt: a turn that runs at once costs no other commit."""
+        commits = len(store.commits)
+        executor.stuck = {"create"}
+        await service.create_turn()
+        await until(lambda: "create" in executor.calls)
+
+        assert "e1:1" == await recorded(store)
+        assert 1 == len(store.commits) - commits
+
+    async def test_a_finished_turn_costs_two_commits(
+        self, service: Service, executor: FakeExecutor, store: FaultyStore
+    ) -> None:
+        """The agent's document learns where its files are together with the outcome."""
+        commits = len(store.commits)
+        executor.script = lambda execution: execution.end()
+        await service.create_turn()
+        await service.ended()
+
+        assert 2 == len(store.commits) - commits
+        assert "e1:1" == await recorded(store, AGENT)
+
+    async def test_an_agent_stays_where_its_files_are(
+        self,
+        service: Service,
+        executors: FakeExecutors,
+        executor: FakeExecutor,
+        other: FakeExecutor,
+    ) -> None:
+        """Also when another one would be chosen for a new agent."""
+        executors.unwilling = {"e1:1"}
+        executor.script = other.script = lambda execution: execution.end()
+        await service.create_turn("t1")
+        await service.ended("t1")
+        executors.unwilling = set()
+
+        await service.create_turn("t2")
+        await service.ended("t2")
+
+        assert ([], 2) == (executor.created, len(other.created))
+
+    async def test_a_turn_that_waited_is_placed_when_it_begins(
+        self,
+        service: Service,
+        executors: FakeExecutors,
+        executor: FakeExecutor,
+        other: FakeExecutor,
+        store: FaultyStore,
+    ) -> None:
+        """Not when it was asked for."""
+        await service.create_turn("t0")
+        await service.create_turn("t1")
+        assert "" == await recorded(store)
+        execution = await executor.execution()
+        executors.unwilling = {"e1:1"}
+        other.script = lambda other: other.end()
+
+        execution.end()
+        await service.ended("t1")
+
+        assert "e2:1" == await recorded(store)
+        assert 1 == len(other.created)
+
+
+class TestAfterARefusal:
+    @pytest.mark.parametrize("reason", [CAPACITY, DRAINING, BACKEND])
+    async def test_it_is_created_elsewhere(
+        self,
+        service: Service,
+        executors: FakeExecutors,
+        executor: FakeExecutor,
+        other: FakeExecutor,
+        store: FaultyStore,
+        reason: errors_pb2.ErrorReason.ValueType,
+    ) -> None:
+        """As the same attempt, once the other address is durable; the first one forgets it."""
+
+        def refuse() -> Failure:
+            executors.unwilling = {"e1:1"}
+            return refusal(reason)
+
+        executor.refuse = refuse
+        other.stuck = {"create"}
+        await service.create_turn()
+        await until(lambda: "create" in other.calls)
+        assert "e2:1" == await recorded(store)
+        other.stuck = set()
+        await service.cancel_turn()
+
+        assert Turn.STATE_CANCELLED == (await service.ended()).state
+        assert [] == executor.created
+
+    async def test_a_backend_that_nobody_has_ends_the_turn(
+        self, service: Service, executor: FakeExecutor, other: FakeExecutor
+    ) -> None:
+        """At once, after each was asked."""
+        executor.failures["create"] = [refusal(BACKEND)]
+        other.failures["create"] = [refusal(BACKEND)]
+        await service.create_turn()
+
+        turn = await service.ended()
+
+        assert errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE == turn.error.reason
+        assert (1, 1) == (executor.calls.count("create"), other.calls.count("create"))
+
+    async def test_executors_that_are_all_full_are_waited_for(
+        self, service: Service, executors: FakeExecutors, executor: FakeExecutor
+    ) -> None:
+        """As long as an executor may be away; then the turn says that they are full."""
+        executors.unwilling = {"e2:1"}
+        executor.failures["create"] = [refusal(CAPACITY)] * 2
+        executor.script = lambda execution: execution.end()
+        await service.create_turn("t1")
+        assert Turn.STATE_FINISHED == (await service.ended("t1")).state
+
+        executor.failures["create"] = [refusal(CAPACITY)] * 1000
+        await service.create_turn("t2")
+        turn = await service.ended("t2")
+
+        assert errors_pb2.ERROR_REASON_EXECUTOR_CAPACITY == turn.error.reason
+
+    async def test_what_may_have_started_is_created_nowhere_else(
+        self, service: Service, executor: FakeExecutor, other: FakeExecutor
+    ) -> None:
+        """Following it tells; here it was never started, which is another attempt."""
+        executor.failures["create"] = [refusal(errors_pb2.ERROR_REASON_EXECUTION_LOST)]
+        executor.script = lambda execution: execution.end()
+        await service.create_turn()
+
+        turn = await service.ended()
+
+        assert (Turn.STATE_FINISHED, 2) == (turn.state, turn.attempt)
+        assert [] == other.created
+        assert 1 == len(executor.abandoned)
+
+
+class TestWithoutAnExecutor:
+    async def test_a_turn_waits_for_one(
+        self,
+        service: Service,
+        executors: FakeExecutors,
+        other: FakeExecutor,
+        store: FaultyStore,
+    ) -> None:
+        """It is recorded without an address, and with one before it is created."""
+        executors.unwilling = {"e1:1", "e2:1"}
+        await service.create_turn()
+        assert "" == await recorded(store)
+        other.script = lambda execution: execution.end()
+
+        executors.unwilling = {"e1:1"}
+        turn = await service.ended()
+
+        assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
+        assert "e2:1" == await recorded(store)
+
+    async def test_after_a_while_it_fails(self, service: Service, executors: FakeExecutors) -> None:
+        """With a reason to act on."""
+        executors.unwilling = {"e1:1", "e2:1"}
+        await service.create_turn()
+
+        turn = await service.ended()
+
+        assert Turn.STATE_FAILED == turn.state
+        assert errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE == turn.error.reason
+
+    async def test_a_take_over_creates_it_as_the_same_attempt(
+        self, make_service: MakeService, executors: FakeExecutors, other: FakeExecutor
+    ) -> None:
+        """Nobody was asked, so nothing can run twice."""
+        executors.unwilling = {"e1:1", "e2:1"}
+        async with make_service() as service:
+            await service.create_agent()
+            await service.create_turn()
+        executors.unwilling = {"e1:1"}
+        other.script = lambda execution: execution.end()
+
+        async with make_service() as service:
+            turn = await service.ended()
+
+        assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
+
+    async def test_a_cancelled_one_is_asked_for_nowhere(
+        self, service: Service, executors: FakeExecutors, executor: FakeExecutor
+    ) -> None:
+        """It ends at once."""
+        executors.unwilling = {"e1:1", "e2:1"}
+        await service.create_turn()
+        await service.cancel_turn()
+
+        assert Turn.STATE_CANCELLED == (await service.ended()).state
+        assert [] == executor.calls == executor.abandoned
+
+
+async def test_the_store_may_take_longer_than_executors_may_be_away(
+    service: Service,
+    executors: FakeExecutors,
+    executor: FakeExecutor,
+    other: FakeExecutor,
+    store: FaultyStore,
+) -> None:
+    """Waiting until the next address is durable is not held against the executors."""
+    executor.failures["create"] = [refusal(DRAINING)]
+    executor.stuck = set()
+    other.script = lambda execution: execution.end()
+    await service.create_turn()
+    executors.unwilling = {"e1:1"}
+    store.held.clear()
+    await until(lambda: "create" in executor.calls)
+    await asyncio.sleep(0.5)
+    assert [] == other.calls
+    store.held.set()
+
+    assert Turn.STATE_FINISHED == (await service.ended()).state
+
+
+async def test_a_cancelled_creation_is_abandoned(service: Service, executor: FakeExecutor) -> None:
+    """The call that was broken off may have had its effect."""
+    executor.stuck = {"create"}
+    await service.create_turn()
+    await until(lambda: "create" in executor.calls)
+
+    await service.cancel_turn()
+    await service.ended()
+
+    assert 1 == len(executor.abandoned)
+
+
+async def test_an_executor_that_is_away_for_a_moment_is_asked_again(
+    service: Service, executor: FakeExecutor, other: FakeExecutor
+) -> None:
+    """Its address stays the same, so nothing is written."""
+    executor.failures["create"] = [unavailable(), unavailable()]
+    executor.script = lambda execution: execution.end()
+    await service.create_turn()
+
+    assert Turn.STATE_FINISHED == (await service.ended()).state
+    assert [] == other.calls
