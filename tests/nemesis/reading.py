@@ -1,0 +1,139 @@
+"""Reads what a run left behind: logs through the API and from the store, services' logs.
+
+Reads the store without the product's code. Judges nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from tests.emulator import DATABASE, PROJECT, FirestoreEmulator
+from tests.nemesis.clients import Device
+from tests.nemesis.connection import AnswerError, Frame
+from tests.nemesis.evidence import AgentEvidence, Fields
+from tests.nemesis.pods import Pod
+
+_PAGE = 200
+_PAUSE_SECONDS = 0.2
+_ALARMS = re.compile(r"Traceback|unexpected error|never retrieved|never awaited|was destroyed but")
+_SEVERE = {"ERROR", "CRITICAL"}
+
+
+class Documents(Protocol):
+    """Reads collections of the database."""
+
+    async def __call__(self, collection: str) -> list[tuple[str, Fields]]:
+        """Return every document directly in a collection, ordered by id."""
+        ...
+
+
+def emulator_documents(emulator: FirestoreEmulator) -> Documents:
+    """Return what reads an emulator by its REST interface."""
+
+    def read(collection: str) -> list[tuple[str, Fields]]:
+        documents: list[tuple[str, Fields]] = []
+        token = ""
+        while True:
+            query = f"pageSize={_PAGE}&pageToken={quote(token)}"
+            path = f"/v1/projects/{PROJECT}/databases/{DATABASE}/documents/{collection}?{query}"
+            page = emulator.request("GET", path)
+            for document in page.get("documents", []):
+                fields = {name: _value(of) for name, of in document.get("fields", {}).items()}
+                documents.append((document["name"].rpartition("/")[2], fields))
+            token = page.get("nextPageToken", "")
+            if not token:
+                return sorted(documents, key=lambda document: document[0])
+
+    async def read_in_thread(collection: str) -> list[tuple[str, Fields]]:
+        return await asyncio.to_thread(read, collection)
+
+    return read_in_thread
+
+
+def _value(typed: Mapping[str, Any]) -> Any:
+    """Return the value that Firestore's JSON writes with its type."""
+    for kind, value in typed.items():
+        match kind:
+            case "mapValue":
+                return {name: _value(of) for name, of in value.get("fields", {}).items()}
+            case "arrayValue":
+                return [_value(of) for of in value.get("values", [])]
+            case "integerValue":
+                return int(value)
+            case _:
+                return value
+    return None
+
+
+async def read_agent(device: Device, name: str, documents: Documents | None) -> AgentEvidence:
+    """Read everything there is about an agent.
+
+    Args:
+        device: Whose calls are made; it must be connected.
+        name: The agent's name.
+        documents: Reads the store; None when it cannot be read directly.
+    """
+    events: list[Fields] = []
+    after = -1
+    while (head := events[-1]["sequence"] if events else 0) > after:
+        after = head
+        request = {"parent": name, "pageSize": _PAGE, "afterSequence": after}
+        events += (await _insist(device, "listEvents", request)).get("events", [])
+    turns: list[Fields] = []
+    token = ""
+    while True:
+        request = {"parent": name, "pageSize": _PAGE, "pageToken": token}
+        reply = await _insist(device, "listTurns", request)
+        turns += reply.get("turns", [])
+        token = reply.get("nextPageToken", "")
+        if not token:
+            break
+    if documents is None:
+        known = {turn["name"].rpartition("/")[2]: turn for turn in turns}
+        return AgentEvidence(name=name, events=events, turns=turns, documents=known)
+    _, user, _, agent = name.split("/")
+    mine = f"{user}~{agent}~"
+    entries = [entry for entry, _ in await documents("work")]
+    return AgentEvidence(
+        name=name,
+        events=events,
+        turns=turns,
+        segments=await documents(f"{name}/log"),
+        documents=dict(await documents(f"{name}/turns")),
+        work=[entry.removeprefix(mine) for entry in entries if entry.startswith(mine)],
+    )
+
+
+async def _insist(device: Device, method: str, request: Frame) -> Frame:
+    while True:
+        try:
+            return await device.call(method, request)
+        except AnswerError as error:
+            if error.reason == "RESOURCE_NOT_FOUND":
+                return {}
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def alarms(pods: Sequence[Pod]) -> list[str]:
+    """Lines of the pods' logs that tell of a bug: tracebacks, errors, forgotten tasks."""
+    found = []
+    for pod in pods:
+        lines = pod.log.read_text(errors="replace").splitlines() if pod.log.exists() else []
+        found += [f"{pod.name}: {line:.1500}" for line in lines if _is_alarm(line)]
+    return found
+
+
+def _is_alarm(line: str) -> bool:
+    fields: Mapping[str, Any] = {}
+    if line.startswith("{"):
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            # Cut in two by a SIGKILL.
+            return False
+    return fields.get("severity") in _SEVERE or bool(_ALARMS.search(line))
