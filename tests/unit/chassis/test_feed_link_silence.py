@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from moorline.session.v1 import feed_pb2
-from services.chassis.failures import Failure
+from services.chassis.failures import Failure, not_found
 from services.chassis.feed import HEARTBEAT_SECONDS
 from services.chassis.feed_link import SILENCE_SECONDS, FeedLink
 from services.chassis.tasks import Tasks
@@ -110,13 +110,24 @@ async def test_changes_are_told(service: FeedService, server: Running) -> None:
         await until(lambda: told == [True, False, True])
 
 
-async def test_a_stream_without_a_response_is_not_an_open_feed(service: FeedService) -> None:
-    """A server that ends it at once was never connected to."""
+async def test_a_stream_without_a_response_is_not_an_open_feed(history: History) -> None:
+    """A server that ends it at once, with or without a failure, was never connected to."""
+
+    class Closed(FeedService):
+        async def OpenFeed(  # noqa: N802
+            self, request: feed_pb2.OpenFeedRequest, context: Any
+        ) -> AsyncIterator[feed_pb2.OpenFeedResponse]:
+            self.feed_ids.append(request.feed_id)
+            if len(self.feed_ids) % 2:
+                raise not_found()
+            return
+            yield
+
     told: list[None] = []
-    service.feeds._draining = True
+    service = Closed(history)
     async with service.serving() as server, peer_of(server.target) as peer, Tasks() as tasks:
         link = link_to(peer, tasks, on_change=lambda: told.append(None))
-        await until(lambda: len(service.feed_ids) > 1)
+        await until(lambda: len(service.feed_ids) > 2)
 
         assert (link.connected, told) == (False, [])
 

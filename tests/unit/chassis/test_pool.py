@@ -88,6 +88,13 @@ async def test_static_addresses_have_members_at_once() -> None:
         assert world.opened == pool.discovered()
 
 
+async def test_a_pool_may_be_empty() -> None:
+    """Before the first answer, and at the end."""
+    world = World()
+    async with world.pool() as pool:
+        assert (len(pool), pool.discovered(), pool.members()) == (0, [], {})
+
+
 async def test_any_address_has_one_member() -> None:
     """It need not be discovered, and is made once."""
     world = World("a:1")
