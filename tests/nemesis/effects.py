@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 _IN_CLOSE_WRITE = 0x8
+_IN_OPEN = 0x20
 _IN_CREATE = 0x100
 _IN_MOVED_TO = 0x80
 _IN_ISDIR = 0x40000000
@@ -89,7 +90,8 @@ class Effects:
     def _take_up(self, directory: Path) -> None:
         if directory.parent not in self._roots or not directory.is_dir():
             return
-        self._watch(directory, _IN_CLOSE_WRITE)
+        # Two equal events in a row would be told as one: openings stand between.
+        self._watch(directory, _IN_CLOSE_WRITE | _IN_OPEN)
         # Written before the watch began, or at this moment, which would be told too.
         self._found.update(path for path in directory.iterdir() if path.is_file())
 
