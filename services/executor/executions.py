@@ -161,6 +161,26 @@ class Executions:
             self._forget(execution_id)
             self._change.set()
 
+    def cancel(self, execution_id: str, *, grace: timedelta | None) -> None:
+        """Ask an execution to stop; one that is not known here never begins any more.
+
+        A call to create it may still be on its way when whoever made that has given it
+        up, and runs the turn elsewhere.
+
+        Args:
+            execution_id: Its id.
+            grace: Time to stop by itself; None for the limit's.
+
+        Raises:
+            Failure: As `get`.
+        """
+        if execution_id not in self._known:
+            self._known[execution_id] = Forgotten(execution_id, "", "", acknowledged=True)
+            asyncio.get_running_loop().call_later(
+                self._retention, self._known.pop, execution_id, None
+            )
+        self.get(execution_id).stop(cause=None, grace=grace)
+
     async def delete_workspace(self, workspace: str) -> None:
         """End what runs in a workspace and delete its files; an absent one is fine."""
         execution = self._current.get(workspace)

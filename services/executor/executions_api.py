@@ -113,9 +113,9 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
         self, request: executions_pb2.CancelExecutionRequest, context: Context
     ) -> executions_pb2.CancelExecutionResponse:
         """Ask the agent to stop."""
-        execution = self._get(request.name, field="name")
+        execution_id = names.execution_of(request.name, field="name")
         grace = _positive(request, "grace_period", zero=True)
-        execution.stop(cause=None, grace=grace)
+        self._executions.cancel(execution_id, grace=grace)
         return executions_pb2.CancelExecutionResponse()
 
     def _get(self, name: str, *, field: str) -> Execution:

@@ -6,6 +6,7 @@ Does not know what the updates say.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -25,8 +26,14 @@ ExecutionFeeds = Feeds[executions_pb2.ExecutionUpdate, feed_pb2.OpenFeedResponse
 def response(
     news: list[tuple[int, Sequence[executions_pb2.ExecutionUpdate]]],
 ) -> feed_pb2.OpenFeedResponse:
-    """Build one response of a feed from the news of its subscriptions."""
+    """Build one response of a feed from the news of its subscriptions.
+
+    It tells our time in any case: a clock that steps while there is always news must
+    not be believed until there is none.
+    """
     built = feed_pb2.OpenFeedResponse()
+    now = time.time_ns()
+    built.time.seconds, built.time.nanos = now // 10**9, now % 10**9
     add = built.subscriptions.add
     for subscription, updates in news:
         subscribed = add()

@@ -59,6 +59,22 @@ async def test_unknown_execution_is_not_found(executions: Executions) -> None:
     assert "RESOURCE_NOT_FOUND" == caught.value.reason_name
 
 
+async def test_cancelled_execution_that_is_not_there_yet_never_begins(
+    executions: Executions, processes: FakeProcesses
+) -> None:
+    """Whoever gave it up runs the turn elsewhere; a late creation must not run it here, too."""
+    with pytest.raises(Failure) as caught:
+        executions.cancel("e1", grace=None)
+
+    late = executions.create(make_work(execution_id="e1"))
+
+    assert isinstance(late, Forgotten)
+    assert "RESOURCE_NOT_FOUND" == caught.value.reason_name
+    with pytest.raises(Failure):
+        executions.get("e1")
+    assert [] == processes.made
+
+
 async def test_new_execution_ends_the_one_in_its_workspace(
     executions: Executions, processes: FakeProcesses
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC
 
 import pytest
 
@@ -34,6 +36,20 @@ async def test_feed_gives_a_late_subscriber_everything(server: Server) -> None:
     assert deltas[0].text.startswith("w1 w2")
     assert not any(delta.snapshot for delta in deltas[1:])
     assert {"first", " ".join(f"w{n}" for n in range(1, 31))} == set(text_of(updates).values())
+
+
+async def test_every_response_tells_the_executors_time(server: Server) -> None:
+    """With it the events' times are understood, however wrong they are."""
+    before = time.time()
+    feed_id, stream = await server.open_feed()
+    await server.create("/sim say first")
+    await server.subscribe(feed_id, 1)
+    response = await anext(stream)
+
+    event = response.subscriptions[0].updates[0].event
+    assert before <= event.create_time.ToDatetime(UTC).timestamp()
+    assert event.create_time.ToNanoseconds() <= response.time.ToNanoseconds()
+    assert response.time.ToDatetime(UTC).timestamp() <= time.time()
 
 
 async def test_feed_carries_many_executions(server: Server) -> None:
