@@ -28,6 +28,7 @@ from services.session.store import Create, Delete, Document, Store, StoreConflic
 
 _KEY_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_REMEMBERED = timedelta(days=30)
 _SECRET = re.compile(r"moorline_([a-z2-7]{12})_([0-9A-Za-z]{32})([0-9A-Za-z]{6})")
 
 
@@ -46,6 +47,11 @@ class _Key:
             "expireTime": time_text(self.expire_time),
             "revokeTime": time_text(self.revoke_time) if self.revoke_time else None,
         }
+
+    @property
+    def gone_time(self) -> datetime:
+        """When the database may forget it; until then its user sees that it has expired."""
+        return self.expire_time + _REMEMBERED
 
     def ended(self, now: datetime) -> bool:
         return self.revoke_time is not None or self.expire_time <= now
@@ -110,8 +116,8 @@ class Keys:
         secret = _new_secret(name.key)
         key = _Key(name, display_name, now, now + ttl, None)
         writes += [
-            Create(str(name), key.fields()),
-            Create(f"keys/{name.key}", {"user": user.user, "hash": _hash(secret)}),
+            Create(str(name), key.fields(), key.gone_time),
+            Create(f"keys/{name.key}", {"user": user.user, "hash": _hash(secret)}, key.gone_time),
         ]
         await self._store.commit(writes)
         return key.message(), secret
@@ -137,10 +143,11 @@ class Keys:
             key = _read(UserName(name.user), document)
             if key.revoke_time is not None:
                 return key.message()
-            now = await self._store.now()
+            now = document.read_time
             key = _Key(key.name, key.display_name, key.create_time, key.expire_time, now)
+            update = Update(str(name), key.fields(), document.version, key.gone_time)
             try:
-                await self._store.commit([Update(str(name), key.fields(), document.version)])
+                await self._store.commit([update])
             except StoreConflict:
                 # Somebody else revokes it too; what is there now decides.
                 await asyncio.sleep(0)
@@ -165,7 +172,7 @@ class Keys:
         if document is None:
             raise _invalid()
         key = _read(user, document)
-        if key.ended(await self._store.now()):
+        if key.ended(document.read_time):
             raise _invalid()
         return key.message()
 

@@ -40,19 +40,28 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Write a document that must not exist."""
+    """Write a document that must not exist.
+
+    Attributes:
+        path: Of the document.
+        fields: As in a `Document`.
+        expire: When the database may begin to remove it by itself, which can take
+            days and may never happen; None: it must not.
+    """
 
     path: str
     fields: Mapping[str, Any]
+    expire: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Replace all fields of a document that must be at `version`."""
+    """Replace all fields of a document that must be at `version`; as for `Create`."""
 
     path: str
     fields: Mapping[str, Any]
     version: str
+    expire: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

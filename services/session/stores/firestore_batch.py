@@ -102,13 +102,13 @@ class Batch:
     def _add(self, write: Write, parts: Mapping[str, int]) -> int:
         """Add what one write needs; return how many parts the document has then."""
         match write:
-            case Create(path=path, fields=fields):
-                pieces = split(orjson.dumps(fields))
-                self._set(path, pieces).current_document.exists = False
-            case Update(path=path, fields=fields):
+            case Create(path=path):
+                pieces = split(orjson.dumps(write.fields))
+                self._set(write, pieces).current_document.exists = False
+            case Update(path=path):
                 time, old = _version(write)
-                pieces = split(orjson.dumps(fields))
-                self._set(path, pieces).current_document.update_time.CopyFrom(time)
+                pieces = split(orjson.dumps(write.fields))
+                self._set(write, pieces).current_document.update_time.CopyFrom(time)
                 self._remove(part_paths(path, old)[len(pieces) - 1 :])
             case _ if write.version is None:
                 self._remove([write.path, *part_paths(write.path, parts.get(write.path, 0))])
@@ -120,13 +120,16 @@ class Batch:
                 return 0
         return len(pieces) - 1
 
-    def _set(self, path: str, pieces: Sequence[str]) -> Any:
+    def _set(self, write: Create | Update, pieces: Sequence[str]) -> Any:
         """Write a document and its parts; return its own protobuf write."""
+        path = write.path
         main = self._piece(path, pieces[0], Mark(self.nonce, len(pieces) - 1))
         main.update.fields["id"].string_value = path.rpartition("/")[2]
         for part, piece in zip(part_paths(path, len(pieces) - 1), pieces[1:], strict=True):
             # Unconditional: the document's condition decides for all of them.
             self._piece(part, piece, Mark(self.nonce, 0))
+        if write.expire is not None:
+            main.update.fields["expire"].timestamp_value.FromDatetime(write.expire)
         return main
 
     def _piece(self, path: str, text: str, mark: Mark) -> Any:
