@@ -5,6 +5,7 @@ SHELL := /bin/sh
 VENV ?= .venv
 PORT ?= 8080
 DATA ?= .data
+SECONDS ?= 60
 BIN  := $(VENV)/bin
 PY   := $(BIN)/python
 INSTALL := VENV="$(VENV)" PYTHON="$(PYTHON)" sh requirements/install.sh
@@ -72,6 +73,9 @@ lint: setup ## Check style, imports between rooms, files, and the contract
 types: setup ## Check types
 	@$(BIN)/mypy
 
+nemesis: setup ## Break a cluster, and judge what its clients saw [SECONDS=60] [SEED=N]
+	@$(PY) -m tests.nemesis --seconds "$(SECONDS)" $(if $(SEED),--seed "$(SEED)")
+
 bench: setup ## Measure this machine, and write the README's figures
 	@$(PY) -m tests.load --out docs/benchmarks.json
 	@$(PY) -m tests.load.readme
@@ -86,4 +90,4 @@ clean: ## Remove the environment, what was generated, and caches; keeps DATA
 RELEASE  := $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)
 BREAKING := $(if $(RELEASE),$(BIN)/buf breaking --against '.git#tag=$(RELEASE)',echo 'buf breaking: no release yet to compare with')
 
-.PHONY: help setup protos run test test-all coverage lint types bench pins clean
+.PHONY: help setup protos run test test-all coverage lint types nemesis bench pins clean
