@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import TypeVar
 
 import aiohttp
 from aiohttp import web
 
 from services.chassis.client import Peer
+from services.chassis.discovery import Discovery
 from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
+from services.chassis.pool import Member, Pool
 from services.chassis.tasks import Tasks
-from services.gateway import application, upstream
+from services.gateway import application
 from services.gateway.auth.chain import Chain
 from services.gateway.auth.cookies import CookieVerifier
 from services.gateway.auth.fixed import ADMINISTRATOR, DEVELOPER, FixedVerifier
@@ -40,8 +43,13 @@ from services.gateway.door import Door
 from services.gateway.gateway_metrics import GatewayMetrics
 from services.gateway.limits import Limits
 from services.gateway.listener import listen
-from services.gateway.peers import ServicePeers
+from services.gateway.peers import AnyPod, ServicePeers
+from services.gateway.platform_clock import PlatformClock
+from services.gateway.pods import ExecutorPod, SessionPod
+from services.gateway.rebalancing import Rebalancer
 from services.gateway.revocation import RevocationPeers
+from services.gateway.routed_link import RoutedLink
+from services.gateway.routing import Router
 from services.gateway.settings import Authentication, Settings
 from services.gateway.stalls import Stalls
 from services.gateway.surroundings import Surroundings
@@ -51,6 +59,8 @@ SERVICE = "gateway"
 """Name of this service."""
 
 log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=Member)
 
 _END_SECONDS = 0.5
 
@@ -74,28 +84,39 @@ async def serve(
     signer = Signer(key=settings.identity_key)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(metrics.serve(settings.metrics_listen))
-        session, executor = [
-            await stack.enter_async_context(
-                Peer(service=name, target=target, signer=signer, metrics=metrics)
-            )
-            for name, target in (("session", settings.session), ("executor", settings.executor))
-        ]
+        clock = PlatformClock(monotonic=loop.time, wall=time.time)
+
+        def peer(service: Service, target: str) -> Peer:
+            return Peer(service=service.value, target=target, signer=signer, metrics=metrics)
+
+        sessions = await _pool(
+            stack,
+            settings.session,
+            lambda target: SessionPod(peer=peer(Service.SESSION, target), on_time=clock.told),
+        )
+        executors = await _pool(
+            stack,
+            settings.executor,
+            lambda target: ExecutorPod(peer=peer(Service.EXECUTOR, target)),
+        )
         tasks = await stack.enter_async_context(Tasks())
+        router = Router(pods=sessions)
+        tasks.spawn(Rebalancer(pods=sessions, owners=router.owners).run(), name="rebalancer")
         peers = ServicePeers(
-            peers={Service.SESSION: session, Service.EXECUTOR: executor},
+            router=router,
+            sessions=sessions,
+            executors=executors,
             timeout=settings.call_timeout,
             clock=loop.time,
         )
-        link = upstream.open_link(session, tasks)
-        stack.callback(link.close)
-        keys = KeyVerifier(peer=session, clock=time.time)
-        tokens = await _verifier(settings, keys, stack)
-        cookies = CookieVerifier(seal=_seal(settings, "cookie"), keys=keys)
+        keys = KeyVerifier(peer=AnyPod(router=router), clock=clock, monotonic=loop.time)
+        tokens = await _verifier(settings, keys, clock, stack)
+        cookies = CookieVerifier(seal=_seal(settings, "cookie", clock), keys=keys)
         tickets = Tickets(
-            seal=_seal(settings, "ticket"),
+            seal=_seal(settings, "ticket", clock),
             keys=keys,
             nonce=lambda: secrets.token_urlsafe(16),
-            clock=time.time,
+            clock=clock,
         )
         origins = Origins(allowed=settings.allowed_origins)
         credentials = Credentials(
@@ -115,13 +136,19 @@ async def serve(
 
         surroundings = Surroundings(
             peers=RevocationPeers(peers=peers, revoked=revoked),
-            delivery=Delivery(link=link, stalls=stalls, tasks=tasks, loop=loop, metrics=metrics),
+            delivery=Delivery(
+                link=RoutedLink(router=router, tasks=tasks),
+                stalls=stalls,
+                tasks=tasks,
+                loop=loop,
+                metrics=metrics,
+            ),
             stalls=stalls,
             verifier=tokens,
             tasks=tasks,
             limits=_limits(settings),
             clock=loop.time,
-            wall_clock=time.time,
+            wall_clock=clock,
             closed=figures.closed,
             limited=figures.limited,
             version=_version(),
@@ -146,6 +173,7 @@ async def serve(
             links=settings.auth is Authentication.DEVELOPMENT,
             behind_tls=settings.behind_tls,
             csp_reports=figures.csp_reports,
+            clock=clock,
         )
         runner = web.AppRunner(
             application.make(
@@ -171,7 +199,15 @@ async def serve(
     log.info("stopped")
 
 
-async def _verifier(settings: Settings, keys: KeyVerifier, stack: AsyncExitStack) -> Verifier:
+async def _pool(stack: AsyncExitStack, target: str, open_member: Callable[[str], M]) -> Pool[M]:
+    """Open what is kept for each process of a service, until the stack ends."""
+    discovery = await stack.enter_async_context(Discovery(target=target))
+    return await stack.enter_async_context(Pool(discovery=discovery, open=open_member))
+
+
+async def _verifier(
+    settings: Settings, keys: KeyVerifier, clock: PlatformClock, stack: AsyncExitStack
+) -> Verifier:
     verifiers: list[Verifier] = [keys]
     if settings.auth is Authentication.DEVELOPMENT:
         verifiers.append(FixedVerifier(token=settings.development_token, user=DEVELOPER))
@@ -190,14 +226,14 @@ async def _verifier(settings: Settings, keys: KeyVerifier, stack: AsyncExitStack
                 audience=settings.jwt_audience,
                 user_claim=settings.jwt_user_claim,
                 admins=settings.admins,
-                clock=time.time,
+                clock=clock,
             )
         )
     return Chain(verifiers=verifiers)
 
 
-def _seal(settings: Settings, purpose: str) -> Seal:
-    return Seal(key=settings.identity_key, purpose=purpose, clock=time.time)
+def _seal(settings: Settings, purpose: str, clock: PlatformClock) -> Seal:
+    return Seal(key=settings.identity_key, purpose=purpose, clock=clock)
 
 
 def _limits(settings: Settings) -> Limits:

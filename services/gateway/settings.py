@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from services.chassis.discovery import check_target
 from services.chassis.settings import ServiceSettings, setting
 
 
@@ -28,8 +29,11 @@ class Settings(ServiceSettings):
     """Settings of the gateway."""
 
     listen: str = setting("Address for clients, `host:port`; port 0 takes any.", "127.0.0.1:8080")
-    session: str = setting("Address of the session service, `host:port`.")
-    executor: str = setting("Address of the executor, `host:port`.")
+    session: str = setting(
+        "Where the session service is: `host:port`, several with commas between, or "
+        "`dns:///name:port` for all addresses of a name."
+    )
+    executor: str = setting("Where the executors are, likewise.")
 
     auth: Authentication = setting(
         "`development`: one token, loopback only; `jwt`: signed tokens of an identity provider; "
@@ -109,6 +113,7 @@ class Settings(ServiceSettings):
             ValueError: With one sentence a problem.
         """
         problems = [
+            *self._target_problems(),
             *self._development_problems(),
             *self._jwt_problems(),
             *self._frame_problems(),
@@ -117,6 +122,18 @@ class Settings(ServiceSettings):
             problems.append("MOORLINE_ADMIN_TOKEN needs at least 32 characters, or none.")
         if problems:
             raise ValueError("\n".join(problems))
+
+    def _target_problems(self) -> list[str]:
+        problems = []
+        for variable, target in (
+            ("MOORLINE_SESSION", self.session),
+            ("MOORLINE_EXECUTOR", self.executor),
+        ):
+            try:
+                check_target(target)
+            except ValueError as error:
+                problems.append(f"{variable}: {error}")
+        return problems
 
     def _development_problems(self) -> list[str]:
         if self.auth is not Authentication.DEVELOPMENT:

@@ -1,4 +1,4 @@
-"""The feed of the session service, as the gateway opens it.
+"""The feed of a pod of the session service, as the gateway opens it.
 
 Does not know who reads what comes.
 """
@@ -20,16 +20,21 @@ from services.chassis.tasks import Tasks
 
 Update = feed_pb2.EncodedUpdate
 
+GATEWAY = Identity(user="services/gateway")
+"""Whom the gateway calls for when it is for nobody in particular."""
 PASSING = frozenset(
     {
         errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        errors_pb2.ERROR_REASON_SESSION_CAPACITY,
+        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
         errors_pb2.ERROR_REASON_DRAINING,
+        errors_pb2.ERROR_REASON_NOT_OWNER,
         errors_pb2.ERROR_REASON_FEED_UNKNOWN,
         errors_pb2.ERROR_REASON_CALL_TIMEOUT,
-        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
+        errors_pb2.ERROR_REASON_FENCED,
     }
 )
-"""Reasons a new subscription waits out, as `FeedLink` does for an old one."""
+"""Reasons that pass by themselves, or are none at another pod."""
 
 _SERVICE = "/moorline.session.v1.SessionFeedService/"
 
@@ -52,13 +57,27 @@ class Link(Protocol):
         """Stop following."""
 
 
-def open_link(session: Peer, tasks: Tasks) -> FeedLink[Update]:
+def open_link(session: Peer, tasks: Tasks, on_time: Callable[[float], None]) -> FeedLink[Update]:
     """Open the feed, and keep it open until the link is closed.
+
+    When it breaks its subscriptions end: who follows is followed elsewhere by then.
 
     Args:
         session: The open peer.
         tasks: Owns what keeps it open.
+        on_time: Called for every response, with the platform's time in seconds
+            since the epoch, or 0 when it does not tell.
     """
+
+    def split(
+        response: feed_pb2.OpenFeedResponse,
+    ) -> list[tuple[int, Sequence[Update], errors_pb2.Error | None]]:
+        on_time(response.time.ToNanoseconds() / 1e9 if response.HasField("time") else 0.0)
+        return [
+            (item.subscription, item.updates, item.end if item.HasField("end") else None)
+            for item in response.subscriptions
+        ]
+
     return FeedLink(
         peer=session,
         open_method=_SERVICE + "OpenFeed",
@@ -66,20 +85,12 @@ def open_link(session: Peer, tasks: Tasks) -> FeedLink[Update]:
         open_response=feed_pb2.OpenFeedResponse,
         subscribe_method=_SERVICE + "Subscribe",
         unsubscribe_method=_SERVICE + "Unsubscribe",
-        split=_split,
+        split=split,
         tasks=tasks,
-        identity=Identity(user="services/gateway"),
+        identity=GATEWAY,
+        lasting=False,
     )
 
 
 def _open_request(feed_id: str) -> Message:
     return feed_pb2.OpenFeedRequest(feed_id=feed_id)
-
-
-def _split(
-    response: feed_pb2.OpenFeedResponse,
-) -> list[tuple[int, Sequence[Update], errors_pb2.Error | None]]:
-    return [
-        (item.subscription, item.updates, item.end if item.HasField("end") else None)
-        for item in response.subscriptions
-    ]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ class Web:
         links: True when a link with a token logs in; else it leads to the login page.
         behind_tls: True when clients use HTTPS.
         csp_reports: `moorline_csp_reports_total`.
+        clock: Seconds since the epoch.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Web:
         links: bool,
         behind_tls: bool,
         csp_reports: Counter,
+        clock: Callable[[], float],
     ) -> None:
         self._door = door
         self._credentials = credentials
@@ -108,6 +111,7 @@ class Web:
         self._links = links
         self._behind_tls = behind_tls
         self._csp_reports = csp_reports
+        self._clock = clock
         loop = asyncio.get_running_loop()
         self._csp_log = TokenBucket(rate=0.1, burst=10, now=loop.time())
 
@@ -228,7 +232,7 @@ class Web:
             self._credentials.cookie_name(request),
             value,
             path="/",
-            max_age=max(0, int(end - datetime.now(UTC).timestamp())),
+            max_age=max(0, int(end - self._clock())),
             **self._attributes(),
         )
 

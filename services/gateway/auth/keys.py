@@ -12,10 +12,10 @@ from datetime import UTC, timedelta
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import keys_pb2
-from services.chassis.client import Peer
 from services.chassis.failures import Failure
 from services.chassis.identity import Identity
 from services.gateway.auth.verifier import Principal, token_invalid
+from services.gateway.pods import Caller
 
 GOOD_SECONDS = 5.0
 """How long a good key is believed in without asking; one that was revoked through another
@@ -35,11 +35,15 @@ class KeyVerifier:
     Args:
         peer: The session service.
         clock: Seconds since the epoch.
+        monotonic: Seconds of a clock that does not go back.
     """
 
-    def __init__(self, *, peer: Peer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, peer: Caller, clock: Callable[[], float], monotonic: Callable[[], float]
+    ) -> None:
         self._peer = peer
         self._clock = clock
+        self._monotonic = monotonic
         # By digest of a secret, or by name of a key: what was found, and until when
         # to believe it. None for a bad one. Secrets themselves are not kept.
         self._known: dict[str, tuple[Principal | None, float]] = {}
@@ -51,7 +55,7 @@ class KeyVerifier:
         if _SHAPE.fullmatch(token) is None:
             raise token_invalid()
         digest = hashlib.sha256(token.encode()).hexdigest()
-        if digest not in self._known or self._known[digest][1] <= self._clock():
+        if digest not in self._known or self._known[digest][1] <= self._monotonic():
             self._remember(digest, await self._ask(token))
         return self._recall(digest)
 
@@ -63,7 +67,7 @@ class KeyVerifier:
                 SERVICE_UNAVAILABLE when the session service cannot be asked.
         """
         name = principal.key
-        if name not in self._known or self._known[name][1] <= self._clock():
+        if name not in self._known or self._known[name][1] <= self._monotonic():
             listed = await self._peer.call(
                 _SERVICE + "ListKeys",
                 keys_pb2.ListKeysRequest(parent=principal.user),
@@ -82,7 +86,7 @@ class KeyVerifier:
         Args:
             name: `users/{user}/keys/{key}`; the session service has revoked it.
         """
-        now = self._clock()
+        now = self._monotonic()
         self._revoked = {key: end for key, end in self._revoked.items() if end > now}
         self._revoked[name] = now + _TIMEOUT.total_seconds() + GOOD_SECONDS
 
@@ -102,7 +106,7 @@ class KeyVerifier:
         return _principal(answer.key)
 
     def _remember(self, name: str, principal: Principal | None) -> None:
-        now = self._clock()
+        now = self._monotonic()
         if len(self._known) >= _CACHE_SIZE:
             self._known = {key: entry for key, entry in self._known.items() if entry[1] > now}
         if len(self._known) >= _CACHE_SIZE:
@@ -112,8 +116,8 @@ class KeyVerifier:
 
     def _recall(self, name: str) -> Principal:
         principal, _ = self._known[name]
-        now = self._clock()
-        if principal is None or principal.expired(now):
+        now = self._monotonic()
+        if principal is None or principal.expired(self._clock()):
             raise token_invalid()
         if self._revoked.get(principal.key, now) > now:
             raise token_invalid()

@@ -24,7 +24,7 @@ async def setting() -> AsyncIterator[tuple[FakeSession, KeyVerifier, FakeClock]]
     """Yield the service, a verifier that asks it, and the verifier's clock."""
     clock = FakeClock()
     async with fake_session() as session, peer_of(session.target) as peer:
-        yield session, KeyVerifier(peer=peer, clock=clock), clock
+        yield session, KeyVerifier(peer=peer, clock=clock, monotonic=clock), clock
 
 
 async def refused(verifier: KeyVerifier, secret: str = SECRET) -> bool:
@@ -96,7 +96,7 @@ async def test_an_outage_is_not_a_refusal() -> None:
     """The client may try again."""
     async with peer_of("127.0.0.1:1") as peer:
         with pytest.raises(Failure) as raised:
-            await KeyVerifier(peer=peer, clock=FakeClock()).verify(SECRET)
+            await KeyVerifier(peer=peer, clock=FakeClock(), monotonic=FakeClock()).verify(SECRET)
 
     assert "SERVICE_UNAVAILABLE" == raised.value.reason_name
 

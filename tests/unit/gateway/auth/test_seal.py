@@ -50,7 +50,7 @@ async def setting() -> AsyncIterator[Setting]:
     """Yield cookies and tickets."""
     clock = FakeClock()
     async with fake_session() as session, peer_of(session.target) as peer:
-        yield Setting(session, KeyVerifier(peer=peer, clock=clock), clock)
+        yield Setting(session, KeyVerifier(peer=peer, clock=clock, monotonic=clock), clock)
 
 
 async def refused(verifier: Verifier, token: str) -> bool:
