@@ -30,10 +30,13 @@ class Settings(ServiceSettings):
 
     listen: str = setting("Address for clients, `host:port`; port 0 takes any.", "127.0.0.1:8080")
     session: str = setting(
-        "Where the session service is: `host:port`, several with commas between, or "
-        "`dns:///name:port` for all addresses of a name."
+        "Session service: `host:port`, several with commas between, or `dns:///name:port` for "
+        "every address of a name."
     )
-    executor: str = setting("Where the executors are, likewise.")
+    executor: str = setting(
+        "Executors: `host:port`, several with commas between, or `dns:///name:port` for every "
+        "address of a name."
+    )
 
     auth: Authentication = setting(
         "`development`: one token, loopback only; `jwt`: signed tokens of an identity provider; "
