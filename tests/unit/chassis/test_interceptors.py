@@ -269,6 +269,8 @@ async def test_one_line_is_logged_for_a_call(peer: Peer, caplog: pytest.LogCaptu
         await call(peer, "Subscribe")
         with pytest.raises(Failure):
             await call(peer, "Answer", "failure")
+        # The line is written after the answer has left.
+        await until(lambda: "RATE_LIMITED" in [vars(each).get("reason") for each in caplog.records])
 
     lines = [record.__dict__ for record in caplog.records if record.message == "call"]
     facts = [(line["method"], line["code"], line["user"], line.get("reason")) for line in lines]
