@@ -163,16 +163,30 @@ def _check_records(
 def _check_tools(
     about: str, turn: str, events: list[Fields], evidence: Evidence
 ) -> Iterator[Violation]:
-    attempts, called = 1, False
-    for event in events:
-        kind = kind_of(event)
-        if kind == "toolCall":
-            called = True
-        elif kind == "turnAttempt":
+    attempts, began = 1, 0
+    for number, event in enumerate(events):
+        if kind_of(event) == "turnAttempt":
             attempts += 1
-            if called:
+            if _ran(events[began:number]):
                 yield Violation("P5", about, "attempted again after a tool call")
-            called = False
+            began = number
     for file, times in evidence.effects.items():
         if file.rpartition(".")[0] == turn and times > attempts:
             yield Violation("P5", about, f"a tool ran {times} times in {attempts} attempts")
+
+
+def _ran(events: list[Fields]) -> set[str]:
+    """Tool calls of an attempt that may have run: those nobody was asked about, or allowed."""
+    items = [event["item"] for event in events]
+    called = {item["toolCall"].get("toolCallId", "") for item in items if "toolCall" in item}
+    asked = {
+        item["permissionRequest"]["permissionId"]: item["permissionRequest"].get("toolCallId", "")
+        for item in items
+        if "permissionRequest" in item
+    }
+    allowed = {
+        asked.get(item["permissionDecision"]["permissionId"], "")
+        for item in items
+        if item.get("permissionDecision", {}).get("allowed")
+    }
+    return called - (set(asked.values()) - allowed)

@@ -129,6 +129,8 @@ class _View:
         if self.log_id and log_id and log_id != self.log_id:
             yield f"the log is called {log_id} and was called {self.log_id}"
         self.log_id = log_id or self.log_id
+        if self.log is not None and self.log.log_id and log_id and log_id != self.log.log_id:
+            yield f"the log is called {log_id} and stored as {self.log.log_id}"
 
 
 def _differs(event: Fields, log: Sequence[Fields]) -> Iterator[str]:

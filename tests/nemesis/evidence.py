@@ -39,7 +39,7 @@ class AgentEvidence:
 
     Attributes:
         name: `users/{user}/agents/{agent}`.
-        log_id: Which history its events are; empty when the platform does not tell.
+        log_id: Which history its events are; empty when the store does not tell.
         events: The log as the API lists it.
         turns: The turns as the API lists them.
         segments: The log's documents by id, in the order of their ids, read from

@@ -99,11 +99,18 @@ async def read_agent(device: Device, name: str, documents: Documents | None) -> 
     _, user, _, agent = name.split("/")
     mine = f"{user}~{agent}~"
     entries = [entry for entry, _ in await documents("work")]
+    log = str(dict(await documents(f"users/{user}/agents")).get(agent, {}).get("log", ""))
+    prefix = f"{log}-" if log else ""
     return AgentEvidence(
         name=name,
         events=events,
         turns=turns,
-        segments=await documents(f"{name}/log"),
+        log_id=log,
+        segments=[
+            (segment.removeprefix(prefix), fields)
+            for segment, fields in await documents(f"{name}/log")
+            if segment.startswith(prefix)
+        ],
         documents=dict(await documents(f"{name}/turns")),
         work=[entry.removeprefix(mine) for entry in entries if entry.startswith(mine)],
     )

@@ -29,6 +29,8 @@ def test_what_is_allowed_is_let_pass() -> None:
     story.call("cancelTurn", {"name": f"{AGENT}/turns/t2"})
     story.send("t3", "hello")
     story.log("t1", userMessage={"text": "/sim retract a\n/sim say b"})
+    story.log("t1", toolCall={"toolCallId": "c1"})
+    story.log("t1", permissionRequest={"permissionId": "p1", "toolCallId": "c1"})
     story.log("t1", turnAttempt={"attempt": 2})
     story.log("t1", agentMessage=message("b2", "b"))
     story.log("t1", turnOutcome={"state": "STATE_FINISHED"})
@@ -39,7 +41,7 @@ def test_what_is_allowed_is_let_pass() -> None:
     lost = {"reason": "ERROR_REASON_EXECUTION_LOST"}
     story.log("t3", turnOutcome={"state": "STATE_LOST", "error": lost})
     story.effects["t1.0"] = 2
-    story.epochs = dict.fromkeys(range(4, 10), 3)
+    story.epochs = dict.fromkeys(range(4, 12), 3)
     story.watch(1, 0)
     story.show(1, *story.events_from(1, 1), delta("b0", "lost", snapshot=True))
     story.show(1, *story.events_from(2, 2), delta("b1", "a", snapshot=True))
@@ -117,6 +119,13 @@ def _word_lost(story: Story) -> None:
 
 
 def _attempt_after_a_tool_call(story: Story) -> None:
+    story.events[4]["item"] = {"turnAttempt": {"attempt": 2}}
+
+
+def _attempt_after_an_allowed_tool_call(story: Story) -> None:
+    allowed = {"permissionId": "p1", "allowed": True}
+    story.events[1]["item"] = {"permissionRequest": {"permissionId": "p1", "toolCallId": "c1"}}
+    story.events[3]["item"] = {"permissionDecision": allowed}
     story.events[4]["item"] = {"turnAttempt": {"attempt": 2}}
 
 
@@ -259,6 +268,7 @@ def _alarm(story: Story) -> None:
         ("P4", _listed_otherwise, "listed as"),
         ("P4", _still_on_the_work_list, "work list"),
         ("P5", _attempt_after_a_tool_call, "after a tool call"),
+        ("P5", _attempt_after_an_allowed_tool_call, "after a tool call"),
         ("P5", _tool_ran_twice, "ran 2 times"),
         ("P6", _foreign_word, "canarybob of bob"),
         ("deadline", _no_answer, "13.0 s"),
