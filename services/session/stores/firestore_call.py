@@ -93,18 +93,20 @@ class Call:
                 return batch.made(CommitResponse.pb(response))
 
     async def documents(
-        self, paths: Iterable[str], *, marks_only: bool = False
+        self, paths: Iterable[str], *, marks_only: bool = False, at: Timestamp | None = None
     ) -> tuple[dict[str, Stored], Timestamp]:
         """Return documents that exist, by path, and the time at which they were read.
 
         Args:
             paths: At least one.
             marks_only: True leaves their text out.
+            at: As they were at this time; None for now.
         """
         request = BatchGetDocumentsRequest(
             database=self._connection.target.name,
             documents=[f"{self._root}/{path}" for path in paths],
             mask=DocumentMask(field_paths=["write"]) if marks_only else None,
+            read_time=at,
         )
 
         async def get() -> tuple[dict[str, Stored], Timestamp]:
@@ -130,7 +132,7 @@ class Call:
             if path not in found:
                 return None
             document = found[path]
-            rest = await self._rest([document])
+            rest = await self._rest([document], time)
             if (texts := _texts(document, rest)) is not None:
                 return document.document(texts, time)
             # It was written between the two reads.
@@ -153,7 +155,7 @@ class Call:
             return found, time
 
         found, time = await self._repeat(run)
-        rest = await self._rest(found)
+        rest = await self._rest(found, time)
         documents = []
         for one in found:
             texts = _texts(one, rest)
@@ -165,9 +167,10 @@ class Call:
                 documents.append(document)
         return documents
 
-    async def _rest(self, documents: Sequence[Stored]) -> dict[str, Stored]:
+    async def _rest(self, documents: Sequence[Stored], time: Timestamp) -> dict[str, Stored]:
+        """Return the parts of documents as they were when those were read."""
         paths = [path for document in documents for path in document.more]
-        return (await self.documents(paths))[0] if paths else {}
+        return (await self.documents(paths, at=time))[0] if paths else {}
 
     async def _met(self, batch: Batch, *, doubtful: bool) -> Committed:
         """Tell why a commit met a condition that does not hold; it may be its own work."""

@@ -1,60 +1,14 @@
-"""What every store must do; the semantics the session service is built on."""
+"""What every store's commits must do; the semantics the session service is built on."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, timedelta
+from datetime import timedelta
 
 import pytest
 
-from services.session.store import Create, Delete, Document, Store, StoreConflict, Update
-from tests.contract.store.conftest import MakeStore
-
-
-async def current(store: Store, path: str) -> Document:
-    """Return a document that must exist."""
-    document = await store.get(path)
-    assert document is not None
-    return document
-
-
-async def ids(store: Store, collection: str, **bounds: object) -> list[str]:
-    """Return the ids that a read of a collection finds."""
-    return [document.id for document in await store.read(collection, **bounds)]  # type: ignore[arg-type]
-
-
-class TestGet:
-    async def test_what_was_created_is_read_back(self, store: Store, root: str) -> None:
-        """Fields come back as they were, of every JSON kind."""
-        fields = {
-            "text": "안녕, \u0000 \U0001f600",
-            "number": 2**53,
-            "negative": -1,
-            "fraction": 0.5,
-            "yes": True,
-            "nothing": None,
-            "list": [1, "two", {"three": 3}],
-            "map": {"a": {"b": []}},
-        }
-
-        await store.commit([Create(f"{root}/things/a", fields)])
-
-        document = await current(store, f"{root}/things/a")
-        assert fields == document.fields
-        assert f"{root}/things/a" == document.path
-        assert "a" == document.id
-
-    async def test_a_missing_document_is_none(self, store: Store, root: str) -> None:
-        """Absence is an answer, not a failure."""
-        assert await store.get(f"{root}/things/a") is None
-
-    async def test_large_values_are_kept(self, store: Store, root: str) -> None:
-        """A document may be as large as the largest segment and more."""
-        text = "가" * 200_000
-
-        await store.commit([Create(f"{root}/things/a", {"text": text})])
-
-        assert text == (await current(store, f"{root}/things/a")).fields["text"]
+from services.session.store import Create, Delete, Store, StoreConflict, Update
+from tests.contract.store.looking import current, ids
 
 
 class TestCommit:
@@ -86,6 +40,40 @@ class TestCommit:
 
         with pytest.raises(StoreConflict):
             await store.commit([Update(f"{root}/things/a", {"n": 3}, created.versions[0])])
+
+        assert {"n": 2} == (await current(store, f"{root}/things/a")).fields
+
+    async def test_an_update_without_a_change_is_a_new_version(
+        self, store: Store, root: str
+    ) -> None:
+        """A lease that is renewed with the same fields is renewed."""
+        created = await store.commit([Create(f"{root}/things/a", {"n": 1})])
+
+        updated = await store.commit([Update(f"{root}/things/a", {"n": 1}, created.versions[0])])
+
+        document = await current(store, f"{root}/things/a")
+        assert created.versions[0] != updated.versions[0] == document.version
+        assert created.time < updated.time == document.update_time
+
+    async def test_a_version_of_somebody_else_is_refused(self, store: Store, root: str) -> None:
+        """What no store gave is at least not the current version."""
+        await store.commit([Create(f"{root}/things/a", {})])
+
+        for write in (
+            Update(f"{root}/things/a", {}, "a version"),
+            Update(f"{root}/things/a", {}, ""),
+            Delete(f"{root}/things/a", "a version"),
+        ):
+            with pytest.raises(StoreConflict):
+                await store.commit([write])
+
+    async def test_what_may_expire_is_kept_until_then(self, store: Store, root: str) -> None:
+        """The time at which it may go is none of its fields."""
+        expire = await store.now() + timedelta(days=1)
+
+        created = await store.commit([Create(f"{root}/things/a", {"n": 1}, expire)])
+        assert {"n": 1} == (await current(store, f"{root}/things/a")).fields
+        await store.commit([Update(f"{root}/things/a", {"n": 2}, created.versions[0], expire)])
 
         assert {"n": 2} == (await current(store, f"{root}/things/a")).fields
 
@@ -143,6 +131,29 @@ class TestCommit:
 
         assert f"{root}/things/b" == conflict.value.path
         assert ["b"] == await ids(store, f"{root}/things")
+
+    async def test_a_conflict_names_the_document(self, store: Store, root: str) -> None:
+        """The one whose condition failed, of whatever kind it was."""
+        writes = [
+            (await store.commit([Create(f"{root}/things/{n}", {})])).versions[0] for n in range(3)
+        ]
+        changed = await store.commit([Update(f"{root}/things/1", {}, writes[1])])
+        await store.commit([Delete(f"{root}/things/2")])
+        good = Update(f"{root}/things/0", {}, writes[0])
+
+        for bad in (
+            Create(f"{root}/things/0", {}),
+            Update(f"{root}/things/1", {}, writes[1]),
+            Delete(f"{root}/things/1", writes[1]),
+            Update(f"{root}/things/2", {}, writes[2]),
+            Delete(f"{root}/things/2", writes[2]),
+        ):
+            others = [good] if bad.path != good.path else []
+            with pytest.raises(StoreConflict) as conflict:
+                await store.commit([*others, bad, Create(f"{root}/things/new", {})])
+            assert bad.path == conflict.value.path
+
+        await store.commit([good, Delete(f"{root}/things/1", changed.versions[0])])
 
     async def test_versions_come_in_the_order_of_writes(self, store: Store, root: str) -> None:
         """Each write's version is the document's; a delete's is empty."""
@@ -215,117 +226,3 @@ class TestCommit:
         await asyncio.gather(*(increment() for _ in range(8)))
 
         assert {"n": 8} == (await current(store, path)).fields
-
-
-class TestRead:
-    async def test_documents_come_in_the_order_of_their_ids(self, store: Store, root: str) -> None:
-        """Order is that of the characters' numbers, not of creation or of a language."""
-        names = ["b", "a", "10", "9", "B", "_", "a0", "~"]
-        await store.commit([Create(f"{root}/things/{name}", {}) for name in names])
-
-        assert sorted(names) == await ids(store, f"{root}/things")
-
-    async def test_bounds_are_exclusive(self, store: Store, root: str) -> None:
-        """`after` and `before` leave their own ids out."""
-        await store.commit([Create(f"{root}/things/{n:03d}", {}) for n in range(6)])
-
-        assert ["002", "003"] == await ids(store, f"{root}/things", after="001", before="004")
-
-    async def test_a_bound_need_not_exist(self, store: Store, root: str) -> None:
-        """A bound is a place in the order, not a document."""
-        await store.commit([Create(f"{root}/things/{n:03d}", {}) for n in range(3)])
-
-        assert ["001", "002"] == await ids(store, f"{root}/things", after="000.5")
-
-    async def test_reverse_begins_with_the_greatest(self, store: Store, root: str) -> None:
-        """With a limit it gives the last documents."""
-        await store.commit([Create(f"{root}/things/{n:03d}", {}) for n in range(6)])
-
-        found = await ids(store, f"{root}/things", before="005", limit=2, reverse=True)
-
-        assert ["004", "003"] == found
-
-    async def test_limit_gives_the_first(self, store: Store, root: str) -> None:
-        """A page continues after the last id of the page before."""
-        await store.commit([Create(f"{root}/things/{n:03d}", {}) for n in range(5)])
-
-        first = await ids(store, f"{root}/things", limit=3)
-        second = await ids(store, f"{root}/things", after=first[-1], limit=3)
-
-        assert ["000", "001", "002"] == first
-        assert ["003", "004"] == second
-
-    async def test_only_documents_directly_in_the_collection_are_found(
-        self, store: Store, root: str
-    ) -> None:
-        """Neither those below nor those of a collection with a similar name."""
-        await store.commit(
-            [
-                Create(f"{root}/things/a", {}),
-                Create(f"{root}/things/a/parts/b", {}),
-                Create(f"{root}/thing/c", {}),
-                Create(f"{root}/things2/d", {}),
-            ]
-        )
-
-        assert ["a"] == await ids(store, f"{root}/things")
-
-    async def test_a_read_sees_every_commit_that_returned(self, store: Store, root: str) -> None:
-        """No read is stale, by get or by read."""
-        for n in range(20):
-            await store.commit([Create(f"{root}/things/{n:03d}", {"n": n})])
-
-            assert await store.get(f"{root}/things/{n:03d}") is not None
-            assert n + 1 == len(await store.read(f"{root}/things"))
-
-
-class TestTime:
-    async def test_time_never_goes_back(self, store: Store, root: str) -> None:
-        """Each commit's time is later than the one before, and `now` is not behind it."""
-        times = []
-        for n in range(10):
-            committed = await store.commit([Create(f"{root}/things/{n}", {})])
-            times.append(committed.time)
-
-        assert sorted(set(times)) == times
-        assert times[-1] <= await store.now()
-
-    async def test_a_document_knows_when_it_was_written(self, store: Store, root: str) -> None:
-        """The time is the commit's, aware and in UTC."""
-        committed = await store.commit([Create(f"{root}/things/a", {})])
-
-        document = await current(store, f"{root}/things/a")
-
-        assert committed.time == document.update_time
-        assert timedelta(0) == document.update_time.utcoffset()
-        assert UTC == document.update_time.tzinfo
-
-
-class TestReopening:
-    async def test_what_was_committed_survives(self, make_store: MakeStore, root: str) -> None:
-        """Fields, versions and time are the same for the next process."""
-        async with make_store() as store:
-            committed = await store.commit([Create(f"{root}/things/a", {"n": 1})])
-
-        async with make_store() as store:
-            document = await current(store, f"{root}/things/a")
-            assert {"n": 1} == document.fields
-            assert committed.versions[0] == document.version
-            assert committed.time <= await store.now()
-            later = await store.commit([Update(document.path, {"n": 2}, document.version)])
-            assert committed.time < later.time
-
-    async def test_commits_asked_for_are_made_before_it_closes(
-        self, make_store: MakeStore, root: str
-    ) -> None:
-        """Closing waits for commits in flight."""
-        async with make_store() as store:
-            commits = [
-                asyncio.ensure_future(store.commit([Create(f"{root}/things/{n}", {})]))
-                for n in range(10)
-            ]
-            await asyncio.sleep(0)
-
-        await asyncio.gather(*commits)
-        async with make_store() as store:
-            assert 10 == len(await store.read(f"{root}/things"))
