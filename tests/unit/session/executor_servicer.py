@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from moorline.executor.v1 import (
     feed_pb2_grpc,
 )
 from services.chassis import server
-from services.chassis.failures import not_found
+from services.chassis.failures import Failure, not_found
 from services.chassis.feed import Feeds
 from services.chassis.identity import Checker, caller
 from services.chassis.metrics import Metrics
@@ -53,6 +54,33 @@ class Cursor:
 
 
 @dataclass
+class Heard:
+    """A listener that remembers."""
+
+    at: int = 0
+    resets: int = 0
+    news: list[Update] = field(default_factory=list)
+    ends: list[Failure] = field(default_factory=list)
+
+    def position(self) -> int:
+        """See `Listener`."""
+        return self.at
+
+    def reset(self) -> None:
+        """See `Listener`."""
+        self.resets += 1
+
+    def updates(self, updates: Sequence[Update]) -> None:
+        """See `Listener`."""
+        self.news += updates
+        self.at += len(updates)
+
+    def end(self, failure: Failure) -> None:
+        """See `Listener`."""
+        self.ends.append(failure)
+
+
+@dataclass
 class Servicer(
     executions_pb2_grpc.ExecutionServiceServicer,
     feed_pb2_grpc.ExecutionFeedServiceServicer,
@@ -67,10 +95,12 @@ class Servicer(
     known: bool = True
     refusing: bool = False
     status: grpc.StatusCode | None = None
+    refusal: Failure | None = None
+    clock_error: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         """Make the feeds."""
-        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=_wrap)
+        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=self._wrap)
 
     def say(self, update: Update) -> None:
         """Add to the script."""
@@ -95,6 +125,8 @@ class Servicer(
         self._record("create", request)
         if self.status is not None:
             await context.abort(self.status)
+        if self.refusal is not None:
+            raise self.refusal
         return executions_pb2.CreateExecutionResponse()
 
     async def CancelExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -148,14 +180,15 @@ class Servicer(
         self.feeds.get(request.feed_id).remove(request.subscription)
         return feed_pb2.UnsubscribeResponse()
 
-
-def _wrap(batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
-    return feed_pb2.OpenFeedResponse(
-        subscriptions=[
-            feed_pb2.SubscribedExecution(subscription=number, updates=updates)
-            for number, updates in batch
-        ]
-    )
+    def _wrap(self, batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
+        response = feed_pb2.OpenFeedResponse(
+            subscriptions=[
+                feed_pb2.SubscribedExecution(subscription=number, updates=updates)
+                for number, updates in batch
+            ]
+        )
+        response.time.FromDatetime(datetime.now(UTC) + self.clock_error)
+        return response
 
 
 @asynccontextmanager

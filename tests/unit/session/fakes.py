@@ -36,7 +36,11 @@ def store_unavailable() -> Failure:
 
 @dataclass
 class FakeExecution:
-    """One execution: what it was asked to do, and what it has done."""
+    """One execution: what it was asked to do, and what it has done.
+
+    Attributes:
+        positions: After which event each listener began.
+    """
 
     id: str
     asked: executions_pb2.Execution
@@ -44,6 +48,7 @@ class FakeExecution:
     blocks: dict[str, str] = field(default_factory=dict)
     listeners: list[Listener] = field(default_factory=list)
     cancellations: int = 0
+    positions: list[int] = field(default_factory=list)
     decisions: list[transcript_pb2.PermissionDecision] = field(default_factory=list)
 
     def send(self, *updates: executions_pb2.ExecutionUpdate) -> None:
@@ -83,9 +88,11 @@ class FakeExecution:
         call = transcript_pb2.ToolCall(tool_call_id=tool_call_id, tool_name="Bash")
         self.add(Item(tool_call=call))
 
-    def ask(self, permission_id: str = "p1") -> None:
+    def ask(self, permission_id: str = "p1", *, tool_call_id: str = "") -> None:
         """Ask for a permission."""
-        request = transcript_pb2.PermissionRequest(permission_id=permission_id, tool_name="Bash")
+        request = transcript_pb2.PermissionRequest(
+            permission_id=permission_id, tool_name="Bash", tool_call_id=tool_call_id
+        )
         self.add(Item(permission_request=request))
 
     def end(
@@ -100,6 +107,7 @@ class FakeExecution:
 
     def replay(self, listener: Listener) -> None:
         """Bring a new listener to where the execution is."""
+        self.positions.append(listener.position())
         updates = [
             executions_pb2.ExecutionUpdate(event=event)
             for event in self.events[listener.position() :]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -23,35 +22,13 @@ from services.chassis.metrics import Metrics
 from services.session.clock import DatabaseClock
 from services.session.executor_clock import ExecutorClock
 from services.session.executor_link import ExecutorLink
-from tests.unit.session.executor_servicer import KEY, Servicer, Update, serving
+from tests.unit.session.executor_servicer import KEY, Heard, Servicer, Update, serving
 from tests.unit.session.service import until
 
 
-@dataclass
-class Heard:
-    """A listener that remembers."""
-
-    at: int = 0
-    resets: int = 0
-    news: list[Update] = field(default_factory=list)
-    ends: list[Failure] = field(default_factory=list)
-
-    def position(self) -> int:
-        """See `Listener`."""
-        return self.at
-
-    def reset(self) -> None:
-        """See `Listener`."""
-        self.resets += 1
-
-    def updates(self, updates: Sequence[Update]) -> None:
-        """See `Listener`."""
-        self.news += updates
-        self.at += len(updates)
-
-    def end(self, failure: Failure) -> None:
-        """See `Listener`."""
-        self.ends.append(failure)
+def now() -> datetime:
+    """Return the database's time."""
+    return datetime.now(UTC)
 
 
 def make_link(port: int, *, unreachable: float = 20) -> ExecutorLink:
@@ -63,6 +40,7 @@ def make_link(port: int, *, unreachable: float = 20) -> ExecutorLink:
         metrics=Metrics(service="session"),
     )
     database = DatabaseClock(monotonic=time.monotonic)
+    database.observe(now())
     clock = ExecutorClock(database=database, monotonic=time.monotonic)
     return ExecutorLink(peer=peer, clock=clock, unreachable=timedelta(seconds=unreachable))
 
@@ -206,6 +184,28 @@ async def test_an_executor_that_stays_away_is_given_up(servicer: Servicer) -> No
         await asyncio.sleep(0.1)
 
     assert ["SERVICE_UNAVAILABLE"] == [failure.reason_name for failure in heard.ends]
+
+
+async def test_times_are_the_databases_however_wrong_the_executors_clock_is(
+    servicer: Servicer,
+) -> None:
+    """An event of an executor an hour ahead, or behind, happened when it did."""
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(serving(servicer))
+        for hours in (1, -1, 0):
+            servicer.clock_error = timedelta(hours=hours)
+            servicer.script.clear()
+            link = await stack.enter_async_context(linked(port))
+            heard = Heard()
+            await link.subscribe("e1", heard)
+            update = Update()
+            happened = now() - timedelta(seconds=3)
+            update.event.create_time.FromDatetime(happened + servicer.clock_error)
+            servicer.say(update)
+            await until(lambda heard=heard: heard.at == 1)  # type: ignore[misc]
+
+            shown = heard.news[0].event.create_time.ToDatetime(UTC)
+            assert abs(shown - happened) < timedelta(seconds=0.5)
 
 
 async def test_acknowledgements_are_joined(link: ExecutorLink, servicer: Servicer) -> None:

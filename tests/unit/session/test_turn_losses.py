@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+
+import pytest
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
-from tests.unit.session.fakes import FakeExecutor, unavailable
+from tests.unit.session.fakes import FakeExecutor, FaultyStore, unavailable
 from tests.unit.session.service import Service, until
 
 Turn = turns_pb2.Turn
@@ -191,6 +194,133 @@ class TestLosingTheExecution:
         (await executor.execution(2)).end()
 
         assert Turn.STATE_FINISHED == (await service.ended()).state
+
+
+class TestLosingAToolThatWaitsForPermission:
+    """It cannot have run before somebody allowed it, so another attempt repeats nothing."""
+
+    async def test_an_open_request_is_asked_again(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """By the next attempt, which may come to another one."""
+        await service.create_turn()
+        first = await executor.execution()
+        first.call_tool("c1")
+        first.ask("p1", tool_call_id="c1")
+        await until(lambda: service.metric("moorline_permission_requests_pending") == 1)
+
+        executor.forget()
+        second = await executor.execution(2)
+        second.call_tool("c1")
+        second.ask("p2", tool_call_id="c1")
+        await until(lambda: service.metric("moorline_permission_requests_pending") == 1)
+        await service.resolve("p2")
+        await until(lambda: len(second.decisions) == 1)
+        second.end()
+
+        turn = await service.ended()
+        assert (Turn.STATE_FINISHED, 2) == (turn.state, turn.attempt)
+        assert [
+            "user_message",
+            "tool_call",
+            "permission_request",
+            "permission_decision",
+            "turn_attempt",
+            "tool_call",
+            "permission_request",
+            "permission_decision",
+            "turn_outcome",
+        ] == await service.kinds()
+
+    async def test_a_refused_one_has_not_run(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """Nor will it."""
+        await service.create_turn()
+        first = await executor.execution()
+        first.call_tool("c1")
+        first.ask("p1", tool_call_id="c1")
+        await service.resolve("p1", allowed=False)
+        await until(lambda: len(first.decisions) == 1)
+
+        executor.forget()
+        (await executor.execution(2)).end()
+
+        assert 2 == (await service.ended()).attempt
+
+    async def test_an_allowed_one_may_have_run(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """Whether the answer has arrived is not known."""
+        await service.create_turn()
+        first = await executor.execution()
+        first.call_tool("c1")
+        first.ask("p1", tool_call_id="c1")
+        await service.resolve("p1")
+
+        executor.forget()
+
+        assert Turn.STATE_LOST == (await service.ended()).state
+        assert 1 == len(executor.created)
+
+    async def test_an_answer_that_is_not_durable_yet_counts(
+        self, service: Service, executor: FakeExecutor, store: FaultyStore
+    ) -> None:
+        """It is given, and will be shown as given."""
+        await service.create_turn()
+        first = await executor.execution()
+        first.call_tool("c1")
+        first.ask("p1", tool_call_id="c1")
+        store.held.clear()
+        answering = asyncio.ensure_future(service.resolve("p1"))
+        await asyncio.sleep(0.01)
+
+        executor.forget()
+        store.held.set()
+        await answering
+
+        assert Turn.STATE_LOST == (await service.ended()).state
+
+    async def test_a_tool_beside_it_that_was_not_asked_about_may_have_run(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """One is enough."""
+        await service.create_turn()
+        first = await executor.execution()
+        first.call_tool("c0")
+        first.call_tool("c1")
+        first.ask("p1", tool_call_id="c1")
+
+        executor.forget()
+
+        assert Turn.STATE_LOST == (await service.ended()).state
+
+    @pytest.mark.parametrize(("allowed", "attempts"), [(None, 2), (False, 2), (True, 1)])
+    async def test_the_next_process_knows_it_from_the_log(
+        self,
+        make_service: Callable[[], Service],
+        executor: FakeExecutor,
+        allowed: bool | None,
+        attempts: int,
+    ) -> None:
+        """With the answers that the one before has recorded."""
+        async with make_service() as service:
+            await service.create_agent()
+            await service.create_turn()
+            execution = await executor.execution()
+            execution.call_tool("c1")
+            execution.ask("p1", tool_call_id="c1")
+            if allowed is not None:
+                await service.resolve("p1", allowed=allowed)
+            await until(lambda: executor.acknowledged == {execution.id: 2})
+        executor.executions.clear()
+        executor.script = lambda execution: execution.end()
+
+        async with make_service() as service:
+            turn = await service.ended()
+
+        assert (attempts == 1) == (turn.state == Turn.STATE_LOST)
+        assert attempts == turn.attempt
 
 
 def _forgotten() -> Failure:
