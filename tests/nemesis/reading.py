@@ -35,6 +35,15 @@ class Documents(Protocol):
 def emulator_documents(emulator: FirestoreEmulator) -> Documents:
     """Return what reads an emulator by its REST interface."""
 
+    def whole(document: Mapping[str, Any]) -> Fields:
+        text = document["fields"]["json"]["stringValue"]
+        _, _, parts = document["fields"]["write"]["stringValue"].partition("~")
+        for number in range(1, int(parts) + 1):
+            more = emulator.request("GET", f"/v1/{document['name']}/more/{number}")
+            text += more["fields"]["json"]["stringValue"]
+        fields: Fields = json.loads(text)
+        return fields
+
     def read(collection: str) -> list[tuple[str, Fields]]:
         documents: list[tuple[str, Fields]] = []
         token = ""
@@ -42,9 +51,10 @@ def emulator_documents(emulator: FirestoreEmulator) -> Documents:
             query = f"pageSize={_PAGE}&pageToken={quote(token)}"
             path = f"/v1/projects/{PROJECT}/databases/{DATABASE}/documents/{collection}?{query}"
             page = emulator.request("GET", path)
-            for document in page.get("documents", []):
-                fields = {name: _value(of) for name, of in document.get("fields", {}).items()}
-                documents.append((document["name"].rpartition("/")[2], fields))
+            documents += [
+                (document["name"].rpartition("/")[2], whole(document))
+                for document in page.get("documents", [])
+            ]
             token = page.get("nextPageToken", "")
             if not token:
                 return sorted(documents, key=lambda document: document[0])
@@ -53,21 +63,6 @@ def emulator_documents(emulator: FirestoreEmulator) -> Documents:
         return await asyncio.to_thread(read, collection)
 
     return read_in_thread
-
-
-def _value(typed: Mapping[str, Any]) -> Any:
-    """Return the value that Firestore's JSON writes with its type."""
-    for kind, value in typed.items():
-        match kind:
-            case "mapValue":
-                return {name: _value(of) for name, of in value.get("fields", {}).items()}
-            case "arrayValue":
-                return [_value(of) for of in value.get("values", [])]
-            case "integerValue":
-                return int(value)
-            case _:
-                return value
-    return None
 
 
 async def read_agent(device: Device, name: str, documents: Documents | None) -> AgentEvidence:
