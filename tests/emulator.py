@@ -153,18 +153,21 @@ class FirestoreEmulator:
         """Delete every document of a database."""
         self.request("DELETE", f"/emulator/v1/projects/{project}/databases/{database}/documents")
 
-    def request(self, method: str, path: str, *, token: str = "owner") -> Any:
+    def request(self, method: str, path: str, *, token: str = "owner", body: Any = None) -> Any:
         """Return the JSON that a REST call is answered with.
 
         Args:
             method: HTTP method.
             path: Path with the leading slash.
             token: Bearer token; `owner` is an administrator, empty is nobody.
+            body: Sent as JSON; None for none.
 
         Raises:
             urllib.error.HTTPError: The answer was no success.
         """
-        request = urllib.request.Request(f"http://{self.host}{path}", method=method)
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{self.host}{path}", data, method=method)
+        request.add_header("Content-Type", "application/json")
         if token:
             request.add_header("Authorization", f"Bearer {token}")
         with urllib.request.urlopen(request, timeout=10) as answer:

@@ -11,6 +11,7 @@ import pytest
 from services.chassis.tasks import Tasks
 from services.session.limits import Limits
 from services.session.stores.sqlite import SqliteStore
+from tests.contract.store.limits import LimitedStore
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore
 from tests.unit.session.following import World, make_world
 from tests.unit.session.service import Service
@@ -27,7 +28,7 @@ async def tasks() -> AsyncIterator[Tasks]:
 async def store(tmp_path: Path) -> AsyncIterator[FaultyStore]:
     """A SQLite store that can be told to fail."""
     async with SqliteStore(path=tmp_path / "store.db") as inner:
-        yield FaultyStore(inner)
+        yield FaultyStore(LimitedStore(inner, others=["things"]))
 
 
 @pytest.fixture
