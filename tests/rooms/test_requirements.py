@@ -22,6 +22,15 @@ ASKED = {
     "build": PROJECT["build-system"]["requires"],
 }
 
+SHARED = {
+    "google.api_core": "google-api-core",
+    "google.auth": "google-auth",
+    "google.cloud.firestore_v1": "google-cloud-firestore",
+    "google.protobuf": "protobuf",
+    "google.rpc": "googleapis-common-protos",
+}
+"""Whose the modules are that lie under a name which many packages share."""
+
 
 def entries(name: str) -> list[str]:
     """The requirements of a file, each with its hashes on one line."""
@@ -73,7 +82,7 @@ def test_what_the_product_imports_is_what_it_asks_for() -> None:
     asked = {canonicalize_name(Requirement(each).name) for each in wanted}
     provider = packages_distributions()
     used = {
-        canonicalize_name(provider[module][0])
+        canonicalize_name(SHARED.get(module) or provider[module][0])
         for path in modules()
         if path.parts[0] in ("services", "moorline")
         for module in _imported((ROOT / path).read_text())
@@ -96,4 +105,9 @@ def _imported(source: str) -> set[str]:
             else []
         )
     ]
-    return {name.partition(".")[0] for name in names}
+    return {_shared(name) or name.partition(".")[0] for name in names}
+
+
+def _shared(name: str) -> str | None:
+    """Return which part of a name that many packages share a module is in."""
+    return next((part for part in SHARED if f"{name}.".startswith(f"{part}.")), None)
