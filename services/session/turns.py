@@ -186,15 +186,11 @@ class TurnRun:
         self._creation = Creation(
             environment=self._environment, agent=self._agent, turn=self.turn, agent_log=self._log
         )
-        try:
-            failure = await self._creation.run()
-        finally:
-            self._creation = None
+        failure = await self._creation.run()
+        self._creation = None
         if failure is None:
             return
         if self.turn.cancelled:
-            # A call that was interrupted may have had its effect.
-            self._abandon()
             self._conclude_ourselves(Outcome.STATE_CANCELLED, None)
         else:
             self._conclude_ourselves(Outcome.STATE_FAILED, failure)
@@ -244,7 +240,6 @@ class TurnRun:
         self._attempt.close()
         if self._conclusion is not None:
             return
-        self._abandon()
         # A tool whose use was never allowed has not run.
         ran = self._attempt.tool_calls - self._permissions.never_allowed()
         if self.turn.cancelled:
@@ -258,7 +253,7 @@ class TurnRun:
 
     async def _begin_again(self, reason: Failure) -> None:
         """Record another attempt, and where it will run."""
-        turn = self.turn
+        turn, before = self.turn, (self.turn.executor, self.turn.execution)
         turn.attempt += 1
         turn.executor = self._executors.place(preferred=turn.executor)
         again = transcript_pb2.TurnAttempt(attempt=turn.attempt, error=reason.to_error())
@@ -271,11 +266,7 @@ class TurnRun:
         self._changed()
         # Before anything of the new attempt can be heard: it withdraws old text.
         await asyncio.shield(recorded)
-
-    def _abandon(self) -> None:
-        """See that the execution stops, wherever it may run, and never starts."""
-        if self.turn.executor:
-            self._executors.abandon(self.turn.executor, self.turn.execution)
+        self._executors.abandon(*before)
 
     def _new_attempt(self) -> Attempt:
         return Attempt(
@@ -329,7 +320,16 @@ class TurnRun:
     ) -> asyncio.Future[None]:
         error = failure.to_error() if failure is not None else None
         outcome = Outcome(state=state, error=error)
-        return self._conclude(outcome, before=self._attempt.partial_items())
+        conclusion = self._conclude(outcome, before=self._attempt.partial_items())
+        if self.turn.executor:
+            conclusion.add_done_callback(self._abandon)
+        return conclusion
+
+    def _abandon(self, recorded: asyncio.Future[None]) -> None:
+        """See that the execution stops, wherever it may run, and never starts."""
+        # Not without right: whoever else owns the agent now may go on with it.
+        if not recorded.cancelled() and recorded.exception() is None:
+            self._executors.abandon(self.turn.executor, self.turn.execution)
 
     def _conclude(
         self,
@@ -377,7 +377,7 @@ class TurnRun:
 
     def _deliver_again(self) -> None:
         """Hand over what was decided: whoever runs the execution now may not know it."""
-        if self.turn.cancelled:
+        if self.turn.cancelled and (self._cancellation is None or self._cancellation.done()):
             self._deliver_cancellation()
         for decision in self._permissions.recorded():
             self._deliver_decision(decision)

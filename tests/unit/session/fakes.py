@@ -336,6 +336,7 @@ class FaultyStore:
         missing: Which of the next reads of a document fail, by path.
         commits: Every batch that was asked for.
         held: While not set, commits wait.
+        delay: Seconds that each commit takes at least.
     """
 
     def __init__(self, inner: Store) -> None:
@@ -347,6 +348,7 @@ class FaultyStore:
         self.commits: list[Sequence[Write]] = []
         self.held = asyncio.Event()
         self.held.set()
+        self.delay = 0.0
 
     async def __aenter__(self) -> Self:
         """See `Store`; the inner store is open already."""
@@ -364,6 +366,8 @@ class FaultyStore:
         """See `Store`."""
         self.commits.append(writes)
         await self.held.wait()
+        if self.delay:
+            await asyncio.sleep(self.delay)
         if self.before:
             raise self.before.pop(0)
         committed = await self.inner.commit(writes)

@@ -249,6 +249,30 @@ class TestTakingOver:
                 kinds = await new.kinds()
         assert ["user_message", "tool_call", "agent_message", "turn_outcome"] == kinds
 
+    async def test_the_one_before_cannot_stop_what_the_new_one_follows(
+        self,
+        make_service: MakeService,
+        executor: FakeExecutor,
+    ) -> None:
+        """What it thinks lost is given up once that is durable, which it never will be."""
+        async with make_service() as old:
+            await old.create_agent()
+            await old.create_turn()
+            execution = await executor.execution()
+            listener = execution.listeners.pop()
+            async with make_service() as new:
+                await until(lambda: bool(execution.listeners))
+                execution.call_tool("c1")
+                await until(lambda: executor.acknowledged == {execution.id: 1})
+                listener.end(unavailable())
+                # It has tried to record that, was fenced, and follows like the new one.
+                await until(lambda: len(execution.listeners) == 2)
+
+                assert [] == executor.abandoned
+                execution.end()
+                turn = await new.ended()
+        assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
+
     async def test_an_executor_that_is_gone_by_then_is_given_up(
         self,
         make_service: MakeService,
