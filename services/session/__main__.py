@@ -17,6 +17,7 @@ from moorline.session.v1 import (
     events_pb2_grpc,
     feed_pb2_grpc,
     keys_pb2_grpc,
+    sessions_pb2_grpc,
     turns_pb2_grpc,
 )
 from services.chassis import logs, server
@@ -35,9 +36,14 @@ from services.session.events_api import EventApi
 from services.session.executor_links import ExecutorLinks
 from services.session.keys import Keys
 from services.session.keys_api import KeyApi
+from services.session.lease import LeaseMeasures, Terms
+from services.session.leases import Leases
+from services.session.ownership import Ownership, SoleOwnership
 from services.session.sessions import Sessions
+from services.session.sessions_api import SessionApi
 from services.session.settings import Settings
 from services.session.stores.choice import open_store
+from services.session.sweeper import Sweeper
 from services.session.turns_api import TurnApi
 from services.session.watches import Watches
 
@@ -73,17 +79,23 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         )
         tasks = await stack.enter_async_context(Tasks())
         limits = settings.limits()
-        sessions = Sessions(
-            environment=Environment(
-                store=store,
-                executors=executors,
-                tasks=tasks,
-                clock=clock,
-                limits=limits,
-                measures=Measures(metrics=metrics),
-            )
+        environment = Environment(
+            store=store,
+            executors=executors,
+            tasks=tasks,
+            clock=clock,
+            limits=limits,
+            measures=Measures(metrics=metrics),
         )
-        feeds: feed_api.SessionFeeds = Feeds(wrap=feed_api.wrap)
+        ownership = _ownership(settings, environment, LeaseMeasures(metrics=metrics))
+        sessions = Sessions(environment=environment, ownership=ownership)
+        sweeper = Sweeper(
+            environment=environment,
+            ownership=ownership,
+            sessions=sessions,
+            period=settings.sweep_seconds,
+        )
+        feeds: feed_api.SessionFeeds = Feeds(wrap=feed_api.wrapped(clock))
         watches = Watches()
 
         def register(to: grpc.aio.Server) -> None:
@@ -102,13 +114,17 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             keys_pb2_grpc.add_KeyServiceServicer_to_server(
                 KeyApi(keys=Keys(store=store, limit=limits.keys), limits=limits), to
             )
+            sessions_pb2_grpc.add_SessionServiceServicer_to_server(
+                SessionApi(sessions=sessions), to
+            )
 
         async def drain() -> None:
+            # Users first: who is told to go elsewhere must be served there.
+            await sessions.drain()
             watches.drain()
             await feeds.drain()
-            await sessions.drain()
 
-        await _take_up(sessions)
+        await _take_up(sessions, sweeper)
         await server.serve(
             settings=settings,
             service=SERVICE,
@@ -120,11 +136,26 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         )
 
 
-async def _take_up(sessions: Sessions) -> None:
+def _ownership(settings: Settings, environment: Environment, measures: LeaseMeasures) -> Ownership:
+    if settings.database is None:
+        return SoleOwnership()
+    terms = Terms(
+        store=environment.store,
+        tasks=environment.tasks,
+        clock=environment.clock,
+        seconds=settings.lease_seconds.total_seconds(),
+        monotonic=time.monotonic,
+        measures=measures,
+    )
+    return Leases(terms=terms, address=settings.reached_at)
+
+
+async def _take_up(sessions: Sessions, sweeper: Sweeper) -> None:
     """Take up what an earlier process left, however long the store is away."""
     while True:
         try:
             await sessions.start()
+            await sweeper.start()
         except Failure as failure:
             log.warning("the store is away", extra={"reason": failure.message})
             await asyncio.sleep(_RETRY_SECONDS)

@@ -59,6 +59,7 @@ def new_record(name: AgentName, settings: AgentSettings, now: datetime) -> Agent
         origin=settings.digest,
         head=0,
         activity_time=now,
+        log="".join(secrets.choice(_ID_ALPHABET) for _ in range(10)),
     )
 
 

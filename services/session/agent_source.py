@@ -12,12 +12,18 @@ from typing import Generic, Protocol, TypeVar
 from moorline.session.v1 import agents_pb2
 from services.chassis.failures import Failure
 from services.session.forms import AgentForm
+from services.session.ownership import Lease
 
 U = TypeVar("U")
 
 
 class AgentList(Protocol):
     """A user's list of agents, live."""
+
+    @property
+    def lease(self) -> Lease:
+        """The lease on the user; nothing is taken while it may be over."""
+        ...
 
     def agent_ids(self) -> Sequence[str]:
         """Return the ids of all agents."""
@@ -87,6 +93,10 @@ class AgentSource(Generic[U]):
             self.done = True
             return self._form.end(self.failure), False
         updates: list[U] = []
+        lease = self._agents.lease
+        if not lease.shows:
+            lease.when_known(self.mark)
+            return updates, False
         while self._dirty and (budget > 0 or not updates):
             agent_id = next(iter(self._dirty))
             del self._dirty[agent_id]

@@ -19,6 +19,7 @@ from services.session.forms import EventForm
 from services.session.history import History, Segment
 from services.session.log import Log
 from services.session.outcomes import Outcome, end_turn, outcome_label, queue_full, turn_exists
+from services.session.ownership import Lease
 from services.session.permissions import require_same
 from services.session.records import (
     AgentRecord,
@@ -45,6 +46,10 @@ class Owner(Protocol):
         """Hear that another writer was found: the agent must be loaded anew."""
         ...
 
+    def holds_back(self) -> bool:
+        """Tell whether turns that wait shall be started by the next owner."""
+        ...
+
 
 class LiveAgent:
     """An agent in memory, the only writer of its documents.
@@ -54,11 +59,13 @@ class LiveAgent:
         record: Its settings.
         version: Version of its document.
         tail: Newest segment of its log.
+        lease: The lease on its user.
         owner: Who has loaded it.
     """
 
     __slots__ = (
         "_environment",
+        "_lease",
         "_opened",
         "_owner",
         "_run",
@@ -80,19 +87,24 @@ class LiveAgent:
         record: AgentRecord,
         version: str,
         tail: Segment | None,
+        lease: Lease,
         owner: Owner,
     ) -> None:
         self._environment = environment
+        self._lease = lease
         self._owner = owner
         self.record = record
-        self.history = History(store=environment.store, agent=record.name)
+        self.history = History(store=environment.store, agent=record.name, log=record.log)
         self.archive = TurnArchive(store=environment.store, agent=record.name)
         self.log = Log(
             store=environment.store,
             agent=record.name,
+            history=self.history,
+            lease=lease,
             clock=environment.clock,
             tasks=environment.tasks,
             tail=tail,
+            gather=environment.limits.gather,
             committed=self._committed,
             fenced=lambda: owner.fenced(record.name.agent),
         )
@@ -111,6 +123,15 @@ class LiveAgent:
     def busy(self) -> bool:
         """True while it has work in hand or somebody follows it."""
         return bool(self._unfinished) or self.timeline.followed or not self.log.idle
+
+    @property
+    def running(self) -> bool:
+        """True while a turn runs."""
+        return self._run is not None
+
+    def knows(self, turn_id: str) -> bool:
+        """Tell whether a turn runs or waits here, or is ending."""
+        return turn_id in self._unfinished
 
     def unfinished(self) -> list[TurnRecord]:
         """Return the turns that run or wait, in the order they run."""
@@ -209,6 +230,7 @@ class LiveAgent:
         after_sequence: int,
         include_deltas: bool,
         mark: Callable[[], None],
+        log_id: str = "",
     ) -> EventSource[U]:
         """Return a new subscription; see `EventSource`.
 
@@ -218,9 +240,12 @@ class LiveAgent:
         return EventSource(
             timeline=self.timeline,
             history=self.history,
+            lease=self._lease,
+            log_id=self.record.log_id,
             tasks=self._environment.tasks,
             form=form,
             after_sequence=after_sequence,
+            known_log_id=log_id,
             include_deltas=include_deltas,
             mark=mark,
         )
@@ -345,7 +370,7 @@ class LiveAgent:
 
     def _next(self) -> None:
         """Start the turn that waits longest, unless one runs."""
-        if self._run is not None or not self._waiting:
+        if self._run is not None or not self._waiting or self._owner.holds_back():
             return
         turn = self._waiting.pop(0)
         self._start(turn)

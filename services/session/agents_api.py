@@ -18,6 +18,7 @@ from services.session.forms import MessageAgents
 from services.session.limits import Limits
 from services.session.names import check_agent_id, parse_agent, parse_user, require_owner
 from services.session.pages import Page, page_size, parse_token
+from services.session.session import Session
 from services.session.sessions import Sessions
 from services.session.watches import Watches
 
@@ -58,8 +59,12 @@ class AgentApi(agents_pb2_grpc.AgentServiceServicer):
         """Return one agent; see `agents.proto`."""
         name = parse_agent("name", request.name)
         require_owner(name, caller())
-        session = await self._sessions.session(name.user)
-        return agents_pb2.GetAgentResponse(agent=session.get(name.agent))
+
+        async def read(session: Session) -> Agent:
+            return session.get(name.agent)
+
+        agent = await self._sessions.with_session(name.user, read)
+        return agents_pb2.GetAgentResponse(agent=agent)
 
     async def ListAgents(
         self, request: agents_pb2.ListAgentsRequest, context: Context
@@ -69,8 +74,12 @@ class AgentApi(agents_pb2_grpc.AgentServiceServicer):
         size = page_size(request.page_size, default=50, most=200)
         after = _parse_token(request.page_token) if request.page_token else None
         require_owner(user, caller())
-        session = await self._sessions.session(user.user)
-        agents = [agent for agent in session.messages() if after is None or _order(agent) > after]
+
+        async def read(session: Session) -> list[Agent]:
+            return session.messages()
+
+        agents = await self._sessions.with_session(user.user, read)
+        agents = [agent for agent in agents if after is None or _order(agent) > after]
         page: Page[Agent] = Page(size=size)
         for agent in agents:
             if page.full:

@@ -6,6 +6,8 @@ files after that. Does not know sessions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from services.chassis.failures import Failure
 from services.session.deliveries import FIRST_DELAY, PASSING, pause
 from services.session.environment import Environment
@@ -21,22 +23,31 @@ from services.session.records import (
     turns_path,
     work_range,
 )
-from services.session.store import Create, Delete, Store, Update
+from services.session.store import Create, Delete, Document, Store, StoreConflict, Update, Write
 
-_AT_ONCE = 200
-"""Documents removed by one commit; every database takes 500."""
+_AT_ONCE = 100
+"""Documents removed by one commit; a store takes 500 writes, and a large document some."""
 
 
-async def begin_deletion(store: Store, record: AgentRecord, version: str) -> None:
+async def begin_deletion(
+    store: Store, record: AgentRecord, version: str, *, fence: Sequence[Create] = ()
+) -> None:
     """Make an agent a tombstone, for good.
 
+    Args:
+        store: Where it is.
+        record: The agent.
+        version: Version of its document.
+        fence: Documents that another owner of the agent would have created.
+
     Raises:
-        StoreConflict: The document is at another version.
+        StoreConflict: The document is at another version, or `fence` exists.
         Failure: STORE_UNAVAILABLE.
     """
     record.deleted = True
     await store.commit(
         [
+            *fence,
             Update(str(record.name), record.fields(), version),
             Create(
                 deletion_work_path(record.name, record.workspace),
@@ -50,21 +61,31 @@ async def delete_documents(store: Store, agent: AgentName) -> None:
     """Remove all that a tombstone has, then the tombstone. Safe to repeat.
 
     Does nothing when the agent's document is not a tombstone: then it is gone, or
-    another agent of that name was created since.
-
-    Must not run beside the creation of an agent of that name.
+    another agent of that name was created since. Several processes may do it at
+    once: each commit holds only while the tombstone is as it was read.
 
     Raises:
         Failure: STORE_UNAVAILABLE.
     """
-    document = await store.get(str(agent))
-    if document is None or not read_agent(agent.user, document).deleted:
-        return
-    for collection in (turns_path(agent), order_path(agent), log_path(agent)):
-        await _clear(store, collection)
-    after, before = work_range(agent)
-    await _clear(store, WORK, after=after, before=before)
-    await store.commit([Delete(document.path, document.version)])
+    while True:
+        document = await store.get(str(agent))
+        if document is None or not read_agent(agent.user, document).deleted:
+            return
+        found = await _found(store, agent)
+        # With their versions, which tell the store how large they are.
+        writes: list[Write] = [Delete(one.path, one.version) for one in found[:_AT_ONCE]]
+        last = len(found) <= _AT_ONCE
+        if last:
+            writes.append(Delete(document.path, document.version))
+        else:
+            writes.append(Update(document.path, document.fields, document.version))
+        try:
+            await store.commit(writes)
+        except StoreConflict:
+            # Another process is at it, too.
+            continue
+        if last:
+            return
 
 
 async def delete_workspace(environment: Environment, agent: AgentName, workspace: str) -> None:
@@ -88,6 +109,13 @@ async def delete_workspace(environment: Environment, agent: AgentName, workspace
     await environment.store.commit([Delete(deletion_work_path(agent, workspace))])
 
 
-async def _clear(store: Store, collection: str, *, after: str = "", before: str = "") -> None:
-    while documents := await store.read(collection, after=after, before=before, limit=_AT_ONCE):
-        await store.commit([Delete(document.path) for document in documents])
+async def _found(store: Store, agent: AgentName) -> list[Document]:
+    """Return what an agent has beside its document; more than can be removed at once, if so."""
+    found: list[Document] = []
+    after, before = work_range(agent)
+    ranges = [(path, "", "") for path in (turns_path(agent), order_path(agent), log_path(agent))]
+    for collection, first, last in [*ranges, (WORK, after, before)]:
+        left = _AT_ONCE + 1 - len(found)
+        if left > 0:
+            found += await store.read(collection, after=first, before=last, limit=left)
+    return found

@@ -18,6 +18,7 @@ from services.session.blocks import Block
 from services.session.encoding import LoggedEvent
 from services.session.forms import EventForm
 from services.session.history import History
+from services.session.ownership import Lease
 from services.session.timeline import Timeline
 
 U = TypeVar("U")
@@ -36,14 +37,18 @@ class EventSource(Generic[U]):
     Args:
         timeline: The live end.
         history: The stored rest.
+        lease: The lease on the agent's user; nothing is taken while it may be over.
+        log_id: Which history this is.
         tasks: Owns the task that reads stored events; there is none otherwise.
         form: Makes the updates.
         after_sequence: Number of the last event that is known already.
+        known_log_id: Which history that number counts in; empty when it is not known.
         include_deltas: True for text still being written.
         mark: Called when there is something to take.
 
     Raises:
-        Failure: SEQUENCE_UNKNOWN when the history does not reach that far.
+        Failure: SEQUENCE_UNKNOWN when the history is another one, or does not
+            reach that far.
     """
 
     __slots__ = (
@@ -54,7 +59,9 @@ class EventSource(Generic[U]):
         "_form",
         "_history",
         "_include_deltas",
+        "_lease",
         "_loader",
+        "_log_id",
         "_replay",
         "_replay_bytes",
         "_room",
@@ -71,20 +78,27 @@ class EventSource(Generic[U]):
         *,
         timeline: Timeline,
         history: History,
+        lease: Lease,
+        log_id: str,
         tasks: Tasks,
         form: EventForm[U],
         after_sequence: int,
+        known_log_id: str,
         include_deltas: bool,
         mark: Callable[[], None],
     ) -> None:
-        if after_sequence > timeline.head:
+        other = bool(known_log_id) and known_log_id != log_id
+        if other or after_sequence > timeline.head:
+            what = "is another one now" if other else "does not reach that far"
             raise Failure(
                 errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN,
-                "The history does not reach that far. Forget what is shown and watch from 0.",
+                f"The history {what}. Forget what is shown and watch from 0.",
                 headSequence=str(timeline.head),
             )
         self._timeline = timeline
         self._history = history
+        self._lease = lease
+        self._log_id = log_id
         self._tasks = tasks
         self._form = form
         self._include_deltas = include_deltas
@@ -115,6 +129,9 @@ class EventSource(Generic[U]):
         if self.failure is not None:
             self.done = True
             return self._form.end(self.failure), False
+        if not self._lease.shows:
+            self._lease.when_known(self.mark)
+            return updates, False
         if self._discards:
             updates.extend(map(self._form.discarded, self._discards))
             self._discards.clear()
@@ -158,7 +175,7 @@ class EventSource(Generic[U]):
             return True
         if not self._checkpointed:
             self._checkpointed = True
-            updates.append(self._form.checkpoint(self._cursor))
+            updates.append(self._form.checkpoint(self._cursor, self._log_id))
         return False
 
     def _take_replayed(self, updates: list[U], budget: int) -> int:

@@ -66,13 +66,13 @@ class EventApi(events_pb2_grpc.EventServiceServicer):
         name = parse_agent("parent", request.parent)
         check_sequence("after_sequence", request.after_sequence)
         require_owner(name, caller())
-        session = await self._sessions.session(name.user)
-        agent = await session.agent(name.agent)
+        agent = await self._sessions.agent(name)
 
         def subscribe(mark: Callable[[], None]) -> EventSource[events_pb2.EventUpdate]:
             return agent.follow(
                 form=MessageEvents(),
                 after_sequence=request.after_sequence,
+                log_id=request.log_id,
                 include_deltas=request.include_deltas,
                 mark=mark,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -14,8 +14,9 @@ from services.chassis.failures import Failure, field_invalid
 from services.chassis.feed import Feed, Feeds
 from services.chassis.identity import caller
 from services.session.agent_source import AgentSource
-from services.session.agents import LiveAgent
 from services.session.checks import check_sequence
+from services.session.clock import DatabaseClock
+from services.session.encoding import timestamp
 from services.session.forms import FeedAgents, FeedEvents, FeedUpdate
 from services.session.names import parse_agent, parse_user, require_owner
 from services.session.sessions import Sessions
@@ -24,17 +25,29 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 SessionFeeds: TypeAlias = Feeds[FeedUpdate, feed_pb2.OpenFeedResponse]
 
 
-def wrap(batch: list[tuple[int, Sequence[FeedUpdate]]]) -> feed_pb2.OpenFeedResponse:
-    """Return the response that carries updates of several subscriptions."""
-    response = feed_pb2.OpenFeedResponse()
-    for subscription, updates in batch:
-        news = response.subscriptions.add(subscription=subscription)
-        for update in updates:
-            if isinstance(update, errors_pb2.Error):
-                news.end.CopyFrom(update)
-            else:
-                news.updates.append(update)
-    return response
+def wrapped(
+    clock: DatabaseClock,
+) -> Callable[[list[tuple[int, Sequence[FeedUpdate]]]], feed_pb2.OpenFeedResponse]:
+    """Return what makes the response that carries updates of several subscriptions.
+
+    Args:
+        clock: Its time is in responses that carry nothing.
+    """
+
+    def wrap(batch: list[tuple[int, Sequence[FeedUpdate]]]) -> feed_pb2.OpenFeedResponse:
+        response = feed_pb2.OpenFeedResponse()
+        if not batch:
+            response.time.CopyFrom(timestamp(clock.now()))
+        for subscription, updates in batch:
+            news = response.subscriptions.add(subscription=subscription)
+            for update in updates:
+                if isinstance(update, errors_pb2.Error):
+                    news.end.CopyFrom(update)
+                else:
+                    news.updates.append(update)
+        return response
+
+    return wrap
 
 
 class FeedApi(feed_pb2_grpc.SessionFeedServiceServicer):
@@ -87,16 +100,15 @@ class FeedApi(feed_pb2_grpc.SessionFeedServiceServicer):
         require_owner(name, caller())
         feed: Feed[FeedUpdate] = self._feeds.get(request.feed_id)
 
-        async def add(agent: LiveAgent) -> None:
-            source = agent.follow(
-                form=self._events[json],
-                after_sequence=watch.after_sequence,
-                include_deltas=watch.include_deltas,
-                mark=partial(feed.mark, request.subscription),
-            )
-            feed.add(request.subscription, source)
-
-        await self._sessions.with_agent(name, add)
+        agent = await self._sessions.agent(name)
+        source = agent.follow(
+            form=self._events[json],
+            after_sequence=watch.after_sequence,
+            log_id=watch.log_id,
+            include_deltas=watch.include_deltas,
+            mark=partial(feed.mark, request.subscription),
+        )
+        feed.add(request.subscription, source)
 
     async def _watch_agents(self, request: feed_pb2.SubscribeRequest, *, json: bool) -> None:
         user = parse_user("watch_agents.parent", request.watch_agents.parent)

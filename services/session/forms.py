@@ -35,8 +35,8 @@ class EventForm(Protocol[U_co]):
         """Return the update for a block that was taken back."""
         ...
 
-    def checkpoint(self, sequence: int) -> U_co:
-        """Return the update that says the stream is complete up to here."""
+    def checkpoint(self, sequence: int, log_id: str) -> U_co:
+        """Return the update that says the stream of a history is complete up to here."""
         ...
 
     def end(self, failure: Failure) -> tuple[U_co, ...]:
@@ -105,9 +105,10 @@ class FeedEvents(_FeedForm):
         """See `EventForm`."""
         return feed_pb2.EncodedUpdate(discarded_block_id=block_id)
 
-    def checkpoint(self, sequence: int) -> FeedUpdate:
+    def checkpoint(self, sequence: int, log_id: str) -> FeedUpdate:
         """See `EventForm`."""
-        return feed_pb2.EncodedUpdate(checkpoint=events_pb2.Checkpoint(sequence=sequence))
+        checkpoint = events_pb2.Checkpoint(sequence=sequence, log_id=log_id)
+        return feed_pb2.EncodedUpdate(checkpoint=checkpoint)
 
 
 class FeedAgents(_FeedForm):
@@ -163,9 +164,10 @@ class MessageEvents:
             message_discarded=transcript_pb2.MessageDiscarded(block_id=block_id)
         )
 
-    def checkpoint(self, sequence: int) -> events_pb2.EventUpdate:
+    def checkpoint(self, sequence: int, log_id: str) -> events_pb2.EventUpdate:
         """See `EventForm`."""
-        return events_pb2.EventUpdate(checkpoint=events_pb2.Checkpoint(sequence=sequence))
+        checkpoint = events_pb2.Checkpoint(sequence=sequence, log_id=log_id)
+        return events_pb2.EventUpdate(checkpoint=checkpoint)
 
     def end(self, failure: Failure) -> tuple[events_pb2.EventUpdate, ...]:
         """See `EventForm`; the stream's status tells the failure."""

@@ -2,7 +2,9 @@
 
 A segment's id is the number of its first event, so that the one holding a given
 number is found without an index. A segment without events has the number that
-comes next and a suffix counting them. Does not know who writes.
+comes next and a suffix counting them. Before all that stands the log's own id, so
+that nothing written late, for an agent that was deleted or lost with its database,
+can come between the events of the next agent of that name. Does not know who writes.
 """
 
 from __future__ import annotations
@@ -56,12 +58,14 @@ class Segment:
         events: Its events, in order.
         cursors: For each execution with news, the executor's number of the
             newest of them.
+        epoch: The user's epoch when it was written; 0 where there are none.
     """
 
     position: Position
     nonce: str
     events: Sequence[Mapping[str, Any]]
     cursors: Mapping[str, int]
+    epoch: int = 0
 
     @property
     def end(self) -> Position:
@@ -80,6 +84,7 @@ class Segment:
             "first": first,
             "last": first + len(self.events) - 1,
             "nonce": self.nonce,
+            "epoch": self.epoch,
             "events": list(self.events),
             "cursors": dict(self.cursors),
         }
@@ -87,32 +92,48 @@ class Segment:
 
 def read_segment(document: Document) -> Segment:
     """Return the segment that a document holds."""
-    sequence, _, filler = document.id.partition(".")
+    sequence, _, filler = document.id.rpartition("-")[2].partition(".")
     return Segment(
         position=Position(int(sequence), int(filler or 0)),
         nonce=document.fields["nonce"],
         events=document.fields["events"],
         cursors=document.fields["cursors"],
+        epoch=document.fields.get("epoch", 0),
     )
 
 
 class History:
-    """One agent's log, for reading."""
+    """One agent's log, for reading.
 
-    __slots__ = ("_collection", "_store")
+    Args:
+        store: Where it is kept.
+        agent: Whose log it is.
+        log: `AgentRecord.log`.
+    """
 
-    def __init__(self, *, store: Store, agent: AgentName) -> None:
+    __slots__ = ("_before", "_collection", "_prefix", "_store")
+
+    def __init__(self, *, store: Store, agent: AgentName, log: str) -> None:
         self._store = store
         self._collection = log_path(agent)
+        self._prefix = f"{log}-" if log else ""
+        # Ids go on with a digit, and ":" follows the greatest.
+        self._before = f"{self._prefix}:"
+
+    def path(self, position: Position) -> str:
+        """Return the document of the segment at a position."""
+        return f"{self._collection}/{self._prefix}{position.id}"
 
     async def tail(self) -> Segment | None:
         """Return the newest segment, or None for an empty log."""
-        documents = await self._store.read(self._collection, limit=1, reverse=True)
+        documents = await self._store.read(
+            self._collection, after=self._prefix, before=self._before, limit=1, reverse=True
+        )
         return read_segment(documents[0]) if documents else None
 
     async def at(self, position: Position) -> Segment | None:
         """Return the segment at a position, or None."""
-        document = await self._store.get(f"{self._collection}/{position.id}")
+        document = await self._store.get(self.path(position))
         return read_segment(document) if document is not None else None
 
     async def segments(self, after_sequence: int) -> Sequence[Segment]:
@@ -122,13 +143,20 @@ class History:
         without events may be among them.
         """
         found = await self._store.read(
-            self._collection, before=number(after_sequence + 2), limit=1, reverse=True
+            self._collection,
+            after=self._prefix,
+            before=f"{self._prefix}{number(after_sequence + 2)}",
+            limit=1,
+            reverse=True,
         )
         if not found:
             return []
         first = read_segment(found[0])
         more = await self._store.read(
-            self._collection, after=found[0].id, limit=SEGMENTS_A_PAGE - 1
+            self._collection,
+            after=found[0].id,
+            before=self._before,
+            limit=SEGMENTS_A_PAGE - 1,
         )
         segments = [first, *map(read_segment, more)]
         return segments if segments[-1].end.sequence > after_sequence + 1 else []

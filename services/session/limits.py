@@ -23,6 +23,9 @@ class Limits:
             given up.
         permission: How long a permission request waits; zero means for ever.
         idle: How long a session stays in memory with nothing to do.
+        lease: How long a lease on a user lasts; a session with nothing to do is
+            given back after about as long.
+        gather: How long what is not urgent waits for company in a commit.
     """
 
     agents: int = 200
@@ -36,3 +39,5 @@ class Limits:
     unreachable: timedelta = timedelta(seconds=20)
     permission: timedelta = timedelta(0)
     idle: timedelta = timedelta(minutes=30)
+    lease: timedelta = timedelta(seconds=15)
+    gather: timedelta = timedelta(0)

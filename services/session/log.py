@@ -2,8 +2,10 @@
 
 An append *creates* the segment at the next position, which is persistence,
 idempotency and fencing in one: whoever else wrote there owns the agent now.
-What arrives while a commit is in flight is the next segment. Other documents
-of the agent ride in the same commit. Does not know what events mean.
+What arrives while a commit is in flight is the next segment, and what is not
+urgent waits a little for more. Other documents of the agent ride in the same
+commit. Nothing is committed while the user's lease is not held. Does not know
+what events mean.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
+
 from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
@@ -26,7 +30,7 @@ from services.session.clock import DatabaseClock
 from services.session.encoding import LoggedEvent, event_fields
 from services.session.history import History, Position, Segment
 from services.session.names import AgentName
-from services.session.records import log_path
+from services.session.ownership import Lease
 from services.session.store import Create, Delete, Store, StoreConflict, Update, Write
 
 log = logging.getLogger(__name__)
@@ -36,8 +40,9 @@ SEGMENT_BYTES = 256 * 1024
 
 _RETRY_FIRST = 0.05
 _RETRY_MOST = 1.0
-_DURABLE_SECONDS = 8.0
-"""How long a caller waits for its append before it is told to try again."""
+_DURABLE_SECONDS = 6.0
+"""How long a caller waits for its append before it is told to try again. Whoever asked the
+gateway shall hear of it within 8 s."""
 
 
 @dataclass(slots=True)
@@ -46,6 +51,7 @@ class _Append:
     documents: Mapping[str, Mapping[str, Any] | None]
     cursors: Mapping[str, int]
     size: int
+    urgent: bool
     done: asyncio.Future[None]
 
 
@@ -65,9 +71,12 @@ class Log:
     Args:
         store: Where it is kept.
         agent: Whose log it is.
+        history: The log, for reading.
+        lease: The lease on its user.
         clock: The database's time.
         tasks: Owns the task that writes; there is none while nothing waits.
         tail: The newest segment; None for an empty log.
+        gather: How long appends that are not urgent wait for others.
         committed: Called after each commit with its events and cursors.
         fenced: Called once, when another writer is found.
     """
@@ -78,10 +87,12 @@ class Log:
         "_committed",
         "_fence",
         "_fenced",
+        "_gather_seconds",
         "_history",
+        "_hurry",
         "_last_time",
         "_latest",
-        "_path",
+        "_lease",
         "_pending",
         "_position",
         "_store",
@@ -97,9 +108,12 @@ class Log:
         *,
         store: Store,
         agent: AgentName,
+        history: History,
+        lease: Lease,
         clock: DatabaseClock,
         tasks: Tasks,
         tail: Segment | None,
+        gather: timedelta,
         committed: Callable[[Sequence[LoggedEvent], Mapping[str, int]], None],
         fenced: Callable[[], None],
     ) -> None:
@@ -109,8 +123,10 @@ class Log:
         self._tasks = tasks
         self._committed = committed
         self._fenced = fenced
-        self._path = log_path(agent)
-        self._history = History(store=store, agent=agent)
+        self._history = history
+        self._lease = lease
+        self._gather_seconds = gather.total_seconds()
+        self._hurry = asyncio.Event()
         self._position = tail.end if tail is not None else Position()
         self._pending: deque[_Append] = deque()
         self._versions: dict[str, str] = {}
@@ -145,6 +161,7 @@ class Log:
         time: datetime | None = None,
         documents: Mapping[str, Mapping[str, Any] | None] | None = None,
         cursors: Mapping[str, int] | None = None,
+        urgent: bool = True,
     ) -> asyncio.Future[None]:
         """Number items and have them committed, all or none, after what waits.
 
@@ -154,6 +171,7 @@ class Log:
             time: When it happened, as another clock saw it; None for now.
             documents: Fields to write by path, in the same commit; None deletes.
             cursors: Executor's number of the newest item, by execution.
+            urgent: False lets it wait a little for others, to share their commit.
 
         Returns:
             Done when the commit is durable and its events are published; fails
@@ -173,7 +191,10 @@ class Log:
         self.next += len(events)
         self._latest = done
         size = sum(item.ByteSize() + 200 for item in items)
-        self._pending.append(_Append(events, documents or {}, cursors or {}, size, done))
+        size += sum(len(orjson.dumps(fields)) for fields in (documents or {}).values())
+        self._pending.append(_Append(events, documents or {}, cursors or {}, size, urgent, done))
+        if urgent:
+            self._hurry.set()
         if self._writer is None:
             self._writer = self._tasks.spawn(self._write(), name="log-write")
         return done
@@ -182,7 +203,7 @@ class Log:
         """Wait for an append.
 
         Raises:
-            Failure: STORE_UNAVAILABLE after 8 s; the append may still happen.
+            Failure: STORE_UNAVAILABLE after 6 s; the append may still happen.
                 FENCED when another writer owns the agent.
         """
         try:
@@ -232,15 +253,31 @@ class Log:
     async def _write(self) -> None:
         try:
             while self._pending:
+                await self._wait_for_more()
+                if not self._pending:
+                    # Fenced meanwhile.
+                    return
                 batch = self._gather()
                 if not await self._commit(batch):
+                    found = self._fence is None
                     self._pending.extendleft(reversed(batch.appends))
                     self.fence()
-                    self._fenced()
+                    if found:
+                        self._fenced()
                     return
                 self._publish(batch)
         finally:
             self._writer = None
+
+    async def _wait_for_more(self) -> None:
+        self._hurry.clear()
+        if not self._gather_seconds or any(append.urgent for append in self._pending):
+            return
+        try:
+            async with asyncio.timeout(self._gather_seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
 
     def _gather(self) -> _Batch:
         appends: list[_Append] = []
@@ -254,6 +291,7 @@ class Log:
             nonce=uuid.uuid4().hex,
             events=[event for append in appends for event in append.events],
             cursors={name: at for append in appends for name, at in append.cursors.items()},
+            epoch=self._lease.epoch,
         )
         batch = _Batch(segment, appends)
         for append in appends:
@@ -262,12 +300,13 @@ class Log:
 
     def _writes(self, batch: _Batch) -> list[Write]:
         writes: list[Write] = [
-            Create(f"{self._path}/{batch.segment.position.id}", batch.segment.fields())
+            Create(self._history.path(batch.segment.position), batch.segment.fields())
         ]
         for path, fields in batch.documents.items():
             version = self._versions.get(path)
             if fields is None:
-                writes.append(Delete(path))
+                # With its version, which spares the store a look at how large it is.
+                writes.append(Delete(path, version))
             elif version is None:
                 writes.append(Create(path, fields))
             else:
@@ -279,6 +318,9 @@ class Log:
         writes = self._writes(batch)
         delay = _RETRY_FIRST
         while True:
+            await self._lease.settled()
+            if self._fence is not None:
+                return False
             try:
                 committed = await self._store.commit(writes)
             except StoreConflict:

@@ -5,7 +5,7 @@ Does not know what leads to an outcome.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import turns_pb2
@@ -79,6 +79,16 @@ def lost(failure: Failure) -> Failure:
     """
     why = _WHY_LOST.get(failure.reason, failure.message)
     return Failure(errors_pb2.ERROR_REASON_EXECUTION_LOST, f"The execution is gone. {why}")
+
+
+def moved() -> Failure:
+    """Return why a subscription ends although its agent goes on, somewhere else."""
+    return Failure(
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        "The agent moved. Watch again from the last number seen.",
+        retry_delay=timedelta(milliseconds=100),
+        service="session",
+    )
 
 
 def unreachable() -> Failure:

@@ -5,7 +5,7 @@ The one place that knows how they are laid out in the store:
     users/{user}/agents/{agent}                      settings and summary
     users/{user}/agents/{agent}/turns/{turn}         one turn
     users/{user}/agents/{agent}/order/{sequence}     turns by number
-    users/{user}/agents/{agent}/log/{position}       a segment of events
+    users/{user}/agents/{agent}/log/{log}-{position} a segment of events
     work/{user}~{agent}~{turn}                       a turn that has not ended
     work/{user}~{agent}~!{workspace}                 an agent being deleted
 
@@ -31,7 +31,7 @@ from services.session.names import AgentName, TurnName
 from services.session.store import Document
 
 WORK = "work"
-"""Collection of what has not ended; read whole when the service starts."""
+"""Collection of what has not ended; read whole again and again."""
 
 FINAL_STATES = frozenset(
     {
@@ -78,8 +78,15 @@ def deletion_work_path(agent: AgentName, workspace: str) -> str:
 
 def work_range(agent: AgentName) -> tuple[str, str]:
     """Return the bounds of the ids of an agent's unfinished turns."""
-    # "0" is the least character a turn's id begins with, "{" follows the greatest.
-    return f"{agent.user}~{agent.agent}~/", f"{agent.user}~{agent.agent}~" + "{"
+    # "0" is the least character that a turn's id begins with, and "." stands before it without
+    # being a path's; "{" follows the greatest.
+    return f"{agent.user}~{agent.agent}~.", f"{agent.user}~{agent.agent}~" + "{"
+
+
+def user_work_range(user: str) -> tuple[str, str]:
+    """Return the bounds of the ids of a user's unfinished turns and deletions."""
+    # An agent's id begins with a letter, and "{" follows the greatest.
+    return f"{user}~", f"{user}~" + "{"
 
 
 def work_fields(turn: TurnName) -> dict[str, Any]:
@@ -109,6 +116,7 @@ class AgentRecord:
         executor: Address of the executor that ran its last turn, whose files and
             process are there; empty when there is none.
         deleted: True from the moment of its deletion until nothing is left.
+        log: Random id of its history; empty for an agent from before there was one.
     """
 
     name: AgentName
@@ -125,6 +133,12 @@ class AgentRecord:
     conversation: str = ""
     executor: str = ""
     deleted: bool = False
+    log: str = ""
+
+    @property
+    def log_id(self) -> str:
+        """Which history its events are numbered in; never that of another agent."""
+        return self.log or self.workspace
 
     @property
     def etag(self) -> str:
@@ -154,6 +168,7 @@ class AgentRecord:
             "conversation": self.conversation,
             "executor": self.executor,
             "deleted": self.deleted,
+            "log": self.log,
         }
 
     def message(self) -> agents_pb2.Agent:
@@ -191,6 +206,7 @@ def read_agent(user: str, document: Document) -> AgentRecord:
         conversation=fields["conversation"],
         executor=fields.get("executor", ""),
         deleted=fields["deleted"],
+        log=fields.get("log", ""),
     )
 
 

@@ -6,9 +6,9 @@ Does not know other users, nor gRPC.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2
@@ -25,17 +25,26 @@ from services.session.agents import LiveAgent
 from services.session.deletion import begin_deletion, delete_documents
 from services.session.deliveries import FIRST_DELAY, pause
 from services.session.environment import Environment
-from services.session.history import History
+from services.session.history import History, Position, Segment
 from services.session.names import AgentName, UserName
-from services.session.records import AgentRecord, read_agent
-from services.session.store import Create, StoreConflict
+from services.session.outcomes import moved
+from services.session.ownership import Lease
+from services.session.records import (
+    WORK,
+    AgentRecord,
+    read_agent,
+    user_work_range,
+)
+from services.session.store import Create, Delete, Document, StoreConflict
+from services.session.takeover import fence
 
 
 @dataclass(slots=True)
 class _Held:
     record: AgentRecord
-    version: str
     live: LiveAgent | None = None
+    # True while another owner may still append to its log.
+    contested: bool = False
 
 
 class Session:
@@ -46,18 +55,23 @@ class Session:
     Args:
         environment: What it works with.
         user: Id of the user.
+        lease: The right to serve the user.
         delete_workspace: Begins to remove the files of an agent that is gone.
     """
 
     __slots__ = (
         "_agents",
         "_burials",
+        "_calls",
         "_delete_workspace",
         "_environment",
         "_followers",
+        "_leaving",
         "_loaded",
         "_lock",
         "_user",
+        "closed",
+        "lease",
         "used",
     )
 
@@ -66,15 +80,22 @@ class Session:
         *,
         environment: Environment,
         user: str,
+        lease: Lease,
         delete_workspace: Callable[[AgentName, str], None],
     ) -> None:
         self._environment = environment
         self._user = user
+        self.lease = lease
+        self.closed = False
+        """True once another session, here or elsewhere, may be the user's."""
         self._delete_workspace = delete_workspace
         self._agents: dict[str, _Held] = {}
         self._followers: list[AgentFollower] = []
         self._loaded = False
         self._burials = 0  # Deletions whose documents are not all removed.
+        self._calls = 0
+        # Called when no turn runs, if the user shall be served elsewhere.
+        self._leaving: Callable[[], None] | None = None
         # Loading, creating and deleting an agent exclude each other.
         self._lock = asyncio.Lock()
         self.used = asyncio.get_running_loop().time()
@@ -84,7 +105,7 @@ class Session:
     def busy(self) -> bool:
         """True while somebody follows the list, or an agent is busy or being changed."""
         return (
-            bool(self._followers or self._burials)
+            bool(self._followers or self._burials or self._calls)
             or self._lock.locked()
             or any(held.live is not None and held.live.busy for held in self._agents.values())
         )
@@ -103,11 +124,16 @@ class Session:
                 return
             # One page: a user's agents are limited to fewer.
             documents = await self._environment.store.read(f"{UserName(self._user)}/agents")
+            work: Sequence[Document] = ()
+            if self.lease.epoch:
+                after, before = user_work_range(self._user)
+                work = await self._environment.store.read(WORK, after=after, before=before)
             for document in documents:
-                record = read_agent(self._user, document)
-                if not record.deleted:
-                    self._agents[document.id] = _Held(record, document.version)
+                self._add(document, contested=self.lease.contested)
             self._loaded = True
+        for entry in work:
+            # At once, as nobody else will: we are the owner.
+            self._environment.tasks.spawn(self._take_up_surely(entry), name="take-up")
 
     async def agent(self, agent_id: str) -> LiveAgent:
         """Return an agent, loaded if need be.
@@ -118,9 +144,53 @@ class Session:
         live = self._held(agent_id).live
         if live is None or live.log.fenced:
             async with self._lock:
+                if self.closed:
+                    raise moved()
                 live = await self._loaded_agent(self._held(agent_id))
         live.used = self.used
         return live
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the session from being given back during a call."""
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    async def take_up(self, entry: Document) -> None:
+        """See to something that has not ended, unless that is happening already.
+
+        Args:
+            entry: What `work` has about it.
+
+        Raises:
+            Failure: STORE_UNAVAILABLE.
+        """
+        fields = entry.fields
+        name = AgentName(self._user, fields["agent"])
+        if fields["kind"] == "deletion":
+            async with self._lock:
+                await delete_documents(self._environment.store, name)
+            self._delete_workspace(name, fields["workspace"])
+            return
+        held = self._agents.get(name.agent)
+        if held is not None and held.live is not None and not held.live.log.fenced:
+            await self._take_up_turn(held.live, entry)
+            return
+        if held is None and not await self._found(name, entry):
+            return
+        await self.agent(name.agent)
+
+    def when_free(self, leave: Callable[[], None]) -> None:
+        """Have something called as soon as no turn runs: the user shall be served elsewhere."""
+        self._leaving = leave
+        self._leave_if_free()
+
+    def holds_back(self) -> bool:
+        """See `agents.Owner`."""
+        return self._leaving is not None and not self._running()
 
     def get(self, agent_id: str) -> agents_pb2.Agent:
         """Return an agent as it is now.
@@ -185,7 +255,7 @@ class Session:
                 # It lives on, and so must its turns.
                 self._reload_later(agent_id)
                 raise
-            del self._agents[agent_id]
+            self._agents.pop(agent_id, None)
         self.changed(agent_id)
         self._burials += 1
         await asyncio.shield(
@@ -231,21 +301,16 @@ class Session:
         """Hear that an agent changed; see `agents.Owner`."""
         for follower in self._followers:
             follower.changed(agent_id)
+        self._leave_if_free()
 
     def fenced(self, agent_id: str) -> None:
         """Hear that an agent must be loaded anew; see `agents.Owner`."""
         held = self._agents.get(agent_id)
         if held is None or held.live is None:
             return
-        held.live.close(
-            Failure(
-                errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
-                "The agent moved. Watch again from the last number seen.",
-                retry_delay=timedelta(milliseconds=100),
-                service="session",
-            )
-        )
+        held.live.close(moved())
         held.live = None
+        held.contested = bool(self.lease.epoch)
         self._reload_later(agent_id)
 
     def evict_idle(self) -> bool:
@@ -263,18 +328,48 @@ class Session:
             self.used = now
         return self.used < oldest and not self._live()
 
-    def close(self) -> None:
-        """Let go of every agent; none may be busy."""
+    def wanted(self) -> bool:
+        """Tell whether it is busy or was used a moment ago."""
+        now = asyncio.get_running_loop().time()
+        if self.busy:
+            self.used = now
+        return now - self.used < self._environment.limits.lease.total_seconds()
+
+    def close(self, failure: Failure) -> None:
+        """Let go of every agent, for good; followers end with a failure."""
+        self.closed = True
+        self._leaving = None
         for held in self._agents.values():
-            self._unload(held)
+            if held.live is not None:
+                held.live.close(failure)
+        for follower in list(self._followers):
+            follower.end(failure)
 
     async def settle(self) -> None:
-        """Let go of running turns; wait until every append asked for has ended."""
+        """Let go of running turns; wait until calls and appends in progress have ended."""
         for live in self._live():
             await live.settle()
+        while self._calls or self._lock.locked() or any(not live.log.idle for live in self._live()):
+            # A call in progress may begin something until it ends.
+            await asyncio.sleep(_SETTLE_SECONDS)
+            for live in self._live():
+                await live.settle()
 
     def _live(self) -> list[LiveAgent]:
         return [held.live for held in self._agents.values() if held.live is not None]
+
+    def _running(self) -> bool:
+        return any(live.running for live in self._live())
+
+    def _leave_if_free(self) -> None:
+        if self._leaving is not None and not self._running():
+            leave, self._leaving = self._leaving, None
+            leave()
+
+    def _add(self, document: Document, *, contested: bool) -> None:
+        record = read_agent(self._user, document)
+        if not record.deleted and document.id not in self._agents:
+            self._agents[document.id] = _Held(record, contested=contested)
 
     def _held(self, agent_id: str) -> _Held:
         held = self._agents.get(agent_id)
@@ -299,19 +394,19 @@ class Session:
         # What an interrupted deletion left behind; nothing, else.
         await delete_documents(self._environment.store, name)
         try:
-            committed = await self._environment.store.commit([Create(str(name), record.fields())])
+            await self._environment.store.commit([Create(str(name), record.fields())])
         except StoreConflict:
             # A commit of ours whose answer was lost: the document tells.
             return await self._adopt(name, settings)
-        held = self._agents[agent_id] = _Held(record, committed.versions[0])
+        held = self._agents[agent_id] = _Held(record)
         return held
 
     async def _adopt(self, name: AgentName, settings: AgentSettings) -> _Held:
         document = await self._environment.store.get(str(name))
         record = read_agent(self._user, document) if document is not None else None
-        if document is None or record is None or record.origin != settings.digest:
+        if record is None or record.deleted or record.origin != settings.digest:
             raise _exists(name)
-        held = self._agents[name.agent] = _Held(record, document.version)
+        held = self._agents[name.agent] = _Held(record, contested=bool(self.lease.epoch))
         return held
 
     async def _bury(self, held: _Held) -> None:
@@ -321,8 +416,23 @@ class Session:
         if document is None or document.fields["deleted"]:
             # An earlier call did, whose answer was lost.
             return
+        record = read_agent(self._user, document)
+        segments = []
+        if self.lease.epoch:
+            # As with everything in the log: an owner that is none any more fails.
+            history = History(store=store, agent=record.name, log=record.log)
+            tail = await history.tail()
+            end = Segment(
+                position=tail.end if tail is not None else Position(),
+                nonce="",
+                events=[],
+                cursors={},
+                epoch=self.lease.epoch,
+            )
+            await self.lease.confirm()
+            segments = [Create(history.path(end.position), end.fields())]
         try:
-            await begin_deletion(store, replace(held.record), document.version)
+            await begin_deletion(store, record, document.version, fence=segments)
         except StoreConflict:
             raise Failure(
                 errors_pb2.ERROR_REASON_FENCED, "Another writer owns this agent. Call again."
@@ -331,7 +441,7 @@ class Session:
     async def _clear(self, held: _Held) -> None:
         """Remove what a tombstone has, however long the store is away; then its files."""
         delay = FIRST_DELAY
-        while True:
+        while not self.closed:
             try:
                 async with self._lock:
                     await delete_documents(self._environment.store, held.record.name)
@@ -340,27 +450,94 @@ class Session:
             else:
                 break
         self._burials -= 1
+        if self.closed:
+            # The next owner finds it in the list of work.
+            return
         self._delete_workspace(held.record.name, held.record.workspace)
 
     async def _loaded_agent(self, held: _Held) -> LiveAgent:
         if held.live is not None and not held.live.log.fenced:
             return held.live
-        document = await self._environment.store.get(str(held.record.name))
-        if document is None:
+        store = self._environment.store
+        name, log = held.record.name, held.record.log
+        tail = await self._fenced_tail(held, log)
+        # After the tail: once that is ours alone, so is the document.
+        document = await store.get(str(name))
+        if document is None or document.fields["deleted"]:
+            self._gone(name.agent)
             raise not_found()
-        record = read_agent(self._user, document)
-        tail = await History(store=self._environment.store, agent=record.name).tail()
+        record = held.record = read_agent(self._user, document)
+        if record.log != log:
+            # Deleted and made anew by the owner before us.
+            held.contested = bool(self.lease.epoch)
+            tail = await self._fenced_tail(held, record.log)
         live = LiveAgent(
             environment=self._environment,
             record=record,
             version=document.version,
             tail=tail,
+            lease=self.lease,
             owner=self,
         )
         await live.resume()
-        held.record, held.live = record, live
+        if self.closed:
+            live.close(moved())
+            raise moved()
+        held.live = live
         self.changed(record.name.agent)
         return live
+
+    async def _fenced_tail(self, held: _Held, log: str) -> Segment | None:
+        """Return the newest segment of a log that nobody else can append to."""
+        store = self._environment.store
+        history = History(store=store, agent=held.record.name, log=log)
+        if not held.contested:
+            return await history.tail()
+        await self.lease.confirm()
+        tail = await fence(store, history, self.lease.epoch)
+        held.contested = False
+        return tail
+
+    def _gone(self, agent_id: str) -> None:
+        """Take off an agent that was deleted by another owner, or with its database."""
+        held = self._agents.pop(agent_id, None)
+        if held is not None and held.live is not None:
+            held.live.close(not_found())
+        self.changed(agent_id)
+
+    async def _found(self, name: AgentName, entry: Document) -> bool:
+        """Find the agent that an entry is about although the list lacks it."""
+        store = self._environment.store
+        document = await store.get(str(name))
+        if document is None:
+            # Left by an owner that was none any more, or before an outage.
+            with suppress(StoreConflict):
+                await store.commit([Delete(entry.path, entry.version)])
+            return False
+        self._add(document, contested=bool(self.lease.epoch))
+        self.changed(name.agent)
+        return name.agent in self._agents
+
+    async def _take_up_turn(self, live: LiveAgent, entry: Document) -> None:
+        """Load an agent anew that does not know a turn of its own."""
+        turn_id = entry.fields["turn"]
+        if live.knows(turn_id):
+            return
+        there = await self._environment.store.get(entry.path)
+        if there is not None and not live.knows(turn_id) and not live.log.fenced:
+            self.fenced(entry.fields["agent"])
+
+    async def _take_up_surely(self, entry: Document) -> None:
+        delay = FIRST_DELAY
+        while not self.closed:
+            try:
+                await self.take_up(entry)
+            except Failure as failure:
+                if failure.reason == errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND:
+                    return
+                delay = await pause(delay)
+            else:
+                return
 
     def _reload_later(self, agent_id: str) -> None:
         self._environment.tasks.spawn(self._reload(agent_id), name="agent-reload")
@@ -368,8 +545,9 @@ class Session:
     async def _reload(self, agent_id: str) -> None:
         """Load an agent again so that its turns go on, however long the store is away."""
         delay = FIRST_DELAY
-        while agent_id in self._agents:
+        while agent_id in self._agents and not self.closed:
             try:
+                await self.lease.verify()
                 await self.agent(agent_id)
             except Failure:
                 delay = await pause(delay)
@@ -383,6 +561,9 @@ class Session:
 
     def _touch(self) -> None:
         self.used = asyncio.get_running_loop().time()
+
+
+_SETTLE_SECONDS = 0.005
 
 
 def _exists(name: AgentName) -> Failure:

@@ -15,6 +15,8 @@ from services.session.limits import Limits
 
 _SQLITE = "sqlite:"
 _FIRESTORE = "firestore"
+_ANYWHERE = ("", "0.0.0.0", "[::]", "::", "*")  # noqa: S104 - told apart, not listened on
+_GATHER = timedelta(milliseconds=50)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,11 @@ class Settings(ServerSettings):
     """Settings of the session service."""
 
     listen: str = setting("Address to serve on, `host:port`; port 0 takes any.", "127.0.0.1:7001")
+    address: str = setting(
+        "Address at which gateways reach this one, `host:port`; empty for that of"
+        " `MOORLINE_LISTEN`.",
+        "",
+    )
     executor: str = setting(
         "Executors: `host:port`, several with commas between, or `dns:///name:port` for every"
         " address of a name."
@@ -40,6 +47,17 @@ class Settings(ServerSettings):
         "Address of a Firestore emulator, `host:port`; empty for the service itself.",
         "",
         variable="FIRESTORE_EMULATOR_HOST",
+    )
+    lease_seconds: timedelta = setting(
+        "Seconds after which a user of a session service that is gone is taken over, at least 1;"
+        " the same for all of them.",
+        timedelta(seconds=15),
+        minimum=1,
+    )
+    sweep_seconds: timedelta = setting(
+        "Seconds between looks for turns whose session service is gone.",
+        timedelta(seconds=10),
+        minimum=0.1,
     )
     max_agents: int = setting("Agents a user may have, at least 1.", 200, minimum=1, maximum=900)
     max_keys: int = setting("API keys a user may have, at least 1.", 100, minimum=1, maximum=900)
@@ -78,6 +96,20 @@ class Settings(ServerSettings):
                 " `firestore:` and the id of a database."
             )
 
+        if self.database is not None and not self.reached_at:
+            raise ValueError(
+                "MOORLINE_ADDRESS is required, `host:port`: MOORLINE_LISTEN does not say where"
+                " gateways reach this session service."
+            )
+
+    @property
+    def reached_at(self) -> str:
+        """Where others reach this service; empty when that is not known."""
+        if self.address:
+            return self.address
+        host, _, port = self.listen.rpartition(":")
+        return "" if host in _ANYWHERE or port == "0" else self.listen
+
     @property
     def database(self) -> str | None:
         """Id of the Firestore database; None when the store is a file."""
@@ -100,4 +132,7 @@ class Settings(ServerSettings):
             unreachable=self.executor_unreachable,
             permission=self.permission_timeout,
             idle=self.session_idle,
+            lease=self.lease_seconds,
+            # A file costs nothing for a commit.
+            gather=timedelta(0) if self.database is None else _GATHER,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from moorline.session.v1 import events_pb2
@@ -15,6 +16,7 @@ from services.session.forms import MessageEvents
 from services.session.history import History
 from services.session.log import Log
 from services.session.names import AgentName
+from services.session.ownership import Lease, SoleLease
 from services.session.timeline import Timeline
 from tests.unit.session.fakes import FaultyStore
 from tests.unit.session.service import until
@@ -85,6 +87,7 @@ class World:
     timeline: Timeline
     history: History
     log: Log
+    lease: Lease
 
     async def say(self, *texts: str) -> None:
         """Append messages, each a segment."""
@@ -98,9 +101,12 @@ class World:
         return EventSource(
             timeline=self.timeline,
             history=self.history,
+            lease=self.lease,
+            log_id="log",
             tasks=self.tasks,
             form=form or MessageEvents(),
             after_sequence=after,
+            known_log_id="",
             include_deltas=deltas,
             mark=mark,
         )
@@ -121,7 +127,8 @@ class World:
 
 async def make_world(store: FaultyStore, tasks: Tasks) -> World:
     """Return an agent as it is when it was just loaded."""
-    history = History(store=store, agent=NAME)
+    history = History(store=store, agent=NAME, log="log")
+    lease = SoleLease()
     clock = DatabaseClock(monotonic=time.monotonic)
     clock.observe(await store.now())
     tail = await history.tail()
@@ -129,13 +136,16 @@ async def make_world(store: FaultyStore, tasks: Tasks) -> World:
     log = Log(
         store=store,
         agent=NAME,
+        history=history,
+        lease=lease,
         clock=clock,
         tasks=tasks,
         tail=tail,
+        gather=timedelta(0),
         committed=lambda events, cursors: timeline.publish(events),
         fenced=lambda: None,
     )
-    return World(store, tasks, timeline, history, log)
+    return World(store, tasks, timeline, history, log, lease)
 
 
 def current(world: World, client: Client) -> bool:

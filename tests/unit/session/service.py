@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,8 +28,11 @@ from services.session.executor import Executors
 from services.session.keys import Keys
 from services.session.keys_api import KeyApi
 from services.session.limits import Limits
+from services.session.ownership import Ownership, SoleOwnership
 from services.session.sessions import Sessions
+from services.session.sessions_api import SessionApi
 from services.session.store import Store
+from services.session.sweeper import Sweeper
 from services.session.turns_api import TurnApi
 from services.session.watches import Watches
 
@@ -56,32 +60,54 @@ class Service:
         store: An open store.
         executors: The executors.
         limits: The limits.
+        ownership: Makes what says which users are this process's; the only process, else.
+        sweep: Seconds between looks at the list of work.
+        monotonic: Seconds of a clock that does not go back.
     """
 
-    def __init__(self, *, store: Store, executors: Executors, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        executors: Executors,
+        limits: Limits,
+        ownership: Callable[[Environment, Metrics], Ownership] | None = None,
+        sweep: float = 10,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.tasks = Tasks()
         self.metrics = Metrics(service="session")
         self.environment = Environment(
             store=store,
             executors=executors,
             tasks=self.tasks,
-            clock=DatabaseClock(monotonic=time.monotonic),
+            clock=DatabaseClock(monotonic=monotonic),
             limits=limits,
             measures=Measures(metrics=self.metrics),
         )
-        self.sessions = Sessions(environment=self.environment)
+        owned = ownership(self.environment, self.metrics) if ownership else SoleOwnership()
+        self.ownership = owned
+        self.sessions = Sessions(environment=self.environment, ownership=owned)
+        self.sweeper = Sweeper(
+            environment=self.environment,
+            ownership=owned,
+            sessions=self.sessions,
+            period=timedelta(seconds=sweep),
+        )
         self.watches = Watches()
-        self.feeds: feed_api.SessionFeeds = Feeds(wrap=feed_api.wrap)
+        self.feeds: feed_api.SessionFeeds = Feeds(wrap=feed_api.wrapped(self.environment.clock))
         self.agents = AgentApi(sessions=self.sessions, watches=self.watches, limits=limits)
         self.turns = TurnApi(sessions=self.sessions, limits=limits)
         self.events = EventApi(sessions=self.sessions, watches=self.watches)
         self.feed = feed_api.FeedApi(sessions=self.sessions, feeds=self.feeds)
+        self.session = SessionApi(sessions=self.sessions)
         self.keys = KeyApi(keys=Keys(store=store, limit=limits.keys), limits=limits)
 
     async def __aenter__(self) -> Self:
         act_as(ADA)
         await self.tasks.__aenter__()
         await self.sessions.start()
+        await self.sweeper.start()
         return self
 
     async def __aexit__(

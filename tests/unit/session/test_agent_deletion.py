@@ -154,7 +154,7 @@ class TestDeleteAgent:
 
         assert await store.get(AGENT) is None
 
-    @pytest.mark.parametrize("commits", range(1, 6))
+    @pytest.mark.parametrize("commits", range(1, 4))
     async def test_a_crash_at_any_step_is_finished_by_the_next_process(
         self,
         make_service: MakeService,

@@ -12,6 +12,7 @@ from moorline.session.v1 import agents_pb2
 from services.chassis.failures import not_found
 from services.session.agent_source import AgentFollower, AgentSource
 from services.session.forms import FeedAgents, MessageAgents
+from services.session.ownership import Lease, SoleLease
 
 BUDGET = 1 << 20
 
@@ -22,6 +23,11 @@ class FakeAgents:
     def __init__(self, *ids: str) -> None:
         self.agents = {id_: agents_pb2.Agent(name=self.agent_name(id_)) for id_ in ids}
         self.followers: list[AgentFollower] = []
+
+    @property
+    def lease(self) -> Lease:
+        """See `AgentList`."""
+        return SoleLease()
 
     def agent_ids(self) -> list[str]:
         """See `AgentList`."""

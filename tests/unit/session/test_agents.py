@@ -28,7 +28,7 @@ async def steal(store: FaultyStore, service: Service) -> None:
     agent = await service.live()
     await until(lambda: agent.log.idle)
     segment = Segment(position=Position(agent.log.next), nonce="other", events=[], cursors={})
-    await store.inner.commit([Create(f"{AGENT}/log/{segment.position.id}", segment.fields())])
+    await store.inner.commit([Create(agent.history.path(segment.position), segment.fields())])
 
 
 class TestCreateTurn:
@@ -47,7 +47,7 @@ class TestCreateTurn:
 
         paths = {write.path for write in store.commits[before]}
         assert {
-            f"{AGENT}/log/0000000001",
+            (await service.live()).history.path(Position()),
             f"{AGENT}/turns/t1",
             f"{AGENT}/order/0000000001",
             "work/ada~a1~t1",

@@ -89,8 +89,8 @@ class TestStart:
         async with make_service() as service:
             store.unreadable = [store_unavailable()]
             with pytest.raises(Failure):
-                await service.sessions.start()
-            await service.sessions.start()
+                await service.sweeper.start()
+            await service.sweeper.start()
 
     async def test_a_session_that_could_not_be_loaded_is_tried_again(
         self, service: Service, store: FaultyStore

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -20,6 +20,7 @@ from services.session.encoding import LoggedEvent
 from services.session.history import History
 from services.session.log import Log
 from services.session.names import AgentName
+from services.session.ownership import Lease, SoleLease
 from services.session.store import Create, Delete
 from tests.unit.session.fakes import FaultyStore, store_unavailable
 from tests.unit.session.service import until
@@ -41,17 +42,23 @@ class Writer:
     published: list[LoggedEvent] = field(default_factory=list)
     cursors: dict[str, int] = field(default_factory=dict)
     fences: int = 0
+    lease: Lease = field(default_factory=SoleLease)
+    gather: timedelta = timedelta(0)
 
     async def open(self) -> Log:
         """Return the log, from its newest segment on."""
         clock = DatabaseClock(monotonic=time.monotonic)
         clock.observe(await self.store.now())
+        history = History(store=self.store, agent=NAME, log="log")
         return Log(
             store=self.store,
             agent=NAME,
+            history=history,
+            lease=self.lease,
             clock=clock,
             tasks=self.tasks,
-            tail=await History(store=self.store, agent=NAME).tail(),
+            tail=await history.tail(),
+            gather=self.gather,
             committed=self._committed,
             fenced=self._fenced,
         )
@@ -73,7 +80,7 @@ def writer(store: FaultyStore, tasks: Tasks) -> Writer:
 @pytest.fixture
 def history(store: FaultyStore) -> History:
     """The log's reading end."""
-    return History(store=store, agent=NAME)
+    return History(store=store, agent=NAME, log="log")
 
 
 class TestAppend:

@@ -18,7 +18,6 @@ from services.chassis.failures import Failure
 from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
 from services.session import __main__ as program
-from services.session.sessions import Sessions
 from services.session.settings import Settings
 from tests.unit.session.fakes import FaultyStore, store_unavailable
 from tests.unit.session.service import ADA, Service
@@ -82,7 +81,7 @@ async def test_it_waits_for_the_store(
     monkeypatch.setattr(program, "_RETRY_SECONDS", 0.001)
     store.unreadable = [store_unavailable(), store_unavailable()]
 
-    await program._take_up(Sessions(environment=service.environment))
+    await program._take_up(service.sessions, service.sweeper)
 
     assert [] == store.unreadable
     assert ["the store is away"] * 2 == [record.message for record in caplog.records]

@@ -1,0 +1,155 @@
+"""Tests of `services.session.leases` and `lease`: who owns a user."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from moorline.errors.v1 import errors_pb2
+from services.chassis.failures import Failure
+from services.session.limits import Limits
+from tests.unit.session.fakes import FakeExecutor, FakeExecutors
+from tests.unit.session.service import AGENT, until
+from tests.unit.session.shared import Pod, Pods
+
+LEASE = "users/ada"
+
+
+@pytest.fixture
+async def pods(executors: FakeExecutors, limits: Limits) -> AsyncIterator[Pods]:
+    """Makes processes that share a database."""
+    async with Pods(executors=executors, limits=limits) as pods:
+        yield pods
+
+
+@pytest.fixture
+async def first(pods: Pods) -> Pod:
+    """A process that owns Ada, who has an agent."""
+    pod = await pods.start("one:1")
+    await pod.create_agent()
+    return pod
+
+
+@pytest.fixture
+async def second(pods: Pods, first: Pod) -> Pod:
+    """Another one."""
+    return await pods.start("two:2")
+
+
+async def refusal(pod: Pod) -> Failure:
+    """Return why a process does not serve Ada."""
+    with pytest.raises(Failure) as raised:
+        await pod.get_agent()
+    return raised.value
+
+
+class TestAcquire:
+    async def test_of_two_who_want_a_free_user_one_wins(self, pods: Pods) -> None:
+        """The other names the winner."""
+        one, two = await pods.start("one:1"), await pods.start("two:2")
+
+        results = await asyncio.gather(
+            one.create_agent(), two.create_agent(), return_exceptions=True
+        )
+
+        lost = [result for result in results if isinstance(result, Failure)]
+        assert [errors_pb2.ERROR_REASON_NOT_OWNER] == [failure.reason for failure in lost]
+        winner = "two:2" if results.index(lost[0]) == 0 else "one:1"
+        assert {"address": winner} == lost[0].metadata
+
+    async def test_a_living_owner_is_named(self, first: Pod, second: Pod) -> None:
+        """Nothing changes for the owner."""
+        assert {"address": "one:1"} == (await refusal(second)).metadata
+
+        assert AGENT == (await first.get_agent()).name
+
+    async def test_a_dead_owner_is_followed_after_the_lease(
+        self, pods: Pods, first: Pod, second: Pod
+    ) -> None:
+        """By the database's time, not a moment before."""
+        await first.tasks.__aexit__(None, None, None)
+        pods.pass_time(14.5)
+        assert "NOT_OWNER" == (await refusal(second)).reason_name
+
+        pods.pass_time(1)
+
+        assert AGENT == (await second.get_agent()).name
+        assert 1 == second.metric("moorline_leases_taken_total", cause="expired")
+
+    async def test_a_user_given_back_is_free_at_once(self, first: Pod, second: Pod) -> None:
+        """That is what a drain is for."""
+        await first.sessions.drain()
+
+        assert AGENT == (await second.get_agent()).name
+        assert 1 == second.metric("moorline_leases_taken_total", cause="released")
+
+    async def test_who_has_the_owners_address_follows_at_once(self, pods: Pods, first: Pod) -> None:
+        """A process that was started again: nobody else can be there."""
+        await first.tasks.__aexit__(None, None, None)
+
+        again = await pods.start("one:1")
+
+        assert AGENT == (await again.get_agent()).name
+        assert 1 == again.metric("moorline_leases_taken_total", cause="address")
+
+    @pytest.mark.parametrize("lost", [1, 2])
+    async def test_a_lost_answer_leaves_no_stranger(self, pods: Pods, lost: int) -> None:
+        """The next call finds that it is the owner."""
+        pod = await pods.start("one:1")
+        pod.store.lost = lost
+        for _ in range(lost):
+            with pytest.raises(Failure):
+                await pod.create_agent()
+
+        await pod.create_agent()
+
+        assert AGENT == (await pod.get_agent()).name
+
+
+class TestRenew:
+    @pytest.fixture
+    def limits(self) -> Limits:
+        """Leases short enough to be renewed in a test."""
+        return Limits(lease=timedelta(seconds=0.3), unreachable=timedelta(seconds=0.3))
+
+    async def test_a_busy_user_stays_where_it_is(
+        self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
+    ) -> None:
+        """However long the turn is."""
+        await first.create_turn()
+        await executor.execution()
+
+        await asyncio.sleep(0.7)
+
+        assert "NOT_OWNER" == (await refusal(second)).reason_name
+        assert 0 == first.metric("moorline_leases_lost_total")
+
+    async def test_an_idle_user_is_given_back_and_comes_back_unnoticed(
+        self, pods: Pods, first: Pod
+    ) -> None:
+        """No lease is renewed for nothing."""
+        await until(lambda: len(first.sessions) == 0)
+        await until(lambda: pods.database.documents[LEASE][0]["released"])
+        writes = pods.database.writes[LEASE]
+        await asyncio.sleep(0.3)
+        assert writes == pods.database.writes[LEASE]
+
+        assert AGENT == (await first.get_agent()).name
+
+    async def test_lost_answers_of_renewals_are_recognised(
+        self, pods: Pods, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """It goes on being the owner, under the same epoch."""
+        await first.create_turn()
+        execution = await executor.execution()
+        epoch = pods.database.documents[LEASE][0]["epoch"]
+        first.store.lost = 1
+        await until(lambda: first.store.lost == 0)
+        await asyncio.sleep(0.3)
+        execution.end()
+        await first.ended()
+
+        assert epoch == pods.database.documents[LEASE][0]["epoch"]
