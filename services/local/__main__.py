@@ -26,13 +26,31 @@ def parse(arguments: Sequence[str]) -> Request:
         type=_port,
         default=8080,
         metavar="PORT",
-        help="the gateway's port on the loopback interface; 0 takes a free one",
+        help="the first gateway's port on the loopback interface, further ones take the next;"
+        " 0 takes free ones",
     )
     parser.add_argument(
         "--data", type=Path, default=Path(".data"), help="folder of everything that lasts"
     )
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        choices=range(1, 10),
+        default=1,
+        metavar="N",
+        help="processes of each service, 1 to 9; more than one need --store firestore",
+    )
+    parser.add_argument(
+        "--store",
+        choices=("sqlite", "firestore"),
+        default="sqlite",
+        help="where everything that lasts is kept: a file in the data folder, or the Firestore"
+        " emulator, started here unless FIRESTORE_EMULATOR_HOST says where one is",
+    )
     options = parser.parse_args(arguments)
-    return Request(port=options.port, data=options.data)
+    return Request(
+        port=options.port, data=options.data, replicas=options.replicas, store=options.store
+    )
 
 
 def _port(text: str) -> int:

@@ -100,6 +100,20 @@ class DataFolder:
             file.replace(file.with_suffix(".log.1"))
         return file
 
+    def keep(self, name: str, content: Mapping[str, int]) -> None:
+        """Write a file for later runs, which read it by `kept`."""
+        self._replace(name, json.dumps(content, indent=2) + "\n")
+
+    def kept(self, name: str) -> dict[str, int]:
+        """Return what an earlier run kept; nothing when that cannot be read."""
+        try:
+            content = json.loads((self.path / name).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(content, dict):
+            return {}
+        return {key: value for key, value in content.items() if type(value) is int}
+
     def record(self, state: Mapping[str, Any]) -> None:
         """Write `run.json`, for programs that want to know what runs where."""
         self._replace("run.json", json.dumps(state, indent=2) + "\n")

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Container
 
 LOOPBACK = "127.0.0.1"
+LAST = 65_535
+"""The highest port there is."""
 
 CHOICE = range(15_000, 32_000)
 """Below every system's ephemeral ports (Linux starts at 32768). A client that keeps

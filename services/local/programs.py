@@ -6,16 +6,15 @@ Knows services by name and by their variables; imports none of them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.local.folder import DataFolder
-from services.local.ports import LOOPBACK, free_port
+from services.local.ports import LOOPBACK
+from services.local.replicas import Replica
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("executor", "session", "gateway")
-"""In the order in which they are started: who is dialled comes first."""
 
 INHERITED = (
     "PATH",
@@ -50,46 +49,25 @@ class Program:
     log: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """Where each service listens on the loopback interface, for the whole run."""
-
-    gateway: int
-    session: int
-    executor: int
-    gateway_metrics: int
-    session_metrics: int
-    executor_metrics: int
-
-
-def choose_ports(gateway: int) -> Ports:
-    """Choose free ports for everything but the gateway.
-
-    Args:
-        gateway: The gateway's port; 0 chooses it as well.
-    """
-    chosen = {gateway}
-    for _ in range(6):
-        chosen.add(free_port(taken=chosen))
-    free = iter(chosen - {gateway})
-    return Ports(
-        gateway=gateway or next(free),
-        session=next(free),
-        executor=next(free),
-        gateway_metrics=next(free),
-        session_metrics=next(free),
-        executor_metrics=next(free),
-    )
-
-
-def programs(*, folder: DataFolder, ports: Ports, inherited: Mapping[str, str]) -> list[Program]:
-    """Describe the three services of a run.
+def programs(
+    *,
+    folder: DataFolder,
+    replicas: Sequence[Replica],
+    store: Mapping[str, str],
+    inherited: Mapping[str, str],
+) -> list[Program]:
+    """Describe the services of a run.
 
     Args:
         folder: Where data, keys and logs are.
-        ports: Where each listens.
+        replicas: What is started, and where each listens.
+        store: Variables that tell the session service where everything that lasts is kept.
         inherited: The part of this process's environment they may see.
     """
+    session, executor = (
+        ",".join(each.address for each in replicas if each.service == service)
+        for service in ("session", "executor")
+    )
     shared = {
         **inherited,
         "MOORLINE_IDENTITY_KEY": folder.secret("identity.key"),
@@ -98,29 +76,36 @@ def programs(*, folder: DataFolder, ports: Ports, inherited: Mapping[str, str]) 
         "MOORLINE_DRAIN_SECONDS": "1.5",
     }
     own = {
-        "executor": {"MOORLINE_WORKSPACES": str(folder.path / "workspaces")},
-        "session": {
-            "MOORLINE_EXECUTOR": f"{LOOPBACK}:{ports.executor}",
-            "MOORLINE_STORE": f"sqlite:{folder.path / 'moorline.db'}",
-        },
+        "executor": {},
+        "session": {"MOORLINE_EXECUTOR": executor, **store},
         "gateway": {
-            "MOORLINE_SESSION": f"{LOOPBACK}:{ports.session}",
-            "MOORLINE_EXECUTOR": f"{LOOPBACK}:{ports.executor}",
+            "MOORLINE_SESSION": session,
+            "MOORLINE_EXECUTOR": executor,
             "MOORLINE_AUTH": "development",
             "MOORLINE_DEVELOPMENT_TOKEN": folder.secret("token"),
         },
     }
+
+    def environment(replica: Replica) -> dict[str, str]:
+        variables = {
+            **shared,
+            **own[replica.service],
+            "MOORLINE_LISTEN": replica.address,
+            "MOORLINE_METRICS_LISTEN": f"{LOOPBACK}:{replica.metrics_port}",
+        }
+        if replica.service == "executor":
+            # The first one's is that of a run with one, so that a second executor
+            # takes no agent's files away.
+            name = "workspaces" if replica.number == 1 else f"workspaces-{replica.number}"
+            variables["MOORLINE_WORKSPACES"] = str(folder.path / name)
+        return variables
+
     return [
         Program(
-            name=name,
-            command=(sys.executable, "-m", f"services.{name}"),
-            environment={
-                **shared,
-                **own[name],
-                "MOORLINE_LISTEN": f"{LOOPBACK}:{getattr(ports, name)}",
-                "MOORLINE_METRICS_LISTEN": f"{LOOPBACK}:{getattr(ports, f'{name}_metrics')}",
-            },
-            log=folder.log(name),
+            name=replica.name,
+            command=(sys.executable, "-m", f"services.{replica.service}"),
+            environment=environment(replica),
+            log=folder.log(replica.name),
         )
-        for name in SERVICES
+        for replica in replicas
     ]

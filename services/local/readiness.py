@@ -14,19 +14,20 @@ PAUSE_SECONDS = 0.05
 CALL_SECONDS = 1.0
 
 
-async def until_ready(*, grpc_ports: Iterable[int], http_port: int) -> None:
-    """Return when every gRPC service and the gateway are ready.
+async def until_ready(*, grpc_ports: Iterable[int], http_ports: Iterable[int]) -> None:
+    """Return when every gRPC service and every gateway is ready.
 
     Waits for ever; the caller sets the limit.
 
     Args:
         grpc_ports: Where `grpc.health.v1` is asked for `readiness`.
-        http_port: Where `/readyz` is asked.
+        http_ports: Where `/readyz` is asked.
     """
     async with asyncio.TaskGroup() as waits:
         for port in grpc_ports:
             waits.create_task(_grpc_ready(port))
-        waits.create_task(_http_ready(http_port))
+        for port in http_ports:
+            waits.create_task(_http_ready(port))
 
 
 async def _grpc_ready(port: int) -> None:

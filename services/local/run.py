@@ -10,27 +10,33 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from services.local.banner import banner
+from services.local.emulator import PROJECT, Emulator, SaveError
 from services.local.errors import StartError
 from services.local.folder import DataFolder
-from services.local.ports import LOOPBACK, is_free
-from services.local.programs import INHERITED, ROOT, Ports, Program, choose_ports, programs
+from services.local.ports import free_port, is_free
+from services.local.programs import INHERITED, ROOT, Program, programs
 from services.local.readiness import until_ready
+from services.local.replicas import Replica, choose_replicas, ports_to_keep
 from services.local.supervisor import Backoff, Death, Supervisor
 from services.local.texts import Texts
 
 GRACE = timedelta(seconds=2.5)
+GRACE_BEFORE_SAVING = timedelta(seconds=1.9)
+"""With an emulator, which is saved and ended when the services have ended."""
 READY_WITHIN = timedelta(seconds=30)
 DEATHS_BEFORE_READY = 3
 """A service that ends so often before all are ready will not get better by itself."""
 CONTEXT_SECONDS = 10
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PORTS = "ports.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +44,16 @@ class Request:
     """What was asked for.
 
     Attributes:
-        port: The gateway's; 0 chooses a free one.
+        port: The first gateway's; 0 chooses a free one.
         data: Folder of everything that lasts.
+        replicas: Processes of each service.
+        store: Where everything that lasts is kept: a file, or an emulator of Firestore.
     """
 
     port: int
     data: Path
+    replicas: int = 1
+    store: Literal["sqlite", "firestore"] = "sqlite"
 
 
 class Run:
@@ -67,6 +77,7 @@ class Run:
         tell: Callable[[str], None],
     ) -> None:
         self._request = request
+        self._environ = environ
         self._inherited = {name: environ[name] for name in INHERITED if name in environ}
         self._texts = texts
         self._show = show
@@ -75,6 +86,7 @@ class Run:
         self._hopeless: Program | None = None
         self._deaths: Counter[str] = Counter()
         self._ready = False
+        self._supervisors: list[Supervisor] = []
 
     async def serve(self) -> None:
         """Start everything, say where it is, and return once it has been stopped.
@@ -82,31 +94,130 @@ class Run:
         Raises:
             StartError: It cannot be started as asked, or did not become ready.
         """
-        if self._request.port and not is_free(self._request.port):
-            port = self._request.port
+        port, count = self._request.port, self._request.replicas
+        if count > 1 and self._request.store == "sqlite":
+            raise StartError(
+                "Only one session service can have an SQLite file."
+                f" Try:  make run REPLICAS={count} STORE=firestore"
+            )
+        if port and not is_free(port):
             raise StartError(f"Port {port} is in use. Try:  make run PORT={port + 10}")
         with DataFolder(self._request.data) as folder:
-            ports = choose_ports(self._request.port)
-            supervisor = Supervisor(
-                programs=programs(folder=folder, ports=ports, inherited=self._inherited),
-                backoff=Backoff(),
-                grace=GRACE,
-                started=lambda: folder.record(_state(supervisor.pids, ports)),
-                died=self._on_death,
+            replicas = choose_replicas(gateway=port, count=count, before=folder.kept(PORTS))
+            emulator = self._emulator(folder, replicas)
+            folder.keep(PORTS, ports_to_keep(replicas))
+            services = programs(
+                folder=folder,
+                replicas=replicas,
+                store=self._store(folder, emulator),
+                inherited=self._inherited,
             )
-            async with self._signals(supervisor), supervisor:
-                await self._until_ready(folder, ports)
+            grace = GRACE if emulator is None else GRACE_BEFORE_SAVING
+
+            def record() -> None:
+                folder.record(self._state(replicas, emulator))
+
+            async with (
+                self._signals(),
+                self._saved(emulator, record),
+                self._supervised(services, grace, record),
+            ):
+                await self._until_ready(folder, replicas, emulator)
                 await self._stop.wait()
 
-    async def _until_ready(self, folder: DataFolder, ports: Ports) -> None:
+    def _emulator(self, folder: DataFolder, replicas: Sequence[Replica]) -> Emulator | None:
+        """Make the emulator that this run starts, when it starts one."""
+        if self._request.store == "sqlite" or self._foreign_emulator:
+            return None
+        taken = {port for each in replicas for port in (each.port, each.metrics_port)}
+        return Emulator(
+            folder=folder,
+            port=free_port(taken=taken),
+            project=self._project,
+            environ=self._environ,
+        )
+
+    def _store(self, folder: DataFolder, emulator: Emulator | None) -> dict[str, str]:
+        """The variables that tell the session service about its store."""
+        if self._request.store == "sqlite":
+            return {"MOORLINE_STORE": f"sqlite:{folder.path / 'moorline.db'}"}
+        return {
+            "MOORLINE_STORE": "firestore",
+            "GOOGLE_CLOUD_PROJECT": self._project,
+            "FIRESTORE_EMULATOR_HOST": emulator.address if emulator else self._foreign_emulator,
+        }
+
+    @property
+    def _project(self) -> str:
+        return self._environ.get("GOOGLE_CLOUD_PROJECT") or PROJECT
+
+    @property
+    def _foreign_emulator(self) -> str:
+        """Address of the emulator that is there already and is to be used; empty for none."""
+        if self._request.store == "sqlite":
+            return ""
+        return self._environ.get("FIRESTORE_EMULATOR_HOST", "")
+
+    @asynccontextmanager
+    async def _saved(
+        self, emulator: Emulator | None, record: Callable[[], None]
+    ) -> AsyncIterator[None]:
+        """Run the emulator while inside, if any, and save what is in it at the end."""
+        if emulator is None:
+            yield
+            return
+        # Once it is saved there is nothing to be polite for.
+        async with self._supervised([emulator.program], timedelta(0), record):
+            yield
+            if self._ready:
+                try:
+                    await emulator.save()
+                except SaveError as error:
+                    self._tell(self._texts.not_saved.format(reason=error))
+
+    @asynccontextmanager
+    async def _supervised(
+        self, programs: Sequence[Program], grace: timedelta, record: Callable[[], None]
+    ) -> AsyncIterator[None]:
+        """Keep programs running while inside."""
+        supervisor = Supervisor(
+            programs=programs,
+            backoff=Backoff(),
+            grace=grace,
+            started=record,
+            died=self._on_death,
+        )
+        self._supervisors.append(supervisor)
+        async with supervisor:
+            yield
+
+    @property
+    def _pids(self) -> dict[str, int]:
+        return {name: pid for each in self._supervisors for name, pid in each.pids.items()}
+
+    def _state(self, replicas: Sequence[Replica], emulator: Emulator | None) -> dict[str, Any]:
+        """What `run.json` holds."""
+        ports = {replica.name: replica.port for replica in replicas}
+        metrics = {f"{replica.name}_metrics": replica.metrics_port for replica in replicas}
+        emulated = {emulator.program.name: emulator.port} if emulator else {}
+        return {
+            "pids": {"supervisor": os.getpid(), **self._pids},
+            "ports": {**ports, **metrics, **emulated},
+        }
+
+    async def _until_ready(
+        self, folder: DataFolder, replicas: Sequence[Replica], emulator: Emulator | None
+    ) -> None:
         """Wait for all services, then show where they are; return early when stopped."""
-        url = f"http://{LOOPBACK}:{ports.gateway}"
-        token = folder.secret("token")
+        gateways = [each for each in replicas if each.service == "gateway"]
+        others = [each.port for each in replicas if each.service != "gateway"]
+        urls = [f"http://{each.address}" for each in gateways]
         async with asyncio.TaskGroup() as tasks:
             ready = tasks.create_task(
-                until_ready(grpc_ports=(ports.executor, ports.session), http_port=ports.gateway)
+                until_ready(grpc_ports=others, http_ports=[each.port for each in gateways])
             )
-            context = tasks.create_task(self._write_context(url, folder.path / "token"))
+            context = tasks.create_task(self._write_context(urls[0], folder.path / "token"))
+            warm = tasks.create_task(emulator.warm_up()) if emulator else None
             stopped = tasks.create_task(self._stop.wait())
             await asyncio.wait(
                 {ready, stopped},
@@ -118,16 +229,21 @@ class Run:
             ready.cancel()
             if not self._ready:
                 context.cancel()
+                if warm is not None:
+                    warm.cancel()
         if self._ready:
-            self._show(self._banner(f"{url}/?token={token}", folder))
+            self._show(
+                banner(
+                    texts=self._texts,
+                    folder=folder,
+                    replicas=replicas,
+                    emulator=emulator,
+                    foreign=self._foreign_emulator,
+                    pids=self._pids,
+                )
+            )
         elif self._hopeless or not self._stop.is_set():
             raise StartError(self._why_not(folder), status=1)
-
-    def _banner(self, url: str, folder: DataFolder) -> str:
-        terminal = os.path.relpath(Path(sys.prefix) / "bin" / "moorline")
-        return self._texts.banner.format(
-            url=url, data=folder.path, logs=folder.path / "logs", terminal=terminal
-        )
 
     def _why_not(self, folder: DataFolder) -> str:
         program = self._hopeless
@@ -179,13 +295,14 @@ class Run:
             self._tell(self._texts.no_context.format(reason=words[-1]))
 
     @asynccontextmanager
-    async def _signals(self, supervisor: Supervisor) -> AsyncIterator[None]:
+    async def _signals(self) -> AsyncIterator[None]:
         """Stop at the first signal, and kill at the second."""
         loop = asyncio.get_running_loop()
 
         def on_signal() -> None:
             if self._stop.is_set():
-                supervisor.kill()
+                for supervisor in self._supervisors:
+                    supervisor.kill()
             else:
                 self._stop.set()
                 self._tell(self._texts.stopping)
@@ -200,11 +317,3 @@ class Run:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
-
-
-def _state(pids: Mapping[str, int], ports: Ports) -> dict[str, Any]:
-    """What `run.json` holds."""
-    return {
-        "pids": {"supervisor": os.getpid(), **pids},
-        "ports": {name: getattr(ports, name) for name in Ports.__dataclass_fields__},
-    }

@@ -11,19 +11,28 @@ class Texts:
     """The sentences of one language.
 
     Attributes:
-        banner: With `url`, `data`, `logs`, and `terminal`, the path of the command line.
+        banner: With `urls`, `data`, `logs`, `terminal`, the path of the command line, and
+            `details`, lines about what differs from the usual run.
+        emulated: The line about the store that is an emulator of this run.
+        foreign: The same for an emulator that was running before, with `address`.
+        processes: With `record`, the file that is kept up to date, and `table`.
         died: With `name`, `how`, `pause` in seconds.
         signalled: With `number`.
         exited: With `status`.
         no_context: With `reason`.
+        not_saved: With `reason`.
         stopping: When asked to stop.
     """
 
     banner: str
+    emulated: str
+    foreign: str
+    processes: str
     died: str
     signalled: str
     exited: str
     no_context: str
+    not_saved: str
     stopping: str
 
 
@@ -31,16 +40,29 @@ ENGLISH = Texts(
     banner="""
   Moorline is running. Open
 
-    {url}
+    {urls}
 
   Data     {data}
   Logs     {logs}
   Terminal {terminal}
-  Stop     Ctrl-C
+{details}  Stop     Ctrl-C
+""",
+    emulated="""\
+  Store    Firestore emulator; Ctrl-C saves its data, a crash loses all since this start
+""",
+    foreign="""\
+  Store    Firestore emulator at {address}; whether its data lasts is up to it
+""",
+    processes="""
+  Processes, as of now in {record}:
+
+{table}
+
 """,
     died="{name} {how}; starting it again in {pause:g} s.",
     signalled="was ended by signal {number}",
     exited="ended with status {status}",
+    not_saved="The data of the Firestore emulator was not saved: {reason}",
     no_context="The `moorline` command was not set up for this server: {reason}",
     stopping="Stopping ... (Ctrl-C again ends everything at once)",
 )
@@ -49,16 +71,29 @@ KOREAN = Texts(
     banner="""
   Moorline이 실행 중입니다. 브라우저에서 여세요.
 
-    {url}
+    {urls}
 
   데이터   {data}
   로그     {logs}
   터미널   {terminal}
-  종료     Ctrl-C
+{details}  종료     Ctrl-C
+""",
+    emulated="""\
+  저장소   Firestore 에뮬레이터. Ctrl-C로 끝내면 저장되고, 비정상 종료되면 이번 데이터는 사라집니다
+""",
+    foreign="""\
+  저장소   Firestore 에뮬레이터({address}). 데이터 보존 여부는 그 에뮬레이터에 달려 있습니다
+""",
+    processes="""
+  프로세스(최신 상태는 {record}):
+
+{table}
+
 """,
     died="{name}: {how}. {pause:g}초 뒤에 다시 시작합니다.",
     signalled="시그널 {number}로 종료됨",
     exited="상태 {status}로 종료됨",
+    not_saved="Firestore 에뮬레이터의 데이터를 저장하지 못했습니다: {reason}",
     no_context="이 서버를 `moorline` 명령에 등록하지 못했습니다: {reason}",
     stopping="종료하는 중입니다 ... (Ctrl-C를 다시 누르면 즉시 끝납니다)",
 )

@@ -46,6 +46,10 @@ class Stack:
         """The bearer token of the development user, an administrator."""
         return (self.data / "token").read_text().strip()
 
+    def url_of(self, name: str) -> str:
+        """Where one of several gateways listens."""
+        return f"http://127.0.0.1:{self.run['ports'][name]}"
+
     def pid(self, service: str) -> int:
         """Process number of a service."""
         return int(self.run["pids"][service])
@@ -69,10 +73,12 @@ class Stack:
 
 
 @contextmanager
-def running(data: Path, environment: Mapping[str, str] | None = None) -> Iterator[Stack]:
+def running(
+    data: Path, environment: Mapping[str, str] | None = None, *arguments: str
+) -> Iterator[Stack]:
     """A platform on free ports that ends with the block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "services.local", "--port", "0", "--data", str(data)],
+        [sys.executable, "-m", "services.local", "--port", "0", "--data", str(data), *arguments],
         cwd=ROOT,
         env={
             "PATH": os.defpath,

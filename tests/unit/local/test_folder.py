@@ -129,3 +129,21 @@ def test_the_record_is_there_while_it_runs(tmp_path: Path) -> None:
         assert {"ports": {"gateway": 1}} == json.loads((tmp_path / "run.json").read_text())
 
     assert not (tmp_path / "run.json").exists()
+
+
+def test_a_later_run_reads_what_was_kept(tmp_path: Path) -> None:
+    """Unlike the record, it stays when the run ends."""
+    with DataFolder(tmp_path) as folder:
+        assert {} == folder.kept("ports.json")
+        folder.keep("ports.json", {"session-1": 1})
+    with DataFolder(tmp_path) as folder:
+        assert {"session-1": 1} == folder.kept("ports.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"session-1": "x"}', "\x00"])
+def test_what_was_kept_and_is_damaged_counts_for_nothing(tmp_path: Path, text: str) -> None:
+    """It is a convenience, and no reason to refuse a start."""
+    (tmp_path / "ports.json").write_text(text)
+
+    with DataFolder(tmp_path) as folder:
+        assert {} == folder.kept("ports.json")

@@ -52,3 +52,39 @@ def test_a_folder_in_use_is_told(tmp_path: Path) -> None:
 
     assert 2 == done.returncode
     assert "is in use by process" in done.stderr
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "10", "two"])
+def test_a_number_of_replicas_that_is_none_is_refused(count: str) -> None:
+    """The error says what is."""
+    done = run(f"--replicas={count}")
+
+    assert 2 == done.returncode
+    assert "--replicas" in done.stderr
+
+
+def test_a_store_that_is_none_is_refused() -> None:
+    """The error names those there are."""
+    done = run("--store=paper")
+
+    assert 2 == done.returncode
+    assert "sqlite" in done.stderr
+    assert "firestore" in done.stderr
+
+
+def test_replicas_on_sqlite_are_refused(tmp_path: Path) -> None:
+    """The person learns what to type, and nothing has been started or made."""
+    done = run("--port=0", "--replicas=2", f"--data={tmp_path / 'data'}")
+
+    assert 2 == done.returncode
+    assert done.stderr.endswith("Try:  make run REPLICAS=2 STORE=firestore\n")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_missing_emulator_is_told(tmp_path: Path) -> None:
+    """The path is empty here, so there is none; the person learns what to install."""
+    done = run("--port=0", "--store=firestore", f"--data={tmp_path}")
+
+    assert 2 == done.returncode
+    assert "Install the gcloud command line" in done.stderr
+    assert 1 == len(done.stderr.splitlines())

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.local.folder import DataFolder
-from services.local.programs import SERVICES, Ports, Program, choose_ports, programs
+from services.local.programs import Program, programs
+from services.local.replicas import SERVICES, choose_replicas
 
 
 @pytest.fixture
@@ -18,21 +19,15 @@ def folder(tmp_path: Path) -> Iterator[DataFolder]:
         yield folder
 
 
-def described(folder: DataFolder, **inherited: str) -> dict[str, Program]:
+def described(folder: DataFolder, count: int = 1, **inherited: str) -> dict[str, Program]:
     """The services by name."""
-    listed = programs(folder=folder, ports=choose_ports(8080), inherited=inherited)
+    listed = programs(
+        folder=folder,
+        replicas=choose_replicas(gateway=8080, count=count, before={}),
+        store={"MOORLINE_STORE": "memory:"},
+        inherited=inherited,
+    )
     return {program.name: program for program in listed}
-
-
-def test_all_ports_differ() -> None:
-    """No two services are sent to one port, the gateway's own included."""
-    for gateway in (0, 8080):
-        ports = choose_ports(gateway)
-        values = [getattr(ports, name) for name in Ports.__dataclass_fields__]
-
-        assert len(values) == len(set(values))
-        assert all(values)
-    assert 8080 == ports.gateway
 
 
 def test_the_services_find_one_another(folder: DataFolder) -> None:
@@ -67,3 +62,44 @@ def test_what_is_inherited_reaches_every_service(folder: DataFolder) -> None:
     """`DISABLE_DOCKER` keeps its meaning under `make run`."""
     for program in described(folder, DISABLE_DOCKER="true").values():
         assert "true" == program.environment["DISABLE_DOCKER"]
+
+
+def test_replicas_are_given_every_address(folder: DataFolder) -> None:
+    """Each gateway knows all session services, and each of those all executors."""
+    by_name = described(folder, count=2)
+    listens = {name: each.environment["MOORLINE_LISTEN"] for name, each in by_name.items()}
+    executors = f"{listens['executor-1']},{listens['executor-2']}"
+
+    for number in (1, 2):
+        gateway = by_name[f"gateway-{number}"].environment
+        assert f"{listens['session-1']},{listens['session-2']}" == gateway["MOORLINE_SESSION"]
+        assert executors == gateway["MOORLINE_EXECUTOR"]
+        assert executors == by_name[f"session-{number}"].environment["MOORLINE_EXECUTOR"]
+    assert 6 == len(set(listens.values()))
+
+
+def test_each_executor_has_a_folder_of_its_own(folder: DataFolder) -> None:
+    """The first one's is the same with one as with two, and so are the files in it."""
+    alone = described(folder)["executor"].environment["MOORLINE_WORKSPACES"]
+    two = described(folder, count=2)
+    both = [two[f"executor-{number}"].environment["MOORLINE_WORKSPACES"] for number in (1, 2)]
+
+    assert str(folder.path / "workspaces") == alone == both[0]
+    assert str(folder.path / "workspaces-2") == both[1]
+
+
+def test_only_the_session_service_is_told_of_the_store(folder: DataFolder) -> None:
+    """Another service refuses a variable that is none of its own."""
+    told = [
+        name for name, each in described(folder).items() if "MOORLINE_STORE" in each.environment
+    ]
+
+    assert ["session"] == told
+
+
+def test_replicas_have_logs_of_their_own(folder: DataFolder) -> None:
+    """What one says does not mix with what another says."""
+    by_name = described(folder, count=2)
+
+    assert folder.path / "logs" / "session-2.log" == by_name["session-2"].log
+    assert 6 == len({each.log for each in by_name.values()})

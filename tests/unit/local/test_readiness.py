@@ -54,7 +54,7 @@ async def test_it_waits_for_servers_that_are_not_there_yet() -> None:
     """Nobody listening at first is the usual case, not a failure."""
     grpc_port, http_port = free_port(), free_port()
     async with asyncio.timeout(10):
-        waiting = asyncio.create_task(until_ready(grpc_ports=[grpc_port], http_port=http_port))
+        waiting = asyncio.create_task(until_ready(grpc_ports=[grpc_port], http_ports=[http_port]))
         await asyncio.sleep(0)
         async with grpc_service(grpc_port) as servicer, Gateway().listening(http_port):
             await servicer.set("readiness", SERVING)
@@ -71,7 +71,7 @@ async def test_it_waits_for_a_service_that_is_not_ready() -> None:
         gateway.listening(http_port),
     ):
         await servicer.set("readiness", NOT_SERVING)
-        waiting = asyncio.create_task(until_ready(grpc_ports=[grpc_port], http_port=http_port))
+        waiting = asyncio.create_task(until_ready(grpc_ports=[grpc_port], http_ports=[http_port]))
         await gateway.asked.wait()
         assert not waiting.done()
 
@@ -85,9 +85,24 @@ async def test_it_waits_for_a_gateway_that_is_not_ready() -> None:
     gateway = Gateway()
     gateway.status = 503
     async with asyncio.timeout(10), gateway.listening(http_port):
-        waiting = asyncio.create_task(until_ready(grpc_ports=[], http_port=http_port))
+        waiting = asyncio.create_task(until_ready(grpc_ports=[], http_ports=[http_port]))
         await gateway.asked.wait()
         assert not waiting.done()
 
         gateway.status = 200
+        await waiting
+
+
+async def test_it_waits_for_every_gateway() -> None:
+    """One that is ready does not speak for another."""
+    ports = [free_port(), free_port()]
+    first, second = Gateway(), Gateway()
+    second.status = 503
+    async with asyncio.timeout(10), first.listening(ports[0]), second.listening(ports[1]):
+        waiting = asyncio.create_task(until_ready(grpc_ports=[], http_ports=ports))
+        await first.asked.wait()
+        await second.asked.wait()
+        assert not waiting.done()
+
+        second.status = 200
         await waiting

@@ -1,0 +1,138 @@
+"""Two of each service on the Firestore emulator, as with `make run REPLICAS=2 STORE=firestore`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import WebSocketException
+
+from tests.emulator import EmulatorMissingError, find_emulator
+from tests.system.stack import Stack, running
+from tests.system.wire import Transcript, follow, open_wire
+
+pytestmark = [pytest.mark.firestore, pytest.mark.timeout(120)]
+
+NAMES = tuple(f"{service}-{n}" for service in ("gateway", "session", "executor") for n in (1, 2))
+STREAM = "/sim stream 160 25"
+TEXT = " ".join(f"w{n}" for n in range(1, 161))
+
+
+@pytest.fixture(scope="module")
+def machine() -> dict[str, str]:
+    """The environment of a machine that has the emulator."""
+    try:
+        find_emulator()
+    except EmulatorMissingError as error:
+        pytest.skip(str(error))
+    return {"PATH": os.environ["PATH"]}  # noqa: TID251 - where this machine's programs are
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory, machine: dict[str, str]) -> Iterator[Stack]:
+    """Two of each; who is killed comes back before the next test."""
+    data = tmp_path_factory.mktemp("replicas") / "data"
+    with running(data, machine, "--replicas", "2", "--store", "firestore") as stack:
+        yield stack
+
+
+async def test_either_gateway_answers(replicas: Stack) -> None:
+    """What was made through one is there, and goes on, at the other."""
+    first, second = (replicas.url_of(f"gateway-{number}") for number in (1, 2))
+    async with open_wire(first, replicas.token) as one, open_wire(second, replicas.token) as other:
+        agent = await one.agent()
+        turns = [await wire.prompt(agent, "/sim say hello") for wire in (one, other)]
+        seen = [await follow(wire, agent, Transcript(), *turns) for wire in (one, other)]
+
+    assert seen[0].events == seen[1].events
+    assert ["hello", "hello"] == [each["text"] for each in seen[0].items("agentMessage")]
+
+
+@pytest.mark.parametrize("name", ["session-1", "session-2", "executor-1", "executor-2"])
+async def test_a_stream_outlives_whoever_is_killed(replicas: Stack, name: str) -> None:
+    """SIGKILL in mid-turn: the same call goes on within 20 s, with nothing lost or doubled."""
+    transcript = Transcript()
+    async with open_wire(replicas.url_of("gateway-1"), replicas.token) as wire:
+        agent = await wire.agent()
+        turn = await wire.prompt(agent, STREAM)
+        following = asyncio.create_task(follow(wire, agent, transcript, turn, patience=40))
+        await asyncio.sleep(1)
+        assert transcript.open, "it streams"
+        await replicas.kill(name)
+        await following
+    async with open_wire(replicas.url_of("gateway-2"), replicas.token) as wire:
+        fresh = await follow(wire, agent, Transcript(), turn)
+
+    outcome = fresh.outcome(turn)
+    assert outcome is not None
+    assert "STATE_FINISHED" == outcome["state"]
+    assert TEXT in [message["text"] for message in fresh.items("agentMessage")]
+    assert fresh.events == transcript.events
+
+
+async def test_the_other_gateway_takes_the_clients_of_one_that_is_killed(replicas: Stack) -> None:
+    """A client that connects again, there, gets exactly the rest."""
+    transcript = Transcript()
+    async with open_wire(replicas.url_of("gateway-1"), replicas.token) as wire:
+        agent = await wire.agent()
+        turn = await wire.prompt(agent, f"/sim say before\n{STREAM}")
+        following = asyncio.create_task(follow(wire, agent, transcript, turn))
+        await asyncio.sleep(1)
+        await replicas.kill("gateway-1")
+        with contextlib.suppress(ConnectionError, OSError, WebSocketException):
+            await following
+    broken = transcript.sequence
+    async with open_wire(replicas.url_of("gateway-2"), replicas.token) as wire:
+        await follow(wire, agent, transcript, turn)
+
+    assert 0 < broken < transcript.sequence
+    assert "before" == transcript.items("agentMessage")[0]["text"]
+    assert TEXT == transcript.items("agentMessage")[-1]["text"]
+
+
+def test_one_signal_stops_all_and_saves(tmp_path: Path, machine: dict[str, str]) -> None:
+    """Within 3 s, the emulator included, and the next run has what this one had."""
+    data, arguments = tmp_path / "data", ("--replicas", "2", "--store", "firestore")
+    with running(data, machine, *arguments) as stack:
+        pids = [stack.pid(name) for name in (*NAMES, "firestore")]
+        ports = stack.run["ports"]
+        name = asyncio.run(made(stack))
+        begin = time.monotonic()
+        stack.process.send_signal(signal.SIGINT)
+
+        assert 0 == stack.process.wait(10)
+        assert time.monotonic() - begin < 3
+        assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    with running(data, machine, *arguments) as stack:
+        assert name == asyncio.run(found(stack))
+        for service in ("session-1", "session-2", "executor-1", "executor-2"):
+            assert ports[service] == stack.run["ports"][service]
+
+
+async def made(stack: Stack) -> str:
+    """Make an agent and return its name."""
+    async with open_wire(stack.url_of("gateway-1"), stack.token) as wire:
+        return await wire.agent()
+
+
+async def found(stack: Stack) -> str:
+    """Return the name of the one agent there is."""
+    async with open_wire(stack.url_of("gateway-2"), stack.token) as wire:
+        (agent,) = (await wire.call("listAgents", {"parent": wire.user}))["agents"]
+    return str(agent["name"])
+
+
+def test_data_that_cannot_be_saved_is_told(tmp_path: Path, machine: dict[str, str]) -> None:
+    """The person is not left to believe that everything is kept."""
+    with running(tmp_path / "data", machine, "--store", "firestore") as stack:
+        os.kill(stack.pid("firestore"), signal.SIGKILL)
+        stack.process.send_signal(signal.SIGINT)
+        assert 0 == stack.process.wait(10)
+        assert stack.process.stdout is not None
+        assert b"was not saved" in stack.process.stdout.read()
