@@ -30,7 +30,8 @@ _CODES: dict[int, int] = {
 # What a status that none of our servers made is taken for: the transport, a
 # proxy and a newer peer all make some.
 _FOREIGN: dict[int, errors_pb2.ErrorReason.ValueType] = {
-    1: errors_pb2.ERROR_REASON_CALL_CANCELLED,
+    # By a server that stops: whoever cancels a call of his own does not get a status.
+    1: errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
     4: errors_pb2.ERROR_REASON_CALL_TIMEOUT,
     8: errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
     12: errors_pb2.ERROR_REASON_METHOD_UNKNOWN,

@@ -93,7 +93,7 @@ def test_a_malformed_field_is_told_as_a_sentence() -> None:
         (grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE"),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "CALL_TIMEOUT"),
         (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN"),
-        (grpc.StatusCode.CANCELLED, "CALL_CANCELLED"),
+        (grpc.StatusCode.CANCELLED, "SERVICE_UNAVAILABLE"),
         (grpc.StatusCode.UNKNOWN, "INTERNAL"),
     ],
 )
