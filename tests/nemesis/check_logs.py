@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.nemesis.evidence import AgentEvidence, Evidence, Violation
+from tests.nemesis.evidence import AgentEvidence, Evidence, Violation, canonical
 
 
 def check_logs(evidence: Evidence) -> Iterator[Violation]:
@@ -41,5 +41,5 @@ def _check_segments(agent: AgentEvidence) -> Iterator[str]:
             yield f"segment {name} is of epoch {fields.get('epoch', 0)}, after {epoch}"
         epoch = fields.get("epoch", 0)
         stored += events
-    if agent.segments and stored != list(agent.events):
+    if agent.segments and list(map(canonical, stored)) != list(map(canonical, agent.events)):
         yield f"{len(stored)} events are stored, {len(agent.events)} listed, or they differ"

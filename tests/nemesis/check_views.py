@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests.nemesis.evidence import AgentEvidence, Evidence, Fields, Violation, kind_of
+from tests.nemesis.evidence import AgentEvidence, Evidence, Fields, Violation, canonical, kind_of
 from tests.nemesis.history import Entry, Kind
 
 _ABOUT = (Kind.WATCH, Kind.FRAME, Kind.WATCH_END, Kind.RESET)
@@ -137,5 +137,5 @@ def _differs(event: Fields, log: Sequence[Fields]) -> Iterator[str]:
     sequence = event["sequence"]
     if sequence > len(log):
         yield f"event {sequence} is shown and not in the log: {event!r:.300}"
-    elif event != log[sequence - 1]:
+    elif canonical(event) != canonical(log[sequence - 1]):
         yield f"event {sequence} is {event!r:.300}, in the log {log[sequence - 1]!r:.300}"

@@ -5,6 +5,7 @@ Holds facts only. Does not know the promises.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,20 @@ class Evidence:
         for entry in self.history.of(Kind.CALL):
             if entry.detail["method"] == method:
                 yield entry, answers.get((entry.client, entry.detail["number"]))
+
+
+_FRACTION = re.compile(r"(\.\d*?)0+Z$")
+
+
+def canonical(event: Fields) -> Fields:
+    """An event with its times written in one way: proto3 JSON allows 0, 3, 6 or 9 digits."""
+    time = _FRACTION.sub(r"\1Z", event.get("createTime", "")).replace(".Z", "Z")
+    item = dict(event["item"])
+    if "expireTime" in item.get("permissionRequest", {}):
+        request = item["permissionRequest"]
+        expiry = _FRACTION.sub(r"\1Z", request["expireTime"]).replace(".Z", "Z")
+        item["permissionRequest"] = {**request, "expireTime": expiry}
+    return {**event, "createTime": time, "item": item}
 
 
 def kind_of(event: Fields) -> str:

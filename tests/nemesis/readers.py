@@ -59,6 +59,8 @@ class Reader:
         self._log_ids = dict.fromkeys(agents, "")
         self._pods = pods
         self._signer = Signer(key=key)
+        # By how many seconds the clock of a pod is ahead of ours.
+        self._offsets: dict[str, int] = {}
         self._history = history
         self._chance = chance
 
@@ -79,21 +81,25 @@ class Reader:
             after = self._positions[agent]
             self._history.add(Kind.WATCH, self.name, agent, watch=watch, after=after, log="")
             reason = ""
+            offset = self._offsets.get(pod, 0)
             try:
                 async with grpc.aio.insecure_channel(pod, options=_OPTIONS) as channel:
                     async with asyncio.timeout(self._chance.uniform(3, 12)):
-                        await self._read(channel, agent, watch)
+                        await self._read(channel, agent, watch, offset)
             except TimeoutError:
                 reason = "MOVES_ON"
             except grpc.aio.AioRpcError as error:
-                reason = Failure.from_rpc_error(error).reason_name
+                failure = Failure.from_rpc_error(error)
+                reason = failure.reason_name
+                self._offsets[pod] = self._signer.offset_seconds(failure) or offset
             self._history.add(Kind.WATCH_END, self.name, agent, watch=watch, reason=reason)
             if reason == "SEQUENCE_UNKNOWN":
                 self._history.add(Kind.RESET, self.name, agent)
                 self._positions[agent], self._log_ids[agent] = 0, ""
             await asyncio.sleep(self._chance.uniform(0.2, 0.6))
 
-    async def _read(self, channel: grpc.aio.Channel, agent: str, watch: int) -> None:
+    async def _read(self, channel: grpc.aio.Channel, agent: str, watch: int, offset: int) -> None:
+        identity = Identity(user=f"users/{self.user}")
         call = channel.unary_stream(
             _METHOD,
             request_serializer=events_pb2.WatchEventsRequest.SerializeToString,
@@ -105,7 +111,7 @@ class Reader:
                 include_deltas=True,
                 log_id=self._log_ids[agent],
             ),
-            metadata=((METADATA_KEY, self._signer.token(Identity(user=f"users/{self.user}"))),),
+            metadata=((METADATA_KEY, self._signer.token(identity, offset)),),
         )
         try:
             async for response in call:

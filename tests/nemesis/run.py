@@ -215,12 +215,15 @@ class Run:
     async def _agents(self) -> dict[str, AgentEvidence]:
         emulator = self.cluster.emulator
         documents = emulator_documents(emulator) if emulator is not None else None
-        async with asyncio.timeout(_READ_SECONDS):
-            return {
-                agent: await read_agent(person.devices[0], agent, documents)
-                for person in self.people
-                for agent in person.accepted
-            }
+        agents = {}
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                for person in self.people:
+                    for agent in person.accepted:
+                        agents[agent] = await read_agent(person.devices[0], agent, documents)
+        except TimeoutError:
+            self.history.add(Kind.NOTE, text="the logs could not be read in time")
+        return agents
 
     async def _caught_up(self, agents: Mapping[str, AgentEvidence]) -> None:
         """Let everybody who follows see the rest; the checker tells who did not."""
@@ -228,7 +231,8 @@ class Run:
             async with asyncio.timeout(_CATCH_UP_SECONDS):
                 for client in self._clients():
                     for agent, sequence in client.positions():
-                        while sequence() < len(agents[agent].events):  # noqa: ASYNC110 - several
+                        length = len(agents[agent].events) if agent in agents else 0
+                        while sequence() < length:  # noqa: ASYNC110 - several
                             await asyncio.sleep(0.05)
 
     async def _late(self) -> None:
