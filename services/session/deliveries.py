@@ -1,6 +1,6 @@
-"""Calls that must reach the executor, however long it is away.
+"""Calls about a turn that must reach the executor which has it, however long that is away.
 
-Does not know what the calls are about.
+Does not know what led to the calls.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import random
 from collections.abc import Awaitable, Callable
 
 from moorline.errors.v1 import errors_pb2
+from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
+from services.session.executor import Executors
+from services.session.records import TurnRecord
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +46,33 @@ class Deliveries:
 
     Args:
         tasks: Owns the tasks that repeat.
+        executors: Whom the calls are for.
+        turn: The turn; what is sent is about its attempt of that moment.
+        over: Tells that the turn has its outcome, so that nothing is wanted.
     """
 
-    def __init__(self, *, tasks: Tasks) -> None:
-        self._tasks = tasks
-
-    def send(self, call: Callable[[], Awaitable[None]], wanted: Callable[[], bool]) -> None:
-        """Make a call in the background until the executor has answered it.
-
-        Args:
-            call: The call; safe to repeat.
-            wanted: Asked before each repetition.
-        """
-        self._tasks.spawn(self._repeat(call, wanted), name="delivery")
-
-    async def _repeat(
-        self, call: Callable[[], Awaitable[None]], wanted: Callable[[], bool]
+    def __init__(
+        self, *, tasks: Tasks, executors: Executors, turn: TurnRecord, over: Callable[[], bool]
     ) -> None:
+        self._tasks = tasks
+        self._executors = executors
+        self._turn = turn
+        self._over = over
+
+    def cancel(self) -> None:
+        """Ask the execution to stop."""
+        address, execution = self._turn.executor, self._turn.execution
+        self._send(execution, lambda: self._executors.cancel(address, execution))
+
+    def resolve(self, decision: transcript_pb2.PermissionDecision) -> None:
+        """Hand over a permission decision."""
+        address, execution = self._turn.executor, self._turn.execution
+        self._send(execution, lambda: self._executors.resolve(address, execution, decision))
+
+    def _send(self, execution: str, call: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.spawn(self._repeat(execution, call), name="delivery")
+
+    async def _repeat(self, execution: str, call: Callable[[], Awaitable[None]]) -> None:
         delay = FIRST_DELAY
         while True:
             try:
@@ -72,5 +85,5 @@ class Deliveries:
             else:
                 return
             delay = await pause(delay)
-            if not wanted():
+            if self._over() or self._turn.execution != execution:
                 return

@@ -22,6 +22,7 @@ from services.chassis.tasks import Tasks
 from services.session.deliveries import PASSING
 from services.session.executor import Listener, Subscription
 from services.session.executor_clock import ExecutorClock
+from services.session.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class ExecutorLink:
         self.address = peer.target
         self._peer = peer
         self._clock = clock
-        self._unreachable = unreachable.total_seconds()
+        self._unreachable = unreachable
         self._tasks = Tasks()
         self._link: feed_link.FeedLink[Update] | None = None
         self._followed: set[_Followed] = set()
@@ -265,21 +266,24 @@ class ExecutorLink:
 
     async def _give_up(self, link: feed_link.FeedLink[Update]) -> None:
         """End every subscription when the executor has been away for too long."""
-        loop = asyncio.get_running_loop()
+        pause = min(1.0, self._unreachable.total_seconds() / 4)
+        patience = Patience(whole=self._unreachable, step=timedelta(seconds=2 * pause))
+        since = link.disconnected_since
         while True:
-            await asyncio.sleep(min(1.0, self._unreachable / 4))
-            since = link.disconnected_since
-            if since is None or loop.time() - since < self._unreachable:
-                continue
-            for followed in list(self._followed):
-                followed.close()
-                followed.end(
-                    Failure(
-                        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
-                        "The executor could not be reached for too long.",
-                        service="executor",
+            await asyncio.sleep(pause)
+            if link.disconnected_since is None or link.disconnected_since != since:
+                since = link.disconnected_since
+                patience.begin()
+            elif patience.over():
+                for followed in list(self._followed):
+                    followed.close()
+                    followed.end(
+                        Failure(
+                            errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+                            "The executor could not be reached for too long.",
+                            service="executor",
+                        )
                     )
-                )
 
     async def _acknowledge_all(self) -> None:
         """Send acknowledgements, one call at a time, most of them joined."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
@@ -24,11 +24,15 @@ from services.session.environment import Environment
 from services.session.executor import Subscription
 from services.session.log import Log
 from services.session.outcomes import UNHEARD, Outcome, broken, end_turn, lost, outcome_label
+from services.session.patience import Patience
 from services.session.permissions import Permissions
 from services.session.records import AgentRecord, TurnRecord, turn_work_path
 from services.session.timeline import Timeline
 
 log = logging.getLogger(__name__)
+
+_TRY = timedelta(seconds=12)
+"""Longer than one try to follow an execution takes, its pause included."""
 
 
 class TurnRun:
@@ -63,14 +67,18 @@ class TurnRun:
         self._timeline = timeline
         self._changed = changed
         self._ended = ended
-        self._unreachable = environment.limits.unreachable.total_seconds()
-        self._deliveries = Deliveries(tasks=environment.tasks)
+        self._deliveries = Deliveries(
+            tasks=environment.tasks,
+            executors=environment.executors,
+            turn=turn,
+            over=lambda: self._conclusion is not None,
+        )
         self._permissions = Permissions(
             log=agent_log,
             turn_id=turn.name.turn,
             clock=environment.clock,
             changed=changed,
-            decided=self._deliver_decision,
+            decided=self._deliveries.resolve,
         )
         self._attempt = self._new_attempt()
         # Where each attempt's execution was followed, by its id.
@@ -222,8 +230,7 @@ class TurnRun:
 
     async def _subscribe(self) -> Subscription:
         delay = FIRST_DELAY
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._unreachable
+        patience = Patience(whole=self._environment.limits.unreachable, step=_TRY)
         self._followed[self.turn.execution] = self.turn.executor
         while True:
             try:
@@ -231,7 +238,7 @@ class TurnRun:
                     self.turn.executor, self.turn.execution, self._attempt
                 )
             except Failure as failure:
-                if failure.reason not in PASSING or loop.time() > deadline:
+                if failure.reason not in PASSING or patience.over():
                     raise
             delay = await pause(delay)
 
@@ -373,27 +380,11 @@ class TurnRun:
         if self._creation is not None:
             self._creation.interrupt()
         else:
-            self._deliver_cancellation()
+            self._deliveries.cancel()
 
     def _deliver_again(self) -> None:
         """Hand over what was decided: whoever runs the execution now may not know it."""
         if self.turn.cancelled and (self._cancellation is None or self._cancellation.done()):
-            self._deliver_cancellation()
+            self._deliveries.cancel()
         for decision in self._permissions.recorded():
-            self._deliver_decision(decision)
-
-    def _deliver_cancellation(self) -> None:
-        address, execution = self.turn.executor, self.turn.execution
-        self._deliveries.send(
-            lambda: self._executors.cancel(address, execution), lambda: self._wanted(execution)
-        )
-
-    def _deliver_decision(self, decision: transcript_pb2.PermissionDecision) -> None:
-        address, execution = self.turn.executor, self.turn.execution
-        self._deliveries.send(
-            lambda: self._executors.resolve(address, execution, decision),
-            lambda: self._wanted(execution),
-        )
-
-    def _wanted(self, execution: str) -> bool:
-        return self._conclusion is None and self.turn.execution == execution
+            self._deliveries.resolve(decision)
