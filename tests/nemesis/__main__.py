@@ -1,4 +1,7 @@
-"""`python -m tests.nemesis`: one run of the nemesis, told in a few lines; 1 on a violation."""
+"""`python -m tests.nemesis`: one run of the nemesis, told in a few lines.
+
+Ends with 1 on a violation; with `--mutant` when there is none.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tests.nemesis.cluster import ROOT, Shape
+from tests.nemesis.mutants import MUTANTS, find
 from tests.nemesis.run import Plan, run
 
 
@@ -27,6 +31,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--source", type=Path, default=ROOT, help="folder with services/")
     parser.add_argument("--folder", type=Path, default=None, help="for logs and the record")
     parser.add_argument("--keep", action="store_true", help="write the record in any case")
+    names = [mutant.name for mutant in MUTANTS]
+    parser.add_argument("--mutant", choices=names, help="plant a bug, which must be found")
     chosen = parser.parse_args(arguments)
     plan = Plan(
         seconds=chosen.seconds,
@@ -43,6 +49,11 @@ def main(arguments: list[str]) -> int:
     )
     folder = chosen.folder or Path(tempfile.mkdtemp(prefix="nemesis-"))
     folder.mkdir(parents=True, exist_ok=True)
+    if chosen.mutant:
+        mutant = next(mutant for mutant in MUTANTS if mutant.name == chosen.mutant)
+        result = asyncio.run(find(mutant, folder, source=chosen.source))
+        print(f"{mutant.name}: {mutant.bug}\n{result.report()}")  # noqa: T201
+        return int(not result.violations)
     print(f"seed {plan.seed}, everything is in {folder}", flush=True)  # noqa: T201
     result = asyncio.run(run(plan, folder=folder, keep=chosen.keep))
     print(result.report())  # noqa: T201

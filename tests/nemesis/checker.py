@@ -58,6 +58,7 @@ def _check_privacy(evidence: Evidence) -> Iterator[Violation]:
 
 def _check_answers(evidence: Evidence) -> Iterator[Violation]:
     pauses = list(_gateway_pauses(evidence))
+    prying = {call.detail["number"] for call, _ in evidence.calls("listEvents") if _pries(call)}
     for entry in evidence.history.of(Kind.ANSWER):
         method, reason = entry.detail["method"], entry.detail["reason"]
         seconds, deadline = entry.detail["seconds"], entry.detail["deadline"]
@@ -65,8 +66,17 @@ def _check_answers(evidence: Evidence) -> Iterator[Violation]:
         if reason == SILENCE or seconds > deadline + SLACK_SECONDS:
             if not any(_overlaps(entry, *pause) for pause in pauses):
                 yield Violation("deadline", about, f"{seconds:.1f} s for {deadline:.1f} s allowed")
+        elif entry.detail["number"] in prying:
+            if not reason:
+                yield Violation("P6", about, "was shown an agent of another user's")
         elif reason not in PASSING | _EXPECTED.get(method, set()) and not evidence.emptied:
             yield Violation("answer", about, f"was answered {reason}")
+
+
+def _pries(call: Entry) -> bool:
+    """Tell whether a call asks for what is somebody else's; a client is named after its user."""
+    user = str(call.detail["request"]["parent"]).split("/")[1]
+    return user != call.client.rpartition("-")[0]
 
 
 def _gateway_pauses(evidence: Evidence) -> Iterator[tuple[str, float, float]]:

@@ -24,6 +24,9 @@ _FINAL = {
 }
 """Answers after which the same call again would be answered the same."""
 
+_CURIOUS = 0.05
+"""How often a user asks for an agent of another's, for each turn."""
+
 
 @dataclass(slots=True)
 class Following:
@@ -198,6 +201,8 @@ class Person:
         self.word = word
         self.accepted: dict[str, list[str]] = {}
         """Turns that were acknowledged, by agent."""
+        self.strangers: list[str] = []
+        """Agents of others, which are asked for now and then."""
         self.stopped = False
         """Set when no new turn shall be begun."""
         self._chance = chance
@@ -225,6 +230,8 @@ class Person:
             turn = f"{self.user[-6:]}-{agent[-1]}-{self._number}"
             prompt = draw(self._chance, turn=turn, word=self.word)
             await self._give(agent, prompt)
+            if self.strangers and self._chance.random() < _CURIOUS:
+                await self._pry(self._chance.choice(self.strangers))
             await asyncio.sleep(self._chance.uniform(0, self._pause))
 
     async def _give(self, agent: str, prompt: Prompt) -> None:
@@ -243,6 +250,11 @@ class Person:
             await device.insist("cancelTurn", {"name": f"{agent}/turns/{prompt.turn}"})
         if self._chance.random() < 0.7:
             await device.seen(agent, prompt.turn)
+
+    async def _pry(self, agent: str) -> None:
+        """Ask for what is somebody else's, by its right name."""
+        with contextlib.suppress(AnswerError):
+            await self._chance.choice(self.devices).call("listEvents", {"parent": agent})
 
     async def _send(self, device: Device, agent: str, turn: str, text: str) -> str:
         request = {"parent": agent, "turnId": turn, "turn": {"prompt": {"text": text}}}

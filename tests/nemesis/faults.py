@@ -93,14 +93,16 @@ class Faults:
             finally:
                 proxy.heal()
 
-    async def hang(self, legs: Iterable[str], proxies: Iterable[FaultProxy]) -> None:
-        """Let no byte through, and let connections stand."""
+    async def hang(
+        self, legs: Iterable[str], proxies: Iterable[FaultProxy], seconds: float | None = None
+    ) -> None:
+        """Let no byte through, and let connections stand; what was sent arrives afterwards."""
         proxies = list(proxies)
         async with self._fault("hang", ", ".join(legs)):
             for proxy in proxies:
                 proxy.hang()
             try:
-                await self._sleep(1, 6)
+                await self._sleep(seconds or 1, seconds or 6)
             finally:
                 for proxy in proxies:
                     proxy.heal()

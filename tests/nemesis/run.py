@@ -46,6 +46,7 @@ class Plan:
         weights: How often each kind of fault is drawn; None for all kinds.
         pause: Seconds between the beginnings of faults, on average.
         script: Makes the faults instead of a schedule when it is given.
+        settle: Seconds in which everything must have ended after the last fault.
     """
 
     seconds: float
@@ -56,6 +57,7 @@ class Plan:
     weights: Mapping[str, float] | None = None
     pause: float = 1.0
     script: Callable[[Run], Awaitable[None]] | None = None
+    settle: float = SETTLE_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +146,15 @@ class Run:
             chance=self._chance("faults"),
         )
         self.people = [self._person(number) for number in range(plan.users)]
+        agents = {agent for person in self.people for agent in person.accepted}
+        for person in self.people:
+            person.strangers = sorted(agents - set(person.accepted))
         self.readers = [self._reader(person) for person in self.people[:2]]
         self.partitions = packets.allowed
         self.emptied = False
         """Set by a script that empties the database."""
+        self.gone: set[str] = set()
+        """Pods that a script has killed for good."""
         self._effects = Effects(cluster.workspaces)
 
     async def evidence(self) -> Evidence:
@@ -188,9 +195,10 @@ class Run:
             for person in self.people:
                 person.stopped = True
             for pod in self.cluster.pods.values():
-                pod.start()
+                if pod.name not in self.gone:
+                    pod.start()
             try:
-                async with asyncio.timeout(SETTLE_SECONDS):
+                async with asyncio.timeout(self.plan.settle):
                     await asyncio.wait(work)
                     await asyncio.gather(*(person.finished() for person in self.people))
             except TimeoutError:

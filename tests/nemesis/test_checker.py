@@ -28,6 +28,7 @@ def test_what_is_allowed_is_let_pass() -> None:
     story.send("t2", "hello")
     story.call("cancelTurn", {"name": f"{AGENT}/turns/t2"})
     story.send("t3", "hello")
+    story.call("listEvents", {"parent": "users/bob/agents/a1"}, "RESOURCE_NOT_FOUND")
     story.log("t1", userMessage={"text": "/sim retract a\n/sim say b"})
     story.log("t1", toolCall={"toolCallId": "c1"})
     story.log("t1", permissionRequest={"permissionId": "p1", "toolCallId": "c1"})
@@ -218,6 +219,10 @@ def _foreign_word(story: Story) -> None:
     story.history.add(Kind.FRAME, "ada-1", text='{"error": {"message": "canarybob"}}')
 
 
+def _shown_to_a_stranger(story: Story) -> None:
+    story.call("listEvents", {"parent": "users/bob/agents/a1"})
+
+
 def _no_answer(story: Story) -> None:
     story.send("t1", PROMPT, SILENCE, 13)
 
@@ -271,6 +276,7 @@ def _alarm(story: Story) -> None:
         ("P5", _attempt_after_an_allowed_tool_call, "after a tool call"),
         ("P5", _tool_ran_twice, "ran 2 times"),
         ("P6", _foreign_word, "canarybob of bob"),
+        ("P6", _shown_to_a_stranger, "another user's"),
         ("deadline", _no_answer, "13.0 s"),
         ("deadline", _late_answer, "12.5 s"),
         ("answer", _wrong_answer, "RESOURCE_NOT_FOUND"),

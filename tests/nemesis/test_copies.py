@@ -9,6 +9,7 @@ import pytest
 
 from tests.nemesis.copies import Replacement, StaleReplacementError, copy_services
 from tests.nemesis.failpoints import copy_with_failpoints, matrix
+from tests.nemesis.mutants import MUTANTS, Mutant
 
 
 def test_every_failpoint_has_its_place(tmp_path: Path) -> None:
@@ -16,6 +17,15 @@ def test_every_failpoint_has_its_place(tmp_path: Path) -> None:
     copy = copy_with_failpoints(tmp_path / "copy")
 
     assert compileall.compile_dir(copy / "services", quiet=1)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_planted_bug_has_its_place(tmp_path: Path, mutant: Mutant) -> None:
+    """The copy with the bug compiles."""
+    copy = copy_services(tmp_path / "copy", mutant.replacements)
+
+    for replacement in mutant.replacements:
+        assert compileall.compile_file(copy / replacement.file, quiet=1)
 
 
 def test_each_service_dies_at_each_of_the_fourteen_steps() -> None:

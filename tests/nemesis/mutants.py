@@ -1,0 +1,303 @@
+"""Planted bugs, each with a run that provokes it: the checker must find every one.
+
+A bug is a few words replaced in a copy of the services, never in the product.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.nemesis.cluster import ROOT, Shape
+from tests.nemesis.copies import Replacement, copy_services
+from tests.nemesis.run import Plan, Result, Run, run
+
+_SETTLE_SECONDS = 12.0
+_SEED = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A planted bug.
+
+    Attributes:
+        name: Short.
+        bug: What is wrong.
+        replacements: How.
+        script: What provokes it.
+        seconds: How long.
+        lease_seconds: Of the cluster's leases.
+        clocks: Pods whose clocks are wrong.
+    """
+
+    name: str
+    bug: str
+    replacements: tuple[Replacement, ...]
+    script: Callable[[Run], Awaitable[None]]
+    seconds: float = 10.0
+    lease_seconds: float = 4.0
+    clocks: tuple[tuple[str, str], ...] = ()
+
+    def plan(self, source: Path) -> Plan:
+        """The run that provokes it.
+
+        Args:
+            source: The copy with the bug.
+        """
+        return Plan(
+            seconds=self.seconds,
+            seed=_SEED,
+            shape=Shape(lease_seconds=self.lease_seconds, source=source, clocks=dict(self.clocks)),
+            users=3,
+            agents=3,
+            script=self.script,
+            settle=_SETTLE_SECONDS,
+        )
+
+
+async def find(mutant: Mutant, folder: Path, *, source: Path = ROOT) -> Result:
+    """Plant the bug in a copy and make its run; it was found if there is a violation."""
+    copy = copy_services(folder / "source", mutant.replacements, source=source)
+    return await run(mutant.plan(copy), folder=folder)
+
+
+# What provokes them.
+
+
+async def _peace(run: Run) -> None:
+    await asyncio.sleep(run.plan.seconds)
+
+
+async def _kill(run: Run, service: str, pause: float) -> None:
+    """Kill one pod of a service after the other."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + run.plan.seconds
+    pods = run.cluster.of(service)
+    while loop.time() < end:
+        await asyncio.sleep(pause)
+        await run.faults.kill(pods[0])
+        pods.append(pods.pop(0))
+
+
+async def _kill_sessions(run: Run) -> None:
+    await _kill(run, "session", 2.5)
+
+
+async def _kill_executors(run: Run) -> None:
+    await _kill(run, "executor", 1.5)
+
+
+async def _kill_one_session_for_good(run: Run) -> None:
+    """Only a pod whose clock is slow is left."""
+    await asyncio.sleep(run.plan.seconds)
+    run.gone.add("session-1")
+    run.cluster.pods["session-1"].kill()
+
+
+async def _kill_while_the_store_hangs(run: Run) -> None:
+    """What a session pod has not stored dies with it."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + run.plan.seconds
+    pods = run.cluster.of("session")
+    while loop.time() < end:
+        pod, proxy = pods[0], run.cluster.to_store[pods[0].name]
+        hang = asyncio.create_task(run.faults.hang([f"store of {pod.name}"], [proxy], 1.2))
+        await asyncio.sleep(0.9)
+        await run.faults.kill(pod)
+        await hang
+        await asyncio.sleep(2)
+        pods.append(pods.pop(0))
+
+
+async def _commit_late(run: Run) -> None:
+    """What a session pod sends to the store arrives when its lease is another's."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + run.plan.seconds
+    pods = run.cluster.of("session")
+    while loop.time() < end:
+        pod, proxy = pods[0], run.cluster.to_store[pods[0].name]
+        await run.faults.hang([f"store of {pod.name}"], [proxy], 1.9)
+        await asyncio.sleep(1)
+        pods.append(pods.pop(0))
+
+
+MUTANTS = (
+    Mutant(
+        name="set-for-create",
+        bug="A segment of the log overwrites the one that is there.",
+        replacements=(
+            Replacement(
+                "services/session/stores/firestore_batch.py",
+                "                self._set(write, pieces).current_document.exists = False\n",
+                "                made = self._set(write, pieces)\n"
+                '                if "/log/" not in path:\n'
+                "                    made.current_document.exists = False\n",
+            ),
+        ),
+        script=_commit_late,
+        seconds=20,
+        lease_seconds=1,
+    ),
+    Mutant(
+        name="acknowledge-before-commit",
+        bug="A turn is acknowledged before it is durable.",
+        replacements=(
+            Replacement(
+                "services/session/agents.py",
+                "            raise turn_exists(turn)\n        await self._recorded(turn)\n",
+                "            raise turn_exists(turn)\n",
+            ),
+        ),
+        script=_kill_while_the_store_hangs,
+    ),
+    Mutant(
+        name="no-nonce-check",
+        bug="Another's segment at the own position is taken for the own one.",
+        replacements=(
+            Replacement(
+                "services/session/log.py",
+                "                return await self._mine(batch)\n",
+                "                return True\n",
+            ),
+        ),
+        script=_commit_late,
+        seconds=20,
+        lease_seconds=1,
+    ),
+    Mutant(
+        name="wall-clock-lease",
+        bug="Whether a lease has expired is judged by the pod's own clock.",
+        replacements=(
+            Replacement(
+                "services/session/leases.py",
+                "        if document.read_time - document.update_time > ",
+                "        import datetime\n\n"
+                "        now = datetime.datetime.now(datetime.timezone.utc)\n"
+                "        if now - document.update_time > ",
+            ),
+        ),
+        script=_kill_one_session_for_good,
+        seconds=6,
+        clocks=(("session-2", "-1h"),),
+    ),
+    Mutant(
+        name="numbered-delta",
+        bug="Text still being written gets numbers in the log.",
+        replacements=(
+            Replacement(
+                "services/session/attempt.py",
+                "                        timeline.extend("
+                "delta.block_id, delta.text, thought=delta.thought)\n",
+                "                        piece = transcript_pb2.AgentMessage(text=delta.text)\n"
+                "                        item = transcript_pb2.Item(agent_message=piece)\n"
+                "                        self._log.append(self._turn_id, [item])\n",
+            ),
+        ),
+        script=_peace,
+        seconds=4,
+    ),
+    Mutant(
+        name="publish-before-commit",
+        bug="Events are shown before they are durable.",
+        replacements=(
+            Replacement(
+                "services/session/log.py",
+                "                batch = self._gather()\n",
+                "                batch = self._gather()\n                self._publish(batch)\n",
+            ),
+            Replacement(
+                "services/session/log.py",
+                "                self._publish(batch)\n        finally:\n",
+                "        finally:\n",
+            ),
+        ),
+        script=_kill_while_the_store_hangs,
+    ),
+    Mutant(
+        name="resume-off-by-one",
+        bug="Who comes back is shown the last event again.",
+        replacements=(
+            Replacement(
+                "services/session/event_source.py",
+                "        self._cursor = after_sequence\n",
+                "        self._cursor = max(0, after_sequence - 1)\n",
+            ),
+        ),
+        script=_kill_sessions,
+        seconds=8,
+    ),
+    Mutant(
+        name="turn-not-taken-up",
+        bug="The next owner does not go on with the turn that runs.",
+        replacements=(
+            Replacement(
+                "services/session/agents.py",
+                "            self._run.resume(left.events, left.cursors)\n",
+                "",
+            ),
+        ),
+        script=_kill_sessions,
+    ),
+    Mutant(
+        name="tool-repeated",
+        bug="A turn is attempted again although a tool may have run.",
+        replacements=(
+            Replacement(
+                "services/session/turns.py",
+                "        elif ran or failure.reason in UNHEARD:\n",
+                "        elif failure.reason in UNHEARD:\n",
+            ),
+        ),
+        script=_kill_executors,
+        seconds=12,
+    ),
+    Mutant(
+        name="stream-shared",
+        bug="Users whose agents have the same id share a stream.",
+        replacements=(
+            Replacement(
+                "services/gateway/delivery.py",
+                "        for source in self._sources.get(key, ()):\n"
+                "            stream = source.stream\n"
+                "            if isinstance(stream, EventStream) and ",
+                "        for source in [one for all in self._sources.values() for one in all]:\n"
+                "            stream = source.stream\n"
+                '            last = source.key.parent.rpartition("/")[2]\n'
+                '            if last != key.parent.rpartition("/")[2]:\n'
+                "                continue\n"
+                "            if isinstance(stream, EventStream) and ",
+            ),
+        ),
+        script=_peace,
+        seconds=4,
+    ),
+    Mutant(
+        name="owner-unchecked",
+        bug="Whoever knows its name may read another's agent.",
+        replacements=(
+            Replacement(
+                "services/session/events_api.py",
+                "        require_owner(name, caller())\n\n        async def read(",
+                "\n        async def read(",
+            ),
+        ),
+        script=_peace,
+        seconds=8,
+    ),
+    Mutant(
+        name="content-unchecked",
+        bug="The id of a turn with another content is acknowledged.",
+        replacements=(
+            Replacement(
+                "services/session/agents.py",
+                "        if turn.prompt != prompt:\n            raise turn_exists(turn)\n",
+                "",
+            ),
+        ),
+        script=_peace,
+        seconds=8,
+    ),
+)
+"""Every planted bug."""
