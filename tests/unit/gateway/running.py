@@ -107,11 +107,11 @@ def settings(**changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def gateway(**changes: Any) -> AsyncIterator[Gateway]:
+async def gateway(*, database_time: int = 0, **changes: Any) -> AsyncIterator[Gateway]:
     """Serve until the block ends."""
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
-    async with fake_session() as session:
+    async with fake_session(time=database_time) as session:
         chosen = settings(**{"session": session.target} | changes)
         task = asyncio.create_task(serve(chosen, stop=stop, on_listening=listening.set_result))
         task.add_done_callback(lambda _: listening.cancel())

@@ -54,12 +54,14 @@ class FakeSession:
     Attributes:
         keys: By secret.
         updates: What every subscription begins with.
+        time: The database's, in seconds since the epoch; 0 when it is not told.
         asked: The methods called, with the identity.
     """
 
     keys: dict[str, keys_pb2.Key] = field(default_factory=lambda: {SECRET: keys_pb2.Key(name=KEY)})
     updates: list[Update] = field(default_factory=list)
     asked: list[tuple[str, Identity]] = field(default_factory=list)
+    time: int = 0
     scripts: list[tuple[int, Script]] = field(default_factory=list)
     feed_ids: list[str] = field(default_factory=list)
     target: str = ""
@@ -68,13 +70,24 @@ class FakeSession:
         # Answers wait for it.
         self.gate = asyncio.Event()
         self.gate.set()
-        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=wrap)
+        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=self._wrap)
 
     def push(self, *updates: Update) -> None:
         """Bring updates to the newest subscription."""
         number, script = self.scripts[-1]
         script.updates += updates
         self.feeds.get(self.feed_ids[-1]).mark(number)
+
+    def _wrap(self, batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
+        response = feed_pb2.OpenFeedResponse(
+            subscriptions=[
+                feed_pb2.SubscribedUpdates(subscription=number, updates=updates)
+                for number, updates in batch
+            ]
+        )
+        if self.time:
+            response.time.FromSeconds(self.time)
+        return response
 
     def register(self, server: Any) -> None:
         """Add all services to a server."""
@@ -144,16 +157,6 @@ class _Feed(feed_pb2_grpc.SessionFeedServiceServicer):
         self._state.asked.append(("Unsubscribe", caller()))
         self._state.feeds.get(request.feed_id).remove(request.subscription)
         return feed_pb2.UnsubscribeResponse()
-
-
-def wrap(batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
-    """Build a response of the feed."""
-    return feed_pb2.OpenFeedResponse(
-        subscriptions=[
-            feed_pb2.SubscribedUpdates(subscription=number, updates=updates)
-            for number, updates in batch
-        ]
-    )
 
 
 @asynccontextmanager

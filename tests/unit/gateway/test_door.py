@@ -59,7 +59,11 @@ class TestHandshake:
         """Somebody has to make the first API keys."""
         keys = tmp_path / "keys.json"
         keys.write_text('{"keys": []}')
-        jwt_settings = {"jwt_issuer": "i", "jwt_audience": "a", "jwt_jwks_file": keys}
+        jwt_settings: dict[str, Any] = {
+            "jwt_issuer": "i",
+            "jwt_audience": "a",
+            "jwt_jwks_file": keys,
+        }
         async with gateway(auth=auth, admin_token="a" * 32, **jwt_settings) as g:
             _, user = await welcomed(g, {"Authorization": f"Bearer {'a' * 32}"})
             status, _, _ = await g.refusal({"Authorization": f"Bearer {'a' * 31}b"})

@@ -140,3 +140,12 @@ def test_loopback_is_told_from_names() -> None:
     assert [True, True, False, False] == [
         is_loopback(host) for host in ("localhost", "[::1]", "localhost.example", "")
     ]
+
+
+@pytest.mark.parametrize("variable", ["MOORLINE_SESSION", "MOORLINE_EXECUTOR"])
+def test_services_are_found_by_address_or_name(variable: str) -> None:
+    """One or several; what is neither is refused, and named."""
+    for target in ("a:1,b:2", "dns:///pods:1", "[::1]:1"):
+        loaded(**{variable: target})
+    with pytest.raises(SettingsError, match=f"{variable}: .* is not a target"):
+        loaded(**{variable: "http://a"})

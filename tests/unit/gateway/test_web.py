@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import json
 import logging
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +309,20 @@ class TestLogin:
 
             assert 200 == status
             assert {"ticket", "expireTime"} == set(body)
+
+    @pytest.mark.parametrize("ahead", [-3600, 3600])
+    async def test_it_ends_by_the_databases_time(self, ahead: int) -> None:
+        """So that a gateway whose clock is an hour off makes what the others accept."""
+        told = int(time.time()) + ahead
+        async with gateway(database_time=told) as g, asyncio.timeout(5):
+            life = 0.0
+            while not 20 < life < 40:
+                _, body, _ = await post(g, "/v1/tickets", **BEARER)
+                life = datetime.fromisoformat(body["expireTime"]).timestamp() - told
+            async with g.client.ws_connect(
+                f"{g.url}/v1/ws", protocols=("moorline.v1", f"ticket.{body['ticket']}")
+            ) as socket:
+                assert not socket.closed
 
     @pytest.mark.parametrize("path", ["/v1/tickets", "/v1/me"])
     async def test_a_ticket_is_for_a_websocket_only(self, path: str) -> None:
