@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from services.chassis.failures import Failure
 from services.chassis.metrics import Metrics
-from services.session.store import Committed, Document, Store, StoreConflict, Write
+from services.session.store import Committed, Delete, Document, Store, StoreConflict, Write
 
 T = TypeVar("T")
 
@@ -30,6 +30,11 @@ class MeasuredStore:
             "How long operations on the store took.",
             ("operation",),
         )
+        self._documents = metrics.counter(
+            "moorline_store_documents_total",
+            "Documents read, written and deleted, which is what a database is paid by.",
+            ("operation",),
+        )
 
     async def __aenter__(self) -> Self:
         """Open the inner store."""
@@ -47,11 +52,17 @@ class MeasuredStore:
 
     async def commit(self, writes: Sequence[Write]) -> Committed:
         """Commit and measure it; see `Store`."""
-        return await self._measured("commit", self._inner.commit(writes))
+        committed = await self._measured("commit", self._inner.commit(writes))
+        deletes = sum(isinstance(write, Delete) for write in writes)
+        self._documents.labels("delete").inc(deletes)
+        self._documents.labels("write").inc(len(writes) - deletes)
+        return committed
 
     async def get(self, path: str) -> Document | None:
         """Get and measure it; see `Store`."""
-        return await self._measured("get", self._inner.get(path))
+        document = await self._measured("get", self._inner.get(path))
+        self._documents.labels("read").inc()
+        return document
 
     async def read(
         self,
@@ -66,11 +77,16 @@ class MeasuredStore:
         listing = self._inner.read(
             collection, after=after, before=before, limit=limit, reverse=reverse
         )
-        return await self._measured("read", listing)
+        documents = await self._measured("read", listing)
+        # A query that finds nothing is paid as one read.
+        self._documents.labels("read").inc(max(1, len(documents)))
+        return documents
 
     async def now(self) -> datetime:
-        """Return the database's time; see `Store`."""
-        return await self._inner.now()
+        """Return the database's time and measure how long that took; see `Store`."""
+        now = await self._measured("now", self._inner.now())
+        self._documents.labels("read").inc()
+        return now
 
     async def _measured(self, operation: str, awaitable: Awaitable[T]) -> T:
         began = time.perf_counter()

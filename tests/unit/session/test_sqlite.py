@@ -262,3 +262,8 @@ async def test_operations_are_counted_and_timed(store: FaultyStore) -> None:
     assert [1, 1] == [count("get", "ok"), count("read", "ok")]
     durations = "moorline_store_operation_duration_seconds_count"
     assert 4 == metrics.registry.get_sample_value(durations, {"operation": "commit"})
+    documents = "moorline_store_documents_total"
+    assert [1, 3] == [
+        metrics.registry.get_sample_value(documents, {"operation": operation})
+        for operation in ("write", "read")
+    ]
