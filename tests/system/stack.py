@@ -58,10 +58,10 @@ class Stack:
         """Everything the three services have logged."""
         return "\n".join(path.read_text() for path in sorted((self.data / "logs").glob("*")))
 
-    async def kill(self, service: str) -> None:
-        """SIGKILL a service and return once the supervisor has started another."""
+    async def kill(self, service: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a service by a signal, and return once the supervisor has started another."""
         before = self.pid(service)
-        os.kill(before, signal.SIGKILL)
+        os.kill(before, number)
         async with asyncio.timeout(20):
             while self.pid(service) == before:  # noqa: ASYNC110 - another process's news
                 await asyncio.sleep(0.02)

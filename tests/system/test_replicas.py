@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import WebSocketException
 
-from tests.emulator import EmulatorMissingError, find_emulator
+from services.local.readiness import until_ready
+from tests.emulator import EmulatorMissingError, FirestoreEmulator, find_emulator
 from tests.system.stack import Stack, running
 from tests.system.wire import Transcript, follow, open_wire
 
@@ -76,6 +78,45 @@ async def test_a_stream_outlives_whoever_is_killed(replicas: Stack, name: str) -
     assert fresh.events == transcript.events
 
 
+async def test_a_rolling_restart_fails_no_turn(replicas: Stack) -> None:
+    """SIGTERM of each process, one after the other, under turns that stream all the while."""
+    async with open_wire(replicas.url_of("gateway-1"), replicas.token) as wire:
+        agents = [await wire.agent() for _ in range(4)]
+        turns = {agent: await wire.prompt(agent, STREAM) for agent in agents}
+    transcripts = {agent: Transcript() for agent in agents}
+    following = [
+        asyncio.create_task(follow_anywhere(replicas, agent, transcripts[agent], turns[agent]))
+        for agent in agents
+    ]
+    for name in NAMES:
+        await replicas.kill(name, signal.SIGTERM)
+        port = replicas.run["ports"][name]
+        gateway = name.startswith("gateway")
+        async with asyncio.timeout(20):
+            await until_ready(
+                grpc_ports=[] if gateway else [port], http_ports=[port] if gateway else []
+            )
+    async with asyncio.timeout(60):
+        await asyncio.gather(*following)
+
+    for agent in agents:
+        outcome = transcripts[agent].outcome(turns[agent])
+        assert outcome is not None
+        assert "STATE_FINISHED" == outcome["state"]
+        assert TEXT == transcripts[agent].items("agentMessage")[-1]["text"]
+
+
+async def follow_anywhere(stack: Stack, agent: str, transcript: Transcript, turn: str) -> None:
+    """Follow a turn to its outcome, at the next gateway whenever a connection ends."""
+    for number in itertools.cycle((1, 2)):
+        with contextlib.suppress(OSError, WebSocketException):
+            async with open_wire(stack.url_of(f"gateway-{number}"), stack.token) as wire:
+                await follow(wire, agent, transcript, turn, patience=60)
+        if transcript.outcome(turn) is not None:
+            return
+        await asyncio.sleep(0.1)
+
+
 async def test_the_other_gateway_takes_the_clients_of_one_that_is_killed(replicas: Stack) -> None:
     """A client that connects again, there, gets exactly the rest."""
     transcript = Transcript()
@@ -115,17 +156,24 @@ def test_one_signal_stops_all_and_saves(tmp_path: Path, machine: dict[str, str])
             assert ports[service] == stack.run["ports"][service]
 
 
-async def made(stack: Stack) -> str:
-    """Make an agent and return its name."""
-    async with open_wire(stack.url_of("gateway-1"), stack.token) as wire:
-        return await wire.agent()
+async def made(stack: Stack, gateway: str = "gateway-1") -> str:
+    """Make an agent with a file, and return its name."""
+    async with open_wire(stack.url_of(gateway), stack.token) as wire:
+        agent = await wire.agent()
+        turn = await wire.prompt(agent, "/sim write notes.txt kept")
+        await follow(wire, agent, Transcript(), turn)
+    return agent
 
 
 async def found(stack: Stack) -> str:
-    """Return the name of the one agent there is."""
+    """Return the name of the one agent there is; its file has to be there as well."""
     async with open_wire(stack.url_of("gateway-2"), stack.token) as wire:
         (agent,) = (await wire.call("listAgents", {"parent": wire.user}))["agents"]
-    return str(agent["name"])
+        name = str(agent["name"])
+        turn = await wire.prompt(name, "/sim read notes.txt")
+        seen = await follow(wire, name, Transcript(), turn)
+    assert "kept" == seen.items("toolResult")[-1]["output"]
+    return name
 
 
 def test_data_that_cannot_be_saved_is_told(tmp_path: Path, machine: dict[str, str]) -> None:
@@ -136,3 +184,21 @@ def test_data_that_cannot_be_saved_is_told(tmp_path: Path, machine: dict[str, st
         assert 0 == stack.process.wait(10)
         assert stack.process.stdout is not None
         assert b"was not saved" in stack.process.stdout.read()
+
+
+def test_an_emulator_that_runs_is_used(
+    tmp_path: Path, firestore_emulator: FirestoreEmulator
+) -> None:
+    """No other is started, and the banner says where it is."""
+    environment = {
+        "FIRESTORE_EMULATOR_HOST": firestore_emulator.host,
+        "GOOGLE_CLOUD_PROJECT": "make-run",
+        # Nothing that could be started is needed, or found.
+        "PATH": str(tmp_path),
+    }
+    with running(tmp_path / "data", environment, "--store", "firestore") as stack:
+        name = asyncio.run(made(stack, "gateway"))
+        documents = "/v1/projects/make-run/databases/(default)/documents/users/dev/agents"
+
+        assert "firestore" not in stack.run["pids"]
+        assert name.rpartition("/")[2] in str(firestore_emulator.request("GET", documents))
