@@ -61,7 +61,7 @@ class AgentApi(agents_pb2_grpc.AgentServiceServicer):
         require_owner(name, caller())
 
         async def read(session: Session) -> Agent:
-            return session.get(name.agent)
+            return session.roster.get(name.agent)
 
         agent = await self._sessions.with_session(name.user, read)
         return agents_pb2.GetAgentResponse(agent=agent)
@@ -76,7 +76,7 @@ class AgentApi(agents_pb2_grpc.AgentServiceServicer):
         require_owner(user, caller())
 
         async def read(session: Session) -> list[Agent]:
-            return session.messages()
+            return session.roster.messages()
 
         agents = await self._sessions.with_session(user.user, read)
         agents = [agent for agent in agents if after is None or _order(agent) > after]
@@ -125,7 +125,7 @@ class AgentApi(agents_pb2_grpc.AgentServiceServicer):
         require_owner(user, caller())
         session = await self._sessions.session(user.user)
         stream = self._watches.follow(
-            lambda mark: AgentSource(agents=session, form=MessageAgents(), mark=mark)
+            lambda mark: AgentSource(agents=session.roster, form=MessageAgents(), mark=mark)
         )
         async for updates in stream:
             yield agents_pb2.WatchAgentsResponse(updates=updates)

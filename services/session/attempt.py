@@ -185,6 +185,8 @@ class Attempt:
             [item],
             time=event.create_time.ToDatetime(UTC),
             cursors={self.execution_id: event.sequence},
+            # Who is asked waits, and who is shown what happened does not mind a moment.
+            urgent=kind == "permission_request",
         )
         if kind == "permission_request":
             self._permissions.add(item.permission_request)

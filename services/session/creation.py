@@ -103,6 +103,9 @@ class Creation:
             limit.reschedule(asyncio.get_running_loop().time() + left)
 
     async def _ask(self, address: str) -> bool:
+        if not self._log.owned:
+            # Another process may go on with the turn, at another executor.
+            return False
         try:
             await self._executors.create(address, self._turn.execution, self._execution())
         except Failure as failure:

@@ -6,15 +6,15 @@ files after that. Does not know sessions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.session.deliveries import FIRST_DELAY, PASSING, pause
 from services.session.environment import Environment
+from services.session.history import History, Position, Segment
 from services.session.names import AgentName
+from services.session.ownership import Lease
 from services.session.records import (
     WORK,
-    AgentRecord,
     deletion_fields,
     deletion_work_path,
     log_path,
@@ -29,32 +29,39 @@ _AT_ONCE = 100
 """Documents removed by one commit; a store takes 500 writes, and a large document some."""
 
 
-async def begin_deletion(
-    store: Store, record: AgentRecord, version: str, *, fence: Sequence[Create] = ()
-) -> None:
+async def bury(store: Store, lease: Lease, agent: AgentName) -> None:
     """Make an agent a tombstone, for good.
 
-    Args:
-        store: Where it is.
-        record: The agent.
-        version: Version of its document.
-        fence: Documents that another owner of the agent would have created.
+    Nothing of ours may be in flight for it.
 
     Raises:
-        StoreConflict: The document is at another version, or `fence` exists.
-        Failure: STORE_UNAVAILABLE.
+        Failure: FENCED when another owner was found; STORE_UNAVAILABLE, after which
+            it may be one or not; why the lease is over.
     """
+    document = await store.get(str(agent))
+    if document is None or document.fields["deleted"]:
+        # An earlier call did, whose answer was lost.
+        return
+    record = read_agent(agent.user, document)
+    writes: list[Write] = []
+    if lease.epoch:
+        # As with everything in the log: who is the owner no more fails.
+        history = History(store=store, agent=agent, log=record.log)
+        tail = await history.tail()
+        position = tail.end if tail is not None else Position()
+        end = Segment(position=position, nonce="", events=[], cursors={}, epoch=lease.epoch)
+        writes.append(Create(history.path(position), end.fields()))
+        await lease.confirm()
     record.deleted = True
-    await store.commit(
-        [
-            *fence,
-            Update(str(record.name), record.fields(), version),
-            Create(
-                deletion_work_path(record.name, record.workspace),
-                deletion_fields(record.name, record.workspace),
-            ),
-        ]
-    )
+    work = deletion_work_path(agent, record.workspace)
+    writes.append(Update(str(agent), record.fields(), document.version))
+    writes.append(Create(work, deletion_fields(agent, record.workspace)))
+    try:
+        await store.commit(writes)
+    except StoreConflict:
+        raise Failure(
+            errors_pb2.ERROR_REASON_FENCED, "Another writer owns this agent. Call again."
+        ) from None
 
 
 async def delete_documents(store: Store, agent: AgentName) -> None:

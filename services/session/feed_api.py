@@ -116,7 +116,7 @@ class FeedApi(feed_pb2_grpc.SessionFeedServiceServicer):
         feed: Feed[FeedUpdate] = self._feeds.get(request.feed_id)
         session = await self._sessions.session(user.user)
         source = AgentSource(
-            agents=session,
+            agents=session.roster,
             form=self._agents[json],
             mark=partial(feed.mark, request.subscription),
         )

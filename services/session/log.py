@@ -145,6 +145,11 @@ class Log:
         return self._writer is None
 
     @property
+    def owned(self) -> bool:
+        """True while nobody else can have become the owner of the agent's user."""
+        return self._fence is None and self._lease.held
+
+    @property
     def fenced(self) -> bool:
         """True when nothing can be appended any more."""
         return self._fence is not None

@@ -128,10 +128,12 @@ class Service:
         session = await self.sessions.session(user)
         return await session.agent(agent)
 
-    async def create_agent(self, agent_id: str = "a1", **agent: Any) -> agents_pb2.Agent:
-        """Create an agent of Ada's."""
+    async def create_agent(
+        self, agent_id: str = "a1", *, user: str = "users/ada", **agent: Any
+    ) -> agents_pb2.Agent:
+        """Create an agent, of Ada's if nobody else is named."""
         request = agents_pb2.CreateAgentRequest(
-            parent="users/ada", agent_id=agent_id, agent=agents_pb2.Agent(**agent)
+            parent=user, agent_id=agent_id, agent=agents_pb2.Agent(**agent)
         )
         return (await self.agents.CreateAgent(request, CONTEXT)).agent
 

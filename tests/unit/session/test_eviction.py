@@ -72,12 +72,12 @@ class TestEviction:
                 """Hear of the end."""
 
         follower = Follower()
-        session.follow(follower)
-        await until(lambda: not session._live())
+        session.roster.follow(follower)
+        await until(lambda: not session.roster.live())
         assert 1 == len(service.sessions)
 
-        session.leave(follower)
-        session.leave(follower)
+        session.roster.leave(follower)
+        session.roster.leave(follower)
         assert agent is not await service.live()
 
 
