@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 
 from tests.nemesis.cluster import ROOT, Shape
+from tests.nemesis.failpoints import matrix
+from tests.nemesis.matrix import report, run_matrix
 from tests.nemesis.mutants import MUTANTS, find
 from tests.nemesis.run import Plan, run
 
@@ -33,6 +35,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--keep", action="store_true", help="write the record in any case")
     names = [mutant.name for mutant in MUTANTS]
     parser.add_argument("--mutant", choices=names, help="plant a bug, which must be found")
+    parser.add_argument(
+        "--matrix", nargs="*", metavar="CELL", help="the kill matrix, or some cells"
+    )
     chosen = parser.parse_args(arguments)
     plan = Plan(
         seconds=chosen.seconds,
@@ -49,6 +54,11 @@ def main(arguments: list[str]) -> int:
     )
     folder = chosen.folder or Path(tempfile.mkdtemp(prefix="nemesis-"))
     folder.mkdir(parents=True, exist_ok=True)
+    if chosen.matrix is not None:
+        cells = [cell for cell in matrix() if not chosen.matrix or cell.name in chosen.matrix]
+        passed, violations = asyncio.run(run_matrix(cells, folder, source=chosen.source))
+        print(report(passed, violations))  # noqa: T201
+        return int(bool(violations))
     if chosen.mutant:
         mutant = next(mutant for mutant in MUTANTS if mutant.name == chosen.mutant)
         result = asyncio.run(find(mutant, folder, source=chosen.source))

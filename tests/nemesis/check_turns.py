@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from tests.nemesis.evidence import AgentEvidence, Evidence, Fields, Violation, kind_of
 
 ENDED = {"STATE_FINISHED", "STATE_CANCELLED", "STATE_FAILED", "STATE_LOST"}
+_ECHO = "The Claude Code CLI is running in the Kubernetes environment."
 _STEP = re.compile(r"^/sim (say|stream|think) (.*)$", re.MULTILINE)
 
 
@@ -120,8 +121,6 @@ def _check_answer(about: str, events: list[Fields]) -> Iterator[Violation]:
     """See that a finished turn says all it was asked to say."""
     prompt = next(e["item"]["userMessage"]["text"] for e in events if kind_of(e) == "userMessage")
     wanted = expected_texts(prompt)
-    if wanted is None:
-        return
     attempts = [n for n, event in enumerate(events) if kind_of(event) == "turnAttempt"]
     last = events[attempts[-1] if attempts else 0 :]
     pieces = [e["item"].get("agentMessage") or e["item"].get("agentThought") for e in last]
@@ -130,10 +129,10 @@ def _check_answer(about: str, events: list[Fields]) -> Iterator[Violation]:
         yield Violation("P3", about, f"finished, and says {said!r:.200} for {wanted!r:.200}")
 
 
-def expected_texts(prompt: str) -> list[str] | None:
-    """What the simulated agent says to a script, piece by piece; None to what is no script."""
+def expected_texts(prompt: str) -> list[str]:
+    """What the simulated agent says to a prompt, piece by piece."""
     if "/sim " not in prompt:
-        return None
+        return [f"{_ECHO}\n\nUser message: {prompt}"]
     texts = []
     for step, rest in _STEP.findall(prompt):
         if step == "stream":

@@ -100,8 +100,6 @@ class _View:
         elif kind == "userMessage":
             self.running.add(event["turnId"])
         elif kind in ("turnAttempt", "turnOutcome"):
-            if item[kind].get("state") == "STATE_FINISHED" and self.open:
-                yield f"event {sequence} ends a finished turn that showed {self.open!r:.200}"
             self.open.clear()
             self.done.clear()
             if kind == "turnOutcome":

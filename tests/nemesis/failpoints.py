@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.nemesis.cluster import ROOT
 from tests.nemesis.copies import Replacement, copy_services
 from tests.nemesis.pods import Pod
 
@@ -224,9 +225,10 @@ def _cell(point: str, victim: str) -> Cell:
     )
 
 
-def copy_with_failpoints(to: Path) -> Path:
+def copy_with_failpoints(to: Path, *, source: Path = ROOT) -> Path:
     """Copy the services, with every point in its place."""
-    return copy_services(to, REPLACEMENTS, added={"services/chassis/failpoint.py": _MODULE})
+    added = {"services/chassis/failpoint.py": _MODULE}
+    return copy_services(to, REPLACEMENTS, added=added, source=source)
 
 
 class Failpoints:
