@@ -1,20 +1,29 @@
-"""Marks what needs an emulator, and skips it by name where there is none."""
+"""Runs of whole clusters take minutes: they are for `make test-all` and `-m nemesis` only.
+
+Where there is no emulator they are skipped by name.
+"""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.conftest import OPTION
 from tests.emulator import EmulatorMissingError, find_emulator
 
 CLUSTER = ("test_nemesis.py", "test_mutants.py", "test_matrix.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in these modules starts a cluster on the emulator."""
-    for item in items:
-        if item.path.parent.name == "nemesis" and item.path.name in CLUSTER:
-            item.add_marker(pytest.mark.nemesis)
-            item.add_marker(pytest.mark.firestore)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what starts a cluster on the emulator, and leave it out unless it was asked for."""
+    long = [
+        item for item in items if item.path.parent.name == "nemesis" and item.path.name in CLUSTER
+    ]
+    for item in long:
+        item.add_marker(pytest.mark.nemesis)
+        item.add_marker(pytest.mark.firestore)
+    if not config.getoption(OPTION) and not config.option.markexpr:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

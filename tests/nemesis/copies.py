@@ -34,6 +34,27 @@ class StaleReplacementError(Exception):
     """Raised when a replacement no longer fits the code it was written for."""
 
 
+def replaced(replacements: Iterable[Replacement], source: Path = ROOT) -> dict[str, str]:
+    """Return the new text of each file that is replaced in, by path from the root.
+
+    Raises:
+        StaleReplacementError: Old words are missing, or there more than once.
+    """
+    texts: dict[str, str] = {}
+    for replacement in replacements:
+        path = source / replacement.file
+        if not path.is_file():
+            raise StaleReplacementError(f"{replacement.file} is not there any more")
+        text = texts.get(replacement.file) or path.read_text()
+        count = text.count(replacement.old)
+        if count != 1:
+            raise StaleReplacementError(
+                f"{replacement.file} has these words {count} times, not once:\n{replacement.old}"
+            )
+        texts[replacement.file] = text.replace(replacement.old, replacement.new)
+    return texts
+
+
 def copy_services(
     to: Path,
     replacements: Iterable[Replacement],
@@ -52,21 +73,11 @@ def copy_services(
     Raises:
         StaleReplacementError: Old words are missing, or there more than once.
     """
+    texts = replaced(replacements, source) | dict(added or {})
     # Times are kept, so that what was compiled is not compiled again.
     shutil.copytree(source / "services", to / "services", ignore=_IGNORED)
     shutil.copytree(source / "moorline", to / "moorline", ignore=_IGNORED)
     (to / "services" / "gateway" / "static").symlink_to(source / "services/gateway/static")
-    for replacement in replacements:
-        path = to / replacement.file
-        if not path.is_file():
-            raise StaleReplacementError(f"{replacement.file} is not there any more")
-        text = path.read_text()
-        count = text.count(replacement.old)
-        if count != 1:
-            raise StaleReplacementError(
-                f"{replacement.file} has these words {count} times, not once:\n{replacement.old}"
-            )
-        path.write_text(text.replace(replacement.old, replacement.new))
-    for name, text in (added or {}).items():
+    for name, text in texts.items():
         (to / name).write_text(text)
     return to

@@ -50,8 +50,8 @@ class Mutant:
             seconds=self.seconds,
             seed=_SEED,
             shape=Shape(lease_seconds=self.lease_seconds, source=source, clocks=dict(self.clocks)),
-            users=3,
-            agents=3,
+            users=4,
+            agents=4,
             script=self.script,
             settle=_SETTLE_SECONDS,
         )
@@ -97,18 +97,16 @@ async def _kill_one_session_for_good(run: Run) -> None:
 
 
 async def _kill_while_the_store_hangs(run: Run) -> None:
-    """What a session pod has not stored dies with it."""
+    """What the session pods have not stored dies with them."""
     loop = asyncio.get_running_loop()
     end = loop.time() + run.plan.seconds
-    pods = run.cluster.of("session")
     while loop.time() < end:
-        pod, proxy = pods[0], run.cluster.to_store[pods[0].name]
-        hang = asyncio.create_task(run.faults.hang([f"store of {pod.name}"], [proxy], 1.2))
-        await asyncio.sleep(0.9)
-        await run.faults.kill(pod)
-        await hang
         await asyncio.sleep(2)
-        pods.append(pods.pop(0))
+        proxies = run.cluster.to_store.values()
+        hang = asyncio.create_task(run.faults.hang(["database"], proxies, 2))
+        await asyncio.sleep(1.7)
+        await asyncio.gather(*(run.faults.kill(pod) for pod in run.cluster.of("session")))
+        await hang
 
 
 async def _commit_late(run: Run) -> None:
@@ -154,12 +152,17 @@ MUTANTS = (
     ),
     Mutant(
         name="no-nonce-check",
-        bug="Another's segment at the own position is taken for the own one.",
+        bug="A commit whose condition fails is taken for one that was made before, unheard.",
         replacements=(
             Replacement(
-                "services/session/log.py",
-                "                return await self._mine(batch)\n",
-                "                return True\n",
+                "services/session/stores/firestore_batch.py",
+                "            if document.mark.nonce == self.nonce:\n",
+                "            if document.mark.nonce:\n",
+            ),
+            Replacement(
+                "services/session/stores/firestore_call.py",
+                "        if not doubtful:\n            raise batch.conflict(documents)\n",
+                "",
             ),
         ),
         script=_commit_late,

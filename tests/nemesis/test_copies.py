@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import compileall
 from pathlib import Path
 
 import pytest
 
-from tests.nemesis.copies import Replacement, StaleReplacementError, copy_services
-from tests.nemesis.failpoints import copy_with_failpoints, matrix
+from tests.nemesis.copies import Replacement, StaleReplacementError, copy_services, replaced
+from tests.nemesis.failpoints import REPLACEMENTS, matrix
 from tests.nemesis.mutants import MUTANTS, Mutant
 
 
-def test_every_failpoint_has_its_place(tmp_path: Path) -> None:
-    """The copy with all points compiles."""
-    copy = copy_with_failpoints(tmp_path / "copy")
-
-    assert compileall.compile_dir(copy / "services", quiet=1)
+def test_every_failpoint_has_its_place() -> None:
+    """What the points are put into can still be compiled."""
+    for name, text in replaced(REPLACEMENTS).items():
+        assert compile(text, name, "exec")
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_every_planted_bug_has_its_place(tmp_path: Path, mutant: Mutant) -> None:
-    """The copy with the bug compiles."""
-    copy = copy_services(tmp_path / "copy", mutant.replacements)
-
-    for replacement in mutant.replacements:
-        assert compileall.compile_file(copy / replacement.file, quiet=1)
+def test_every_planted_bug_has_its_place(mutant: Mutant) -> None:
+    """What a bug is put into can still be compiled."""
+    for name, text in replaced(mutant.replacements).items():
+        assert compile(text, name, "exec")
 
 
 def test_each_service_dies_at_each_of_the_fourteen_steps() -> None:
@@ -39,14 +35,26 @@ def test_each_service_dies_at_each_of_the_fourteen_steps() -> None:
     }
 
 
+def test_a_copy_has_the_new_words_and_everything_else(tmp_path: Path) -> None:
+    """It can be run like the original, which is left alone."""
+    old = '"""Writes an agent\'s log'
+    replacement = Replacement("services/session/log.py", old, f"{old}, wrongly")
+    copy = copy_services(tmp_path / "copy", [replacement], added={"services/more.py": "x = 1\n"})
+
+    assert "log, wrongly" in (copy / "services/session/log.py").read_text()
+    assert "x = 1\n" == (copy / "services/more.py").read_text()
+    assert (copy / "moorline/session/v1/turns_pb2.py").exists()
+    assert (copy / "services/gateway/static/app.js").exists()
+
+
 @pytest.mark.parametrize("old", ["never there", "import"])
-def test_a_replacement_that_does_not_fit_fails_loudly(tmp_path: Path, old: str) -> None:
+def test_a_replacement_that_does_not_fit_fails_loudly(old: str) -> None:
     """What is not there exactly once is not replaced in silence."""
     with pytest.raises(StaleReplacementError, match="not once"):
-        copy_services(tmp_path / "copy", [Replacement("services/session/log.py", old, "")])
+        replaced([Replacement("services/session/log.py", old, "")])
 
 
-def test_a_replacement_in_a_file_that_is_gone_fails_loudly(tmp_path: Path) -> None:
+def test_a_replacement_in_a_file_that_is_gone_fails_loudly() -> None:
     """A module that was renamed takes its planted bugs with it."""
     with pytest.raises(StaleReplacementError, match="not there any more"):
-        copy_services(tmp_path / "copy", [Replacement("services/gone.py", "x", "")])
+        replaced([Replacement("services/gone.py", "x", "")])
