@@ -84,6 +84,11 @@ class Book:
     taken back. Readers learn of news when the writer calls `publish`.
     """
 
+    __slots__ = (
+        "_forgotten", "_readers", "_records", "_room", "_unbounded", "_waiting_bytes",
+        "blocks", "discards", "ended", "full", "last",
+    )  # fmt: skip
+
     def __init__(self) -> None:
         self.blocks: dict[str, Block] = {}
         """Pieces still being written, oldest first. Written to through `open` and `discard`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -52,18 +52,38 @@ class Launch:
     environment: Mapping[str, str]
 
 
+class Receiver(Protocol):
+    """Who hears one agent process.
+
+    Both methods are called from the loop, return at once and do not fail. They are calls and no
+    stream, because hundreds of agents write at once: to wake a task for a line costs more than
+    the line does.
+    """
+
+    def receive(self, lines: Sequence[bytes]) -> None:
+        """Take what the process has printed: one line or more, without their line endings."""
+        ...
+
+    def exited(self, ended: Exit) -> None:
+        """Hear that the process is gone and that every line was handed over. Called once."""
+        ...
+
+
 class Channel(Protocol):
     """One agent process, wherever it runs.
 
-    Used by one owner: `open` once, then `lines` once, while the other methods are called from
-    anywhere in the loop. Every method may be cancelled; only `kill` and `wait` are called after
-    that.
+    Used by one owner: `open` once, while the other methods are called from anywhere in the loop.
+    Every coroutine may be cancelled; only `kill` and `wait` are called after that.
     """
 
-    async def open(self) -> None:
+    async def open(self, receiver: Receiver) -> None:
         """Start the process.
 
         Called once, before everything else. A cancelled call leaves nothing running.
+
+        Args:
+            receiver: Gets what the process prints, every line once, in order, until it is gone.
+                It may be called before this returns. A burst comes in few calls.
 
         Raises:
             Failure: BACKEND_UNAVAILABLE, EXECUTOR_CAPACITY.
@@ -78,13 +98,16 @@ class Channel(Protocol):
         """
         ...
 
-    def lines(self) -> AsyncIterator[Sequence[bytes]]:
-        """Yield what the process prints, every line once, in order, until it is gone.
+    def hold(self) -> None:
+        """Call the receiver no more, until `release`. Holding twice is holding once.
 
-        Called once. Each step hands over all the lines that are waiting, without their line
-        endings, so that a burst costs one wake-up. What is not taken is held back at its source:
-        a bounded number of lines waits here, then the process waits.
+        What the process prints is held back at its source: a bounded number of lines waits here,
+        then the process waits.
         """
+        ...
+
+    def release(self) -> None:
+        """Hand over what waits, and go on. Changes nothing when it is not held."""
         ...
 
     async def close_input(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -59,15 +60,21 @@ _MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 class ClaudeCode:
-    """One CLI process.
+    """One CLI process; the `Receiver` of its channel.
 
     Args:
         channel: A way to the process, not yet open.
         resume: Conversation its command line resumes; empty for a new one.
         accept_all: Whether every tool may run without asking anyone.
         patience: How long it may take for what it owes.
-        tasks: Owner of the task that reads.
+        tasks: Owner of the tasks for what takes time while it is listened to.
     """
+
+    __slots__ = (
+        "_accept_all", "_alive", "_channel", "_condemned", "_conversation", "_cost", "_ended",
+        "_ending", "_heard", "_opened", "_patience", "_replies", "_replying", "_request_count",
+        "_requests", "_tasks", "_turn", "_usage",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -85,10 +92,13 @@ class ClaudeCode:
         # The mutable state of a process is the rest.
         self._conversation = resume
         self._alive = False
-        self._reader: asyncio.Task[None] | None = None
+        self._opened = False
+        self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._condemned = False
         self._requests: dict[str, asyncio.Future[None]] = {}
         self._request_count = 0
         self._replies: list[bytes] = []
+        self._replying = False
         self._turn: Turn | None = None
         self._ending: asyncio.Future[Ending] | None = None
         self._usage = transcript_pb2.Usage()
@@ -111,9 +121,10 @@ class ClaudeCode:
         Raises:
             Failure: AGENT_CRASHED, AGENT_STALLED, BACKEND_UNAVAILABLE.
         """
-        await self._channel.open()
+        # It may speak, and even die, before the call returns.
         self._alive = True
-        self._reader = self._tasks.spawn(self._read(), name="agent-process")
+        await self._channel.open(self)
+        self._opened = True
         seconds = self._patience.opening.total_seconds()
         ready = False
         try:
@@ -173,7 +184,7 @@ class ClaudeCode:
     async def close(self) -> None:
         """End the process in good order, by force when it takes too long."""
         await self._channel.close_input()
-        if not await self._gone(self._patience.closing):
+        if not await self._is_gone(self._patience.closing):
             await self.kill()
 
     async def kill(self) -> None:
@@ -181,7 +192,7 @@ class ClaudeCode:
         if self._turn is not None:
             self._turn.book.lift_bound()
         await self._channel.kill()
-        if not await self._gone(self._patience.dying):
+        if not await self._is_gone(self._patience.dying):
             log.error("agent process does not end")
             self._end_turn(Result.DIED, _crash(None))
 
@@ -192,47 +203,71 @@ class ClaudeCode:
             return timedelta(0)
         return timedelta(seconds=time.monotonic() - self._heard)
 
-    # Reading.
+    # Listening, as a `channel.Receiver`.
 
-    async def _read(self) -> None:
-        loads, now = orjson.loads, time.monotonic
-        async for lines in self._channel.lines():
-            self._heard = now()
-            turn = self._turn
-            for line in lines:
-                try:
-                    frame = loads(line)
-                    # The one frame that is frequent first, and without a call in between.
-                    if frame["type"] == "stream_event":
-                        if turn is not None:
-                            turn.stream_event(frame)
-                        continue
-                    self._receive(frame)
-                except _MALFORMED:
-                    log.warning("frame not understood", extra={"bytes": len(line)})
+    def receive(self, lines: Sequence[bytes]) -> None:
+        """Take in what the process has printed."""
+        self._heard = time.monotonic()
+        if not self._condemned:
+            self._take(iter(lines))
+
+    def exited(self, ended: Exit) -> None:
+        """Hear that the process is gone."""
+        self._alive = False
+        self._ended.set_result(ended)
+        crash = _crash(ended)
+        for request in self._requests.values():
+            if not request.done():
+                request.set_exception(crash)
+        turn = self._turn
+        self._end_turn(Result.DIED, crash if turn is None else turn.failure or crash)
+
+    def _take(self, lines: Iterator[bytes]) -> bool:
+        """Take in lines; False when the rest waits until the book has room."""
+        loads = orjson.loads
+        turn = self._turn
+        for line in lines:
+            try:
+                frame = loads(line)
+                # The one frame that is frequent first, and without a call in between.
+                if frame["type"] == "stream_event":
+                    if turn is not None:
+                        turn.stream_event(frame)
                     continue
-                turn = self._turn
-                if turn is not None and turn.book.full:
-                    turn.book.publish()
-                    await turn.book.room()
-                    self._listen_anew()
-                    turn = self._turn
-            if turn is not None:
+                self._receive(frame)
+            except _MALFORMED:
+                log.warning("frame not understood", extra={"bytes": len(line)})
+                continue
+            turn = self._turn
+            if turn is not None and turn.book.full:
                 turn.book.publish()
-                if turn.failure is not None:
-                    await self._give_up(turn)
-            if self._replies:
-                await self._reply()
-        self._exited(await self._channel.wait())
+                self._channel.hold()
+                self._tasks.spawn(self._go_on(turn.book, lines), name="agent-process-held")
+                return False
+        if turn is not None:
+            turn.book.publish()
+            if turn.failure is not None:
+                self._condemned = True
+                self._tasks.spawn(self._give_up(turn), name="agent-process-condemned")
+        if self._replies and not self._replying:
+            self._replying = True
+            self._tasks.spawn(self._reply(), name="agent-process-reply")
+        return True
+
+    async def _go_on(self, book: Book, lines: Iterator[bytes]) -> None:
+        await book.room()
+        self._listen_anew()
+        if self._take(lines):
+            self._channel.release()
 
     async def _give_up(self, turn: Turn) -> None:
         turn.book.lift_bound()
         await self._channel.kill()
 
     async def _reply(self) -> None:
-        replies, self._replies = self._replies, []
-        for reply in replies:
-            await self._channel.write(reply)
+        while self._replies:
+            await self._channel.write(self._replies.pop(0))
+        self._replying = False
 
     def _receive(self, frame: dict[str, Any]) -> None:
         turn = self._turn
@@ -285,15 +320,6 @@ class ClaudeCode:
             self._conversation = ""
         self._end_turn(result, failure)
 
-    def _exited(self, ended: Exit) -> None:
-        self._alive = False
-        crash = _crash(ended)
-        for request in self._requests.values():
-            if not request.done():
-                request.set_exception(crash)
-        turn = self._turn
-        self._end_turn(Result.DIED, crash if turn is None else turn.failure or crash)
-
     def _end_turn(self, result: Result, failure: Failure | None) -> None:
         turn, ending = self._turn, self._ending
         if turn is None or ending is None:
@@ -308,6 +334,8 @@ class ClaudeCode:
     # Control requests of ours.
 
     async def _control(self, subtype: str) -> None:
+        if self._ended.done():
+            raise _crash(self._ended.result())
         request_id = self._request_id()
         responded = self._requests[request_id] = asyncio.get_running_loop().create_future()
         await self._channel.write(frames.request(subtype, request_id=request_id))
@@ -325,12 +353,11 @@ class ClaudeCode:
     def _listen_anew(self) -> None:
         self._heard = time.monotonic()
 
-    async def _gone(self, patience: timedelta) -> bool:
-        reader = self._reader
-        if reader is None:
+    async def _is_gone(self, patience: timedelta) -> bool:
+        if not self._opened:
             return True
-        await asyncio.wait({reader}, timeout=patience.total_seconds())
-        return reader.done()
+        await asyncio.wait({self._ended}, timeout=patience.total_seconds())
+        return self._ended.done()
 
 
 def _answers(frame: dict[str, Any], message_id: str) -> bool:

@@ -30,6 +30,11 @@ class Turn:
     it anew after a broken stream. When the turn ends early, the text so far is kept as partial.
     """
 
+    __slots__ = (
+        "_message", "_pieces", "_tools_failed", "_tools_running", "_tools_succeeded",
+        "_unstreamed", "asked", "asks", "book", "failure", "message_id",
+    )  # fmt: skip
+
     def __init__(self, *, message_id: str, book: Book) -> None:
         self.message_id = message_id
         self.book = book

@@ -9,6 +9,7 @@ from services.chassis.tasks import Tasks
 from services.executor.backend import Capabilities
 from services.executor.channel import Channel, Launch
 from services.executor.channels.simulation.channel import SimulationChannel
+from services.executor.channels.simulation.ticker import Ticker
 
 
 class Simulation:
@@ -25,8 +26,11 @@ class Simulation:
 
     def __init__(self, *, seed: int, tasks: Tasks) -> None:
         self._seed = seed
+        self._ticker = Ticker()
         self._tasks = tasks
 
     def channel(self, launch: Launch) -> Channel:
         """Return a channel to a simulated agent."""
-        return SimulationChannel(launch=launch, seed=self._seed, tasks=self._tasks)
+        return SimulationChannel(
+            launch=launch, seed=self._seed, ticker=self._ticker, tasks=self._tasks
+        )

@@ -17,6 +17,8 @@ from services.chassis.tasks import Tasks
 from services.executor import claude_code_frames
 from services.executor.channel import Channel, Launch
 from services.executor.channels.simulation.channel import SimulationChannel
+from services.executor.channels.simulation.ticker import Ticker
+from tests.contract.channels.reader import Reader
 
 Factory = Callable[[Launch], AbstractAsyncContextManager[Channel]]
 
@@ -25,7 +27,7 @@ Factory = Callable[[Launch], AbstractAsyncContextManager[Channel]]
 async def simulation(launch: Launch) -> AsyncIterator[Channel]:
     """A simulated process."""
     async with Tasks() as tasks:
-        yield SimulationChannel(launch=launch, seed=0, tasks=tasks)
+        yield SimulationChannel(launch=launch, seed=0, ticker=Ticker(), tasks=tasks)
 
 
 FACTORIES: dict[str, Factory] = {"simulation": simulation}
@@ -51,9 +53,17 @@ def launch(tmp_path: Path) -> Launch:
 
 
 @pytest.fixture
-async def channel(factory: Factory, launch: Launch) -> AsyncIterator[Channel]:
-    """An open channel."""
+async def reader(factory: Factory, launch: Launch) -> AsyncIterator[Reader]:
+    """Reads an open channel."""
     async with factory(launch) as channel:
-        await channel.open()
-        yield channel
+        reader = Reader(channel)
+        await channel.open(reader)
+        reader.hold()
+        yield reader
         await channel.kill()
+
+
+@pytest.fixture
+def channel(reader: Reader) -> Channel:
+    """An open channel; what it prints is held until it is read."""
+    return reader.channel

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from moorline.executor.v1 import executions_pb2
@@ -21,40 +19,7 @@ from services.executor.book import Book
 from services.executor.channel import Channel, Exit, ExitReason, Launch
 from services.executor.claude_code import PATIENCE, ClaudeCode
 from tests.contract.channels.conftest import Factory
-
-PATIENCE_SECONDS = 15
-"""Ample for a cold container; a channel that needs it all has failed."""
-
-
-class Reader:
-    """Reads the frames of one process."""
-
-    def __init__(self, channel: Channel) -> None:
-        self.batches = 0
-        self._lines = self._read(channel)
-
-    async def until(self, **wanted: Any) -> list[dict[str, Any]]:
-        """Return the frames up to one with these members."""
-        seen: list[dict[str, Any]] = []
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            async for line in self._lines:
-                assert b"\n" not in line
-                frame: dict[str, Any] = orjson.loads(line)
-                seen.append(frame)
-                if wanted.items() <= frame.items():
-                    break
-        return seen
-
-    async def rest(self) -> list[dict[str, Any]]:
-        """Return the frames up to the end of the process."""
-        return await self.until(type="none such")
-
-    async def _read(self, channel: Channel) -> AsyncIterator[bytes]:
-        async for batch in channel.lines():
-            assert batch
-            self.batches += 1
-            for line in batch:
-                yield line
+from tests.contract.channels.reader import PATIENCE_SECONDS, Reader
 
 
 async def prompt(channel: Channel, text: str) -> None:
@@ -76,17 +41,16 @@ def text_of(seen: list[dict[str, Any]]) -> str:
     return "".join(delta.get("text", "") for delta in deltas)
 
 
-async def test_lines_go_both_ways(channel: Channel) -> None:
+async def test_lines_go_both_ways(channel: Channel, reader: Reader) -> None:
     """A request written is answered."""
     await channel.write(frames.request("initialize", request_id="r1"))
-    (answer,) = (await Reader(channel).until(type="control_response"))[-1:]
+    (answer,) = (await reader.until(type="control_response"))[-1:]
 
     assert "r1" == answer["response"]["request_id"]
 
 
-async def test_burst_loses_nothing(channel: Channel) -> None:
+async def test_burst_loses_nothing(channel: Channel, reader: Reader) -> None:
     """Every line once, in order, far more than fit anywhere; several at a time."""
-    reader = Reader(channel)
     await prompt(channel, "/sim stream 5000 0")
     seen = await reader.until(type="result")
 
@@ -94,36 +58,34 @@ async def test_burst_loses_nothing(channel: Channel) -> None:
     assert reader.batches < len(seen)
 
 
-async def test_what_nobody_reads_is_held_back_and_kept(channel: Channel) -> None:
+async def test_what_nobody_reads_is_held_back_and_kept(channel: Channel, reader: Reader) -> None:
     """The process waits for its reader."""
     await prompt(channel, "/sim stream 5000 0")
     await asyncio.sleep(0.1)
-    seen = await Reader(channel).until(type="result")
+    seen = await reader.until(type="result")
 
     assert text_of(seen).endswith(" w5000")
 
 
-async def test_long_lines_pass_whole(channel: Channel) -> None:
+async def test_long_lines_pass_whole(channel: Channel, reader: Reader) -> None:
     """Both ways, any language, quotes and line ends included."""
     text = '한글 "x" \\ \u2028 \r\n' * 6_000
     await prompt(channel, text)
-    seen = await Reader(channel).until(type="result")
+    seen = await reader.until(type="result")
 
     assert text_of(seen).endswith(text)
 
 
-async def test_two_turns_in_one_process(channel: Channel) -> None:
+async def test_two_turns_in_one_process(channel: Channel, reader: Reader) -> None:
     """It lives on between them."""
-    reader = Reader(channel)
     for word in ("one", "two"):
         await prompt(channel, f"/sim say {word}")
 
         assert word == text_of(await reader.until(subtype="session_state_changed", state="idle"))
 
 
-async def test_interrupt_is_a_line_like_any_other(channel: Channel) -> None:
+async def test_interrupt_is_a_line_like_any_other(channel: Channel, reader: Reader) -> None:
     """It arrives while the process prints."""
-    reader = Reader(channel)
     await prompt(channel, "/sim stream 100000 5")
     await reader.until(type="stream_event")
     await channel.write(frames.request("interrupt", request_id="r1"))
@@ -132,21 +94,20 @@ async def test_interrupt_is_a_line_like_any_other(channel: Channel) -> None:
     assert seen[-1]["is_error"]
 
 
-async def test_closed_input_lets_the_turn_finish(channel: Channel) -> None:
+async def test_closed_input_lets_the_turn_finish(channel: Channel, reader: Reader) -> None:
     """Then the lines end, and the exit is clean; closing again changes nothing."""
     await prompt(channel, "/sim stream 20 5")
     await channel.close_input()
     await channel.close_input()
     await prompt(channel, "/sim say dropped")
-    seen = await Reader(channel).rest()
+    seen = await reader.rest()
 
     assert text_of(seen).endswith("w20")
     assert Exit(0, ExitReason.EXITED) == await gone(channel)
 
 
-async def test_kill_ends_a_process_that_hangs(channel: Channel) -> None:
+async def test_kill_ends_a_process_that_hangs(channel: Channel, reader: Reader) -> None:
     """The lines end, every waiter gets the same answer, and another kill changes nothing."""
-    reader = Reader(channel)
     await prompt(channel, "/sim hang")
     await reader.until(subtype="status")
     waiting = [asyncio.ensure_future(gone(channel)) for _ in range(3)]
@@ -171,10 +132,10 @@ async def test_kill_reaches_a_process_that_is_held_back(channel: Channel) -> Non
     assert ExitReason.KILLED is (await gone(channel)).reason
 
 
-async def test_crash_is_an_exit_with_its_code(channel: Channel) -> None:
+async def test_crash_is_an_exit_with_its_code(channel: Channel, reader: Reader) -> None:
     """What was printed before it arrives first; what is written after it is dropped."""
     await prompt(channel, "/sim say last words\n/sim crash")
-    seen = await Reader(channel).rest()
+    seen = await reader.rest()
     ended = await gone(channel)
     await prompt(channel, "/sim say hello?")
     await channel.close_input()
@@ -184,31 +145,35 @@ async def test_crash_is_an_exit_with_its_code(channel: Channel) -> None:
     assert Exit(1, ExitReason.EXITED) == ended == await gone(channel)
 
 
-async def test_cancelled_wait_leaves_the_process_alone(channel: Channel) -> None:
+async def test_cancelled_wait_leaves_the_process_alone(channel: Channel, reader: Reader) -> None:
     """Who waits may go away."""
     waiting = asyncio.ensure_future(channel.wait())
     await asyncio.sleep(0)
     waiting.cancel()
     await prompt(channel, "/sim say alive")
 
-    assert "alive" == text_of(await Reader(channel).until(type="result"))
+    assert "alive" == text_of(await reader.until(type="result"))
 
 
-async def test_files_are_written_in_the_workspace(channel: Channel, tmp_path: Path) -> None:
+async def test_files_are_written_in_the_workspace(
+    channel: Channel, reader: Reader, tmp_path: Path
+) -> None:
     """Exactly the expected bytes, and nothing outside."""
     await prompt(channel, "/sim write a/b.txt 한글 text\n/sim write ../escape x")
-    await Reader(channel).until(type="result")
+    await reader.until(type="result")
 
     assert "한글 text".encode() == (tmp_path / "a" / "b.txt").read_bytes()
     assert not (tmp_path.parent / "escape").exists()
 
 
-async def test_tool_that_cannot_work_ends_nothing(channel: Channel, tmp_path: Path) -> None:
+async def test_tool_that_cannot_work_ends_nothing(
+    channel: Channel, reader: Reader, tmp_path: Path
+) -> None:
     """Neither a path of many parts nor a pipe without a partner holds up the turn."""
     os.mkfifo(tmp_path / "pipe")
     script = ["/sim write " + "d/" * 1200 + "f y", "/sim read pipe", "/sim write pipe y"]
     await prompt(channel, "\n".join([*script, "/sim say on"]))
-    seen = await Reader(channel).until(type="result")
+    seen = await reader.until(type="result")
     results = [frame["message"]["content"][0] for frame in seen if frame["type"] == "user"]
 
     assert [True] * 3 == [result["is_error"] for result in results]

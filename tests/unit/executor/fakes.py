@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from services.chassis.failures import Failure, not_found
 from services.executor.agent_process import Ending, Result, Work
 from services.executor.backend import Backend, Capabilities
 from services.executor.book import Book, Cursor
-from services.executor.channel import Channel, Exit, ExitReason, Launch
+from services.executor.channel import Channel, Exit, ExitReason, Launch, Receiver
 from services.executor.execution import Execution
 
 WORKSPACE = "abcdefgh"
@@ -91,12 +91,16 @@ class FakeChannel:
         """Whether `initialize` is answered."""
         self.exits_on_close = True
         self.dies_on_kill = True
-        self._queue: asyncio.Queue[Sequence[bytes] | None] = asyncio.Queue()
+        self._receiver: Receiver | None = None
+        self._held = False
+        self._waiting: list[Sequence[bytes]] = []
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
 
-    async def open(self) -> None:
+    async def open(self, receiver: Receiver) -> None:
         """See `Channel`."""
         self.opened = True
+        self._receiver = receiver
+        self._hand_over()
 
     async def write(self, line: bytes) -> None:
         """See `Channel`."""
@@ -107,10 +111,14 @@ class FakeChannel:
             response = {"subtype": "success", "request_id": frame["request_id"]}
             self.say({"type": "control_response", "response": response})
 
-    async def lines(self) -> AsyncIterator[Sequence[bytes]]:
+    def hold(self) -> None:
         """See `Channel`."""
-        while (batch := await self._queue.get()) is not None:
-            yield batch
+        self._held = True
+
+    def release(self) -> None:
+        """See `Channel`."""
+        self._held = False
+        self._hand_over()
 
     async def close_input(self) -> None:
         """See `Channel`."""
@@ -130,15 +138,41 @@ class FakeChannel:
 
     def say(self, *frames: Any) -> None:
         """Print frames in one burst; bytes go out as they are."""
-        self._queue.put_nowait(
+        self._waiting.append(
             [frame if isinstance(frame, bytes) else orjson.dumps(frame) for frame in frames]
         )
+        self._hand_over()
 
     def exit(self, code: int | None, reason: ExitReason = ExitReason.EXITED) -> None:
         """End the process."""
         if not self._exit.done():
             self._exit.set_result(Exit(code, reason))
-            self._queue.put_nowait(None)
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        while self._receiver is not None and not self._held and self._waiting:
+            self._receiver.receive(self._waiting.pop(0))
+        if self._receiver is not None and not self._held and self._exit.done():
+            receiver, self._receiver = self._receiver, None
+            receiver.exited(self._exit.result())
+
+
+class FakeReceiver:
+    """Keeps what a process prints."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+        self.ended: Exit | None = None
+
+    def receive(self, lines: Sequence[bytes]) -> None:
+        """See `Receiver`."""
+        assert self.ended is None
+        self.batches.append(list(lines))
+
+    def exited(self, ended: Exit) -> None:
+        """See `Receiver`."""
+        assert self.ended is None
+        self.ended = ended
 
 
 class FakeBackend:

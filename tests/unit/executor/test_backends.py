@@ -17,6 +17,7 @@ from services.executor.backends.cloud_run import CloudRun
 from services.executor.backends.docker import Docker
 from services.executor.backends.simulation import Simulation
 from services.executor.channel import Launch
+from tests.unit.executor.fakes import FakeReceiver
 
 LAUNCH = Launch(workspace="abcdefgh", directory=Path("/nowhere"), argv=(), environment={})
 
@@ -63,7 +64,7 @@ async def test_simulation_is_available(tasks: Tasks) -> None:
     """It needs nothing, and gives a channel that opens."""
     backend = Simulation(seed=0, tasks=tasks)
     channel = backend.channel(LAUNCH)
-    await channel.open()
+    await channel.open(FakeReceiver())
     await channel.kill()
 
     assert ("simulation", "") == (backend.name, backend.unavailable)

@@ -226,6 +226,8 @@ async def test_full_book_holds_the_process_back(process: ClaudeCode, channel: Fa
     await until(lambda: book.full)
     await asyncio.sleep(0.01)
     held, quiet = book.last, process.quiet_for()
+    book.acknowledge(3)
+    await until(lambda: book.last == ITEMS_LIMIT + 3)
     book.acknowledge(10)
     await until(lambda: book.last == ITEMS_LIMIT + 5)
     channel.say(result(channel))

@@ -93,6 +93,7 @@ async def test_message_without_end_ends_the_process(
     delta = {"type": "text_delta", "text": "x" * 65_536}
     event = {"type": "content_block_delta", "index": 0, "delta": delta}
     channel.say(*[{"type": "stream_event", "event": event}] * 260)
+    channel.say(said("more"))
     told = await ended(ending)
 
     assert told.failure is not None
@@ -157,6 +158,19 @@ async def test_process_that_dies_while_opening_is_a_crash(tasks: Tasks) -> None:
     process = make_process(channel, tasks)
     with pytest.raises(Failure) as caught:
         await process.open()
+
+    assert "AGENT_CRASHED" == caught.value.reason_name
+
+
+async def test_process_that_dies_when_it_is_asked_is_a_crash(tasks: Tasks) -> None:
+    """Nobody waits for its answer."""
+    channel = FakeChannel()
+    channel.answers = False
+    opening = asyncio.ensure_future(make_process(channel, tasks).open())
+    await until(lambda: channel.written)
+    channel.exit(1)
+    with pytest.raises(Failure) as caught:
+        await opening
 
     assert "AGENT_CRASHED" == caught.value.reason_name
 

@@ -6,11 +6,11 @@ Does not know what the lines mean; the simulated CLI does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 
 from services.chassis.tasks import Tasks
-from services.executor.channel import Exit, Launch
+from services.executor.channel import Exit, Launch, Receiver
 from services.executor.channels.simulation.cli import SimulatedCli
+from services.executor.channels.simulation.ticker import Ticker
 
 
 class SimulationChannel:
@@ -19,24 +19,30 @@ class SimulationChannel:
     Args:
         launch: What to start.
         seed: Any number; with it the ids are the same in each run.
+        ticker: Wakes what is paced.
         tasks: Owner of the simulated process's tasks.
     """
 
-    def __init__(self, *, launch: Launch, seed: int, tasks: Tasks) -> None:
+    def __init__(self, *, launch: Launch, seed: int, ticker: Ticker, tasks: Tasks) -> None:
         self._cli = SimulatedCli(
-            argv=launch.argv, directory=launch.directory, seed=seed, tasks=tasks
+            argv=launch.argv, directory=launch.directory, seed=seed, ticker=ticker, tasks=tasks
         )
 
-    async def open(self) -> None:
-        """Nothing has to be started."""
+    async def open(self, receiver: Receiver) -> None:
+        """Let the process print to its receiver; nothing has to be started."""
+        self._cli.lines.connect(receiver)
 
     async def write(self, line: bytes) -> None:
         """Hand one line to the process."""
         self._cli.receive(line)
 
-    def lines(self) -> AsyncIterator[Sequence[bytes]]:
-        """Yield what the process prints until it is gone."""
-        return self._cli.lines.batches()
+    def hold(self) -> None:
+        """Keep what the process prints, until `release`."""
+        self._cli.lines.hold()
+
+    def release(self) -> None:
+        """Hand over what waits, and go on."""
+        self._cli.lines.release()
 
     async def close_input(self) -> None:
         """Tell the process that no line follows."""

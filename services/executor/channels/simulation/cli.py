@@ -18,6 +18,7 @@ from services.executor.channels.simulation.frames import MODEL, Frames
 from services.executor.channels.simulation.lines import Lines
 from services.executor.channels.simulation.performance import CrashError, Performance
 from services.executor.channels.simulation.script import Usage, steps_of
+from services.executor.channels.simulation.ticker import Ticker
 
 _EDITING_TOOLS = frozenset({"Edit", "MultiEdit", "NotebookEdit", "Write"})
 _INTERRUPTED: dict[str, Any] = {
@@ -35,16 +36,20 @@ class SimulatedCli:
         argv: Command line, as for the real one.
         directory: The workspace; the tools work in it.
         seed: Any number; with it the ids are the same in each run.
+        ticker: Wakes what is paced.
         tasks: Owner of the task that runs a turn.
     """
 
-    def __init__(self, *, argv: Sequence[str], directory: Path, seed: int, tasks: Tasks) -> None:
+    def __init__(
+        self, *, argv: Sequence[str], directory: Path, seed: int, ticker: Ticker, tasks: Tasks
+    ) -> None:
         options = dict(word.partition("=")[::2] for word in argv if "=" in word)
         self.lines = Lines()
         """What it prints."""
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         """How it ended."""
         self._directory = directory
+        self._ticker = ticker
         self._tasks = tasks
         self._mode = options.get("--permission-mode", "default")
         self._frames = Frames(
@@ -100,8 +105,9 @@ class SimulatedCli:
 
     def _exit(self, code: int, reason: ExitReason) -> None:
         if not self.exited.done():
-            self.exited.set_result(Exit(code, reason))
-            self.lines.end()
+            ended = Exit(code, reason)
+            self.exited.set_result(ended)
+            self.lines.end(ended)
 
     def _control(self, request_id: str, request: dict[str, Any]) -> None:
         subtype = request["subtype"]
@@ -142,6 +148,7 @@ class SimulatedCli:
         performance = Performance(
             frames=frames,
             lines=self.lines,
+            ticker=self._ticker,
             workspace=self._directory,
             permit=self._permit,
             hang=self._hang,

@@ -39,6 +39,10 @@ class Frames:
         directory: The workspace, as the process sees it.
     """
 
+    __slots__ = (
+        "_directory", "_mode", "_seed", "_uuid", "count", "message_id", "session_id",
+    )  # fmt: skip
+
     def __init__(self, *, seed: int, session_id: str, mode: str, directory: str) -> None:
         self.session_id = session_id
         self.message_id = ""

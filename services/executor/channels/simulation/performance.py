@@ -16,9 +16,10 @@ from typing import Any
 import orjson
 
 from services.executor.channels.simulation import files, script
-from services.executor.channels.simulation.frames import Frames
+from services.executor.channels.simulation.frames import DeltaShape, Frames
 from services.executor.channels.simulation.lines import Lines
 from services.executor.channels.simulation.pace import Pace
+from services.executor.channels.simulation.ticker import Ticker
 
 _BURST = 32
 """Fragments printed before others get a turn."""
@@ -54,6 +55,7 @@ class Performance:
     Args:
         frames: Builds the lines.
         lines: Where they go.
+        ticker: Wakes what is paced.
         workspace: The directory the tools work in.
         permit: Asks for a tool, given its call's id, its name and its input; returns None when it
             may run, else why not.
@@ -65,6 +67,7 @@ class Performance:
         *,
         frames: Frames,
         lines: Lines,
+        ticker: Ticker,
         workspace: Path,
         permit: Callable[[str, str, dict[str, str]], Awaitable[str | None]],
         hang: Callable[[], None],
@@ -81,6 +84,7 @@ class Performance:
         """What the result tells beside usage and ids."""
         self._frames = frames
         self._lines = lines
+        self._ticker = ticker
         self._workspace = workspace
         self._permit = permit
         self._hang = hang
@@ -150,31 +154,27 @@ class Performance:
         self, message_id: str, kind: str, count: int, word: Callable[[int], str], pause_ms: int
     ) -> str:
         frames, lines = self._frames, self._lines
-        head, middle = frames.delta_shape(message_id, kind)
-        put, dumps = lines.put, orjson.dumps
-        # Not a list: millions of short strings would take ten times the memory of their text.
-        whole = io.StringIO(newline="")
-
-        def print_word(index: int) -> None:
-            text = word(index)
-            whole.write(text)
-            frames.count += 1
-            put(head + dumps(text) + middle + b'%012x"}' % frames.count)
-
+        shape = frames.delta_shape(message_id, kind)
+        printer = _Printer(frames=frames, shape=shape, word=word, lines=lines)
         if pause_ms:
             pace = Pace(
-                count=count, pause=pause_ms / 1000, step=print_word, held=lambda: lines.full
+                count=count,
+                pause=pause_ms / 1000,
+                step=printer.print_word,
+                lines=lines,
+                ticker=self._ticker,
             )
             while not pace.finished:
                 await pace.run()
                 await lines.room()
         else:
             for index in range(count):
-                print_word(index)
+                printer.print_word(index)
                 if index % _BURST == _BURST - 1:
                     await lines.room()
+            lines.flush()
         self.fragments += count
-        return whole.getvalue()
+        return printer.whole.getvalue()
 
     async def _retract(self, text: str) -> None:
         words = _words(text)
@@ -273,6 +273,34 @@ class Performance:
             "api_error_status": status,
             "result": said,
         }
+
+
+class _Printer:
+    """Prints the words of one message, each as a fragment.
+
+    Small, and not a closure: hundreds of them take turns, so that what one is made of is no
+    longer in the processor's cache when it prints again.
+    """
+
+    __slots__ = ("_frames", "_head", "_lines", "_middle", "_word", "whole")
+
+    def __init__(
+        self, *, frames: Frames, shape: DeltaShape, word: Callable[[int], str], lines: Lines
+    ) -> None:
+        self._frames = frames
+        self._head, self._middle = shape
+        self._word = word
+        self._lines = lines
+        # Not a list: millions of short strings would take ten times the memory of their text.
+        self.whole = io.StringIO(newline="")
+
+    def print_word(self, index: int) -> None:
+        text = self._word(index)
+        self.whole.write(text)
+        frames = self._frames
+        frames.count += 1
+        line = b'%b%b%b%012x"}' % (self._head, orjson.dumps(text), self._middle, frames.count)
+        self._lines.add(line)
 
 
 def _words(text: str) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from services.chassis.tasks import Tasks
 from services.executor.channels.simulation.cli import SimulatedCli
+from services.executor.channels.simulation.ticker import Ticker
 from tests.unit.executor.simulation.terminal import Start, Terminal
 
 
@@ -17,7 +18,8 @@ def start(tmp_path: Path, tasks: Tasks) -> Start:
     """Starts a process with a command line."""
 
     def start(*argv: str) -> Terminal:
-        return Terminal(SimulatedCli(argv=argv, directory=tmp_path, seed=0, tasks=tasks))
+        cli = SimulatedCli(argv=argv, directory=tmp_path, seed=0, ticker=Ticker(), tasks=tasks)
+        return Terminal(cli)
 
     return start
 

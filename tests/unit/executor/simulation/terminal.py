@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
+from services.executor.channel import Exit
 from services.executor.channels.simulation.cli import SimulatedCli
 
 
 class Terminal:
-    """Talks to one simulated process."""
+    """Talks to one simulated process; holds it back while nobody reads."""
 
     def __init__(self, cli: SimulatedCli) -> None:
         self.cli = cli
         self.seen: list[dict[str, Any]] = []
         self._waiting: list[bytes] = []
-        self._batches = cli.lines.batches()
+        self._news = asyncio.Event()
+        self._ended = False
+        cli.lines.connect(self)
+        cli.lines.hold()
 
     def send(self, **frame: Any) -> None:
         """Write a line."""
@@ -32,11 +37,31 @@ class Terminal:
         """Write a control request."""
         self.send(type="control_request", request_id=subtype, request={"subtype": subtype})
 
+    def receive(self, lines: Sequence[bytes]) -> None:
+        """Take lines; see `Receiver`."""
+        self._waiting += lines
+        self._news.set()
+        self.cli.lines.hold()
+
+    def exited(self, ended: Exit) -> None:
+        """Hear of the end; see `Receiver`."""
+        assert self.cli.exited.result() is ended
+        self._ended = True
+        self._news.set()
+
     async def until(self, kind: str) -> dict[str, Any]:
-        """Read up to a frame of a type or subtype."""
+        """Read up to a frame of a type or subtype.
+
+        Raises:
+            EOFError: The process has ended before.
+        """
         while True:
-            if not self._waiting:
-                self._waiting += await anext(self._batches)
+            while not self._waiting:
+                if self._ended:
+                    raise EOFError
+                self._news.clear()
+                self.cli.lines.release()
+                await self._news.wait()
             frame: dict[str, Any] = orjson.loads(self._waiting.pop(0))
             self.seen.append(frame)
             if kind in (frame["type"], frame.get("subtype"), frame.get("state")):

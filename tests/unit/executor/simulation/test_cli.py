@@ -168,7 +168,7 @@ async def test_crash_is_an_exit(terminal: Terminal) -> None:
     terminal.cli.kill()
 
     assert Exit(1, ExitReason.EXITED) == ended
-    with pytest.raises(StopAsyncIteration):
+    with pytest.raises(EOFError):
         await terminal.until("result")
 
 
@@ -182,7 +182,7 @@ async def test_bug_in_a_turn_is_an_exit(
 
     assert Exit(1, ExitReason.EXITED) == ended
     assert ["task failed"] == [record.message for record in caplog.records]
-    with pytest.raises(StopAsyncIteration):
+    with pytest.raises(EOFError):
         await terminal.until("result")
 
 

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+
+from services.executor.channels.simulation.lines import LIMIT, Lines
 from services.executor.channels.simulation.pace import Pace
+from services.executor.channels.simulation.ticker import Ticker
+from tests.unit.executor.fakes import FakeReceiver
 
 
-async def test_calls_are_made_in_order_and_in_time() -> None:
+@pytest.fixture
+async def lines() -> Lines:
+    """Lines that somebody receives."""
+    lines = Lines()
+    lines.connect(FakeReceiver())
+    return lines
+
+
+def make_pace(lines: Lines, step: Callable[[int], Any], *, count: int, pause: float) -> Pace:
+    """Return a pace that has not begun."""
+    return Pace(count=count, pause=pause, step=step, lines=lines, ticker=Ticker())
+
+
+async def test_calls_are_made_in_order_and_in_time(lines: Lines) -> None:
     """The last one comes when the schedule says, not when the delays add up."""
     calls: list[int] = []
     started = time.monotonic()
@@ -17,7 +37,7 @@ async def test_calls_are_made_in_order_and_in_time() -> None:
         calls.append(index)
         time.sleep(0.002)
 
-    pace = Pace(count=10, pause=0.01, step=slow, held=lambda: False)
+    pace = make_pace(lines, slow, count=10, pause=0.01)
     await pace.run()
     took = time.monotonic() - started
 
@@ -26,25 +46,49 @@ async def test_calls_are_made_in_order_and_in_time() -> None:
     assert 0.088 <= took < 2
 
 
-async def test_held_pace_goes_on_where_it_stopped() -> None:
+async def test_held_pace_goes_on_where_it_stopped(lines: Lines) -> None:
     """What became due meanwhile is made up for at once."""
     calls: list[int] = []
-    pace = Pace(count=5, pause=0.001, step=calls.append, held=lambda: len(calls) == 2)
+
+    def print_much(index: int) -> None:
+        calls.append(index)
+        for _ in range(LIMIT // 2):
+            lines.add(b"x")
+
+    pace = make_pace(lines, print_much, count=4, pause=0.001)
+    lines.hold()
     await pace.run()
     first = list(calls)
     await asyncio.sleep(0.01)
+    lines.release()
     calls.append(-1)
+    lines.hold()
     await pace.run()
 
     assert [0, 1] == first
-    assert [0, 1, -1, 2, 3, 4] == calls
+    assert [0, 1, -1, 2, 3] == calls
     assert pace.finished
 
 
-async def test_cancelled_pace_makes_no_further_call() -> None:
-    """Its timer goes with it."""
+async def test_steps_that_are_due_go_out_together() -> None:
+    """Nobody is called for each of them."""
+    lines, receiver = Lines(), FakeReceiver()
+    lines.connect(receiver)
+
+    def late(index: int) -> None:
+        lines.add(b"%d" % index)
+        if index == 0:
+            time.sleep(0.01)
+
+    await make_pace(lines, late, count=3, pause=0.001).run()
+
+    assert [[b"0"], [b"1", b"2"]] == receiver.batches
+
+
+async def test_cancelled_pace_makes_no_further_call(lines: Lines) -> None:
+    """It is forgotten."""
     calls: list[int] = []
-    pace = Pace(count=5, pause=0.05, step=calls.append, held=lambda: False)
+    pace = make_pace(lines, calls.append, count=5, pause=0.05)
     running = asyncio.ensure_future(pace.run())
     await asyncio.sleep(0)
     running.cancel()
