@@ -36,12 +36,14 @@ class Following:
         sequence: Number of the last event seen.
         log_id: What the last checkpoint called the log.
         ended: Turns whose outcome was seen.
-        news: Set with every event.
+        losses: How often everything known was lost.
+        news: Set with every event and every loss.
     """
 
     sequence: int = 0
     log_id: str = ""
     ended: set[str] = field(default_factory=set)
+    losses: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -116,11 +118,18 @@ class Device:
             await asyncio.sleep(self._chance.uniform(0.05, 0.5))
 
     async def seen(self, agent: str, turn: str) -> None:
-        """Wait until the outcome of a turn was seen."""
+        """Wait until the outcome of a turn was seen, or everything was lost."""
         following = self.following[agent]
-        while turn not in following.ended:
+        losses = following.losses
+        while turn not in following.ended and losses == following.losses:
             following.news.clear()
             await following.news.wait()
+
+    def forget(self) -> None:
+        """Give up waiting for outcomes: what was known is lost."""
+        for following in self.following.values():
+            following.losses += 1
+            following.news.set()
 
     def positions(self) -> list[tuple[str, Callable[[], int]]]:
         """Each agent with what tells how far its history was seen."""
@@ -216,12 +225,22 @@ class Person:
             for device in self.devices:
                 device.following[agent] = Following()
 
+    def forget(self) -> None:
+        """Give up waiting for turns that were accepted: what was known is lost."""
+        for turns in self.accepted.values():
+            turns.clear()
+        for device in self.devices:
+            device.forget()
+
     async def create_agents(self) -> None:
         """Create the agents; repeated until they are there."""
         for agent in self.accepted:
-            parent, _, agent_id = agent.partition("/agents/")
-            request = {"parent": parent, "agentId": agent_id, "agent": {"displayName": self.word}}
-            await self.devices[0].insist("createAgent", request)
+            await self._create(agent)
+
+    async def _create(self, agent: str) -> None:
+        parent, _, agent_id = agent.partition("/agents/")
+        request = {"parent": parent, "agentId": agent_id, "agent": {"displayName": self.word}}
+        await self.devices[0].insist("createAgent", request)
 
     async def work(self, agent: str) -> None:
         """Give an agent turns until `stopped`; every one begun is sent until acknowledged."""
@@ -236,8 +255,11 @@ class Person:
 
     async def _give(self, agent: str, prompt: Prompt) -> None:
         device = self._chance.choice(self.devices)
-        if await self._send(device, agent, prompt.turn, prompt.text):
-            # Full or refused, which the checker judges.
+        refused = await self._send(device, agent, prompt.turn, prompt.text)
+        if refused == "RESOURCE_NOT_FOUND":
+            # Right only after a loss, which the checker judges.
+            await self._create(agent)
+        if refused:
             return
         self.accepted[agent].append(prompt.turn)
         dice = self._chance.random()

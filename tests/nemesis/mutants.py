@@ -5,11 +5,11 @@ A bug is a few words replaced in a copy of the services, never in the product.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.nemesis import scripts
 from tests.nemesis.cluster import ROOT, Shape
 from tests.nemesis.copies import Replacement, copy_services
 from tests.nemesis.run import Plan, Result, Run, run
@@ -63,64 +63,6 @@ async def find(mutant: Mutant, folder: Path, *, source: Path = ROOT) -> Result:
     return await run(mutant.plan(copy), folder=folder)
 
 
-# What provokes them.
-
-
-async def _peace(run: Run) -> None:
-    await asyncio.sleep(run.plan.seconds)
-
-
-async def _kill(run: Run, service: str, pause: float) -> None:
-    """Kill one pod of a service after the other."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + run.plan.seconds
-    pods = run.cluster.of(service)
-    while loop.time() < end:
-        await asyncio.sleep(pause)
-        await run.faults.kill(pods[0])
-        pods.append(pods.pop(0))
-
-
-async def _kill_sessions(run: Run) -> None:
-    await _kill(run, "session", 2.5)
-
-
-async def _kill_executors(run: Run) -> None:
-    await _kill(run, "executor", 1.5)
-
-
-async def _kill_one_session_for_good(run: Run) -> None:
-    """Only a pod whose clock is slow is left."""
-    await asyncio.sleep(run.plan.seconds)
-    run.gone.add("session-1")
-    run.cluster.pods["session-1"].kill()
-
-
-async def _kill_while_the_store_hangs(run: Run) -> None:
-    """What the session pods have not stored dies with them."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + run.plan.seconds
-    while loop.time() < end:
-        await asyncio.sleep(2)
-        proxies = run.cluster.to_store.values()
-        hang = asyncio.create_task(run.faults.hang(["database"], proxies, 2))
-        await asyncio.sleep(1.7)
-        await asyncio.gather(*(run.faults.kill(pod) for pod in run.cluster.of("session")))
-        await hang
-
-
-async def _commit_late(run: Run) -> None:
-    """What a session pod sends to the store arrives when its lease is another's."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + run.plan.seconds
-    pods = run.cluster.of("session")
-    while loop.time() < end:
-        pod, proxy = pods[0], run.cluster.to_store[pods[0].name]
-        await run.faults.hang([f"store of {pod.name}"], [proxy], 1.9)
-        await asyncio.sleep(1)
-        pods.append(pods.pop(0))
-
-
 MUTANTS = (
     Mutant(
         name="set-for-create",
@@ -134,7 +76,7 @@ MUTANTS = (
                 "                    made.current_document.exists = False\n",
             ),
         ),
-        script=_commit_late,
+        script=scripts.commit_late,
         seconds=20,
         lease_seconds=1,
     ),
@@ -148,7 +90,7 @@ MUTANTS = (
                 "            raise turn_exists(turn)\n",
             ),
         ),
-        script=_kill_while_the_store_hangs,
+        script=scripts.kill_while_the_store_hangs,
     ),
     Mutant(
         name="no-nonce-check",
@@ -165,7 +107,7 @@ MUTANTS = (
                 "",
             ),
         ),
-        script=_commit_late,
+        script=scripts.commit_late,
         seconds=20,
         lease_seconds=1,
     ),
@@ -181,7 +123,7 @@ MUTANTS = (
                 "        if now - document.update_time > ",
             ),
         ),
-        script=_kill_one_session_for_good,
+        script=scripts.kill_one_session_for_good,
         seconds=6,
         clocks=(("session-2", "-1h"),),
     ),
@@ -198,7 +140,7 @@ MUTANTS = (
                 "                        self._log.append(self._turn_id, [item])\n",
             ),
         ),
-        script=_peace,
+        script=scripts.peace,
         seconds=4,
     ),
     Mutant(
@@ -216,7 +158,7 @@ MUTANTS = (
                 "        finally:\n",
             ),
         ),
-        script=_kill_while_the_store_hangs,
+        script=scripts.kill_while_the_store_hangs,
     ),
     Mutant(
         name="resume-off-by-one",
@@ -228,7 +170,7 @@ MUTANTS = (
                 "        self._cursor = max(0, after_sequence - 1)\n",
             ),
         ),
-        script=_kill_sessions,
+        script=scripts.kill_sessions,
         seconds=8,
     ),
     Mutant(
@@ -241,7 +183,7 @@ MUTANTS = (
                 "",
             ),
         ),
-        script=_kill_sessions,
+        script=scripts.kill_sessions,
     ),
     Mutant(
         name="tool-repeated",
@@ -253,7 +195,7 @@ MUTANTS = (
                 "        elif failure.reason in UNHEARD:\n",
             ),
         ),
-        script=_kill_executors,
+        script=scripts.kill_executors,
         seconds=12,
     ),
     Mutant(
@@ -273,7 +215,7 @@ MUTANTS = (
                 "            if isinstance(stream, EventStream) and ",
             ),
         ),
-        script=_peace,
+        script=scripts.peace,
         seconds=4,
     ),
     Mutant(
@@ -286,7 +228,7 @@ MUTANTS = (
                 "\n        async def read(",
             ),
         ),
-        script=_peace,
+        script=scripts.peace,
         seconds=8,
     ),
     Mutant(
@@ -299,7 +241,7 @@ MUTANTS = (
                 "",
             ),
         ),
-        script=_peace,
+        script=scripts.peace,
         seconds=8,
     ),
 )

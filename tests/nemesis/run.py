@@ -28,7 +28,6 @@ from tests.nemesis.schedule import Schedule
 SETTLE_SECONDS = 30.0
 """After the last fault every accepted turn must have ended within this time."""
 _CREATE_SECONDS = 60.0
-_READ_SECONDS = 60.0
 _CATCH_UP_SECONDS = 15.0
 _LATE_SECONDS = 0.5
 
@@ -84,12 +83,16 @@ class Result:
         """How many turns the logs have."""
         return self._items("userMessage")
 
+    @property
+    def resets(self) -> int:
+        """How often a client was told to forget everything."""
+        return sum(1 for _ in self.evidence.history.of(Kind.RESET))
+
     def report(self) -> str:
         """Tell everything in a few lines."""
         seconds = sorted(self._acknowledgements())
         agents = self.evidence.agents.values()
         took = sum(_takeovers(agent) for agent in agents)
-        resets = sum(1 for _ in self.evidence.history.of(Kind.RESET))
         states = Counter(
             event["item"]["turnOutcome"].get("state", "").removeprefix("STATE_").lower()
             for agent in agents
@@ -101,7 +104,7 @@ class Result:
             f"faults {sum(self.faults.values())}: {_counted(self.faults)}",
             f"turns {self.turns}: {_counted(states)}",
             f"acknowledged {len(seconds)}: {_percentiles(seconds)}",
-            f"takeovers {took}, extra attempts {self._items('turnAttempt')}, resets {resets}",
+            f"takeovers {took}, extra attempts {self._items('turnAttempt')}, resets {self.resets}",
             f"violations {len(self.violations)}",
             *(f"  {violation}" for violation in self.violations[:40]),
         ]
@@ -225,7 +228,7 @@ class Run:
         documents = emulator_documents(emulator) if emulator is not None else None
         agents = {}
         try:
-            async with asyncio.timeout(_READ_SECONDS):
+            async with asyncio.timeout(2 * self.plan.settle):
                 for person in self.people:
                     for agent in person.accepted:
                         agents[agent] = await read_agent(person.devices[0], agent, documents)

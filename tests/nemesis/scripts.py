@@ -1,0 +1,84 @@
+"""Courses of faults made for one purpose, where a random one would take too long.
+
+Each takes a run in progress and returns when it is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.nemesis.history import Kind
+from tests.nemesis.run import Run
+
+
+async def peace(run: Run) -> None:
+    """Nothing but work."""
+    await asyncio.sleep(run.plan.seconds)
+
+
+async def kill(run: Run, service: str, pause: float) -> None:
+    """Kill one pod of a service after the other."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + run.plan.seconds
+    pods = run.cluster.of(service)
+    while loop.time() < end:
+        await asyncio.sleep(pause)
+        await run.faults.kill(pods[0])
+        pods.append(pods.pop(0))
+
+
+async def kill_sessions(run: Run) -> None:
+    """Kill one session pod after the other."""
+    await kill(run, "session", 2.5)
+
+
+async def kill_executors(run: Run) -> None:
+    """Kill one executor after the other."""
+    await kill(run, "executor", 1.5)
+
+
+async def kill_one_session_for_good(run: Run) -> None:
+    """Only a pod whose clock is slow is left."""
+    await asyncio.sleep(run.plan.seconds)
+    run.gone.add("session-1")
+    run.cluster.pods["session-1"].kill()
+
+
+async def kill_while_the_store_hangs(run: Run) -> None:
+    """What the session pods have not stored dies with them."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + run.plan.seconds
+    while loop.time() < end:
+        await asyncio.sleep(2)
+        proxies = run.cluster.to_store.values()
+        hang = asyncio.create_task(run.faults.hang(["database"], proxies, 2))
+        await asyncio.sleep(1.7)
+        await asyncio.gather(*(run.faults.kill(pod) for pod in run.cluster.of("session")))
+        await hang
+
+
+async def commit_late(run: Run) -> None:
+    """What a session pod sends to the store arrives when its lease is another's."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + run.plan.seconds
+    pods = run.cluster.of("session")
+    while loop.time() < end:
+        pod, proxy = pods[0], run.cluster.to_store[pods[0].name]
+        await run.faults.hang([f"store of {pod.name}"], [proxy], 1.9)
+        await asyncio.sleep(1)
+        pods.append(pods.pop(0))
+
+
+async def empty_the_database(run: Run) -> None:
+    """Everything is gone from one moment to the next, under everybody's hands."""
+    emulator = run.cluster.emulator
+    if emulator is None:
+        raise RuntimeError("only an emulator can be emptied")
+    await asyncio.sleep(run.plan.seconds / 2)
+    run.emptied = True
+    run.history.add(Kind.FAULT, number=-1, fault="empty", target="database")
+    await asyncio.to_thread(emulator.clear)
+    run.history.add(Kind.HEALED, number=-1)
+    for person in run.people:
+        person.forget()
+    await asyncio.sleep(run.plan.seconds / 2)
