@@ -24,6 +24,7 @@ PROJECT = "moorline"
 """Of the emulator's data, when GOOGLE_CLOUD_PROJECT names no other; no cloud is involved."""
 SAVE_SECONDS = 10
 """Saving takes well under a second for thousands of events."""
+WARM_SECONDS = 30
 PAUSE_SECONDS = 0.1
 
 _MAIN = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
@@ -83,7 +84,7 @@ class Emulator:
         """
         scratch = self._data.with_name("firestore.first")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SAVE_SECONDS):
+            async with asyncio.timeout(WARM_SECONDS):
                 # Polled: another program's state has no event to wait for.
                 while not await asyncio.to_thread(self._try_export, scratch):  # noqa: ASYNC110
                     await asyncio.sleep(PAUSE_SECONDS)

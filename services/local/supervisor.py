@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -95,6 +96,8 @@ class Supervisor:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._exits: dict[str, asyncio.Future[int]] = {}
         self._keepers: list[asyncio.Task[None]] = []
+        # Of our own, since the loop's have few threads and these are held for the whole run.
+        self._threads = ThreadPoolExecutor(max_workers=len(programs), thread_name_prefix="wait")
 
     @property
     def pids(self) -> dict[str, int]:
@@ -130,6 +133,7 @@ class Supervisor:
         await asyncio.wait(self._exits.values(), timeout=self._grace.total_seconds())
         self.kill()
         await asyncio.wait(self._exits.values())
+        self._threads.shutdown()
 
     async def _keep(self, program: Program) -> None:
         loop = asyncio.get_running_loop()
@@ -158,7 +162,8 @@ class Supervisor:
             )
         self._processes[program.name] = process
         # A thread waits for it, since asyncio's own way of doing so differs by version.
-        self._exits[program.name] = asyncio.ensure_future(asyncio.to_thread(_wait, process))
+        loop = asyncio.get_running_loop()
+        self._exits[program.name] = loop.run_in_executor(self._threads, _wait, process)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

@@ -17,7 +17,7 @@ from websockets.exceptions import WebSocketException
 from services.local.readiness import until_ready
 from tests.emulator import EmulatorMissingError, FirestoreEmulator, find_emulator
 from tests.system.stack import Stack, running
-from tests.system.wire import Transcript, follow, open_wire
+from tests.system.wire import Frame, Transcript, follow, open_wire
 
 pytestmark = [pytest.mark.firestore, pytest.mark.timeout(120)]
 
@@ -138,12 +138,13 @@ async def test_the_other_gateway_takes_the_clients_of_one_that_is_killed(replica
 
 
 def test_one_signal_stops_all_and_saves(tmp_path: Path, machine: dict[str, str]) -> None:
-    """Within 3 s, the emulator included, and the next run has what this one had."""
+    """Within 3 s, in mid-turn, the emulator included; the next run goes on where this one was."""
     data, arguments = tmp_path / "data", ("--replicas", "2", "--store", "firestore")
     with running(data, machine, *arguments) as stack:
         pids = [stack.pid(name) for name in (*NAMES, "firestore")]
         ports = stack.run["ports"]
         name = asyncio.run(made(stack))
+        turn = asyncio.run(begun(stack, name))
         begin = time.monotonic()
         stack.process.send_signal(signal.SIGINT)
 
@@ -151,6 +152,7 @@ def test_one_signal_stops_all_and_saves(tmp_path: Path, machine: dict[str, str])
         assert time.monotonic() - begin < 3
         assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     with running(data, machine, *arguments) as stack:
+        assert "STATE_FINISHED" == asyncio.run(ended(stack, turn))["state"]
         assert name == asyncio.run(found(stack))
         for service in ("session-1", "session-2", "executor-1", "executor-2"):
             assert ports[service] == stack.run["ports"][service]
@@ -163,6 +165,25 @@ async def made(stack: Stack, gateway: str = "gateway-1") -> str:
         turn = await wire.prompt(agent, "/sim write notes.txt kept")
         await follow(wire, agent, Transcript(), turn)
     return agent
+
+
+async def begun(stack: Stack, agent: str) -> str:
+    """Start a turn, and return its name when the agent is at it."""
+    async with open_wire(stack.url_of("gateway-1"), stack.token) as wire:
+        turn = await wire.prompt(agent, STREAM)
+        async for update in wire.watch(agent):
+            if "delta" in update:
+                break
+    return turn
+
+
+async def ended(stack: Stack, turn: str) -> Frame:
+    """Return the outcome of a turn, once there is one."""
+    async with open_wire(stack.url_of("gateway-1"), stack.token) as wire:
+        seen = await follow(wire, turn.partition("/turns/")[0], Transcript(), turn)
+    outcome = seen.outcome(turn)
+    assert outcome is not None
+    return outcome
 
 
 async def found(stack: Stack) -> str:

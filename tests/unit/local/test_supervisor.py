@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -103,6 +105,25 @@ async def test_a_killed_program_tells_its_signal(tmp_path: Path, runs: Runs) -> 
         os.kill(supervisor.pids["one"], signal.SIGKILL)
 
         assert -signal.SIGKILL == (await runs.deaths.get()).status
+
+
+async def test_a_death_is_told_however_busy_the_loop_s_threads_are(
+    tmp_path: Path, runs: Runs
+) -> None:
+    """There are more programs than a loop on a small machine has threads."""
+    loop, busy = asyncio.get_running_loop(), threading.Event()
+    with ThreadPoolExecutor(1) as only:
+        loop.set_default_executor(only)
+        holding = loop.run_in_executor(None, busy.wait)
+        several = [program(tmp_path, SLEEPS, name) for name in ("one", "two", "three")]
+        try:
+            async with runs.of(*several) as supervisor, asyncio.timeout(10):
+                for name in ("one", "two", "three"):
+                    os.kill(supervisor.pids[name], signal.SIGKILL)
+                    assert name == (await runs.deaths.get()).program.name
+        finally:
+            busy.set()
+            await holding
 
 
 async def test_each_start_is_told_after_the_process_is_known(tmp_path: Path, runs: Runs) -> None:
