@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from moorline.session.v1 import agents_pb2, turns_pb2
 from moorline.transcript.v1 import transcript_pb2
@@ -19,8 +19,10 @@ from services.session.forms import EventForm
 from services.session.history import History, Segment
 from services.session.log import Log
 from services.session.outcomes import Outcome, end_turn, outcome_label, queue_full, turn_exists
+from services.session.owner import Owner
 from services.session.ownership import Lease
 from services.session.permissions import require_same
+from services.session.recordings import Recordings
 from services.session.records import (
     AgentRecord,
     TurnRecord,
@@ -33,22 +35,6 @@ from services.session.turn_archive import TurnArchive
 from services.session.turns import TurnRun
 
 U = TypeVar("U")
-
-
-class Owner(Protocol):
-    """Whoever has loaded an agent."""
-
-    def changed(self, agent_id: str) -> None:
-        """Hear that the agent's state may look different now."""
-        ...
-
-    def fenced(self, agent_id: str) -> None:
-        """Hear that another writer was found: the agent must be loaded anew."""
-        ...
-
-    def holds_back(self) -> bool:
-        """Tell whether turns that wait shall be started by the next owner."""
-        ...
 
 
 class LiveAgent:
@@ -66,8 +52,8 @@ class LiveAgent:
     __slots__ = (
         "_environment",
         "_lease",
-        "_opened",
         "_owner",
+        "_recordings",
         "_run",
         "_share",
         "_unfinished",
@@ -105,24 +91,29 @@ class LiveAgent:
             tasks=environment.tasks,
             tail=tail,
             gather=environment.limits.gather,
+            pace=environment.limits.pace,
             committed=self._committed,
             fenced=lambda: owner.fenced(record.name.agent),
         )
         self.log.track(str(record.name), version)
+        if tail is not None and "agent" in tail.carried:
+            record.recall(tail.carried["agent"])
+            self.log.late(record.fields(), record.summary())
         self.timeline = Timeline(head=self.log.head)
         self.used = asyncio.get_running_loop().time()
         """Loop time of the last use."""
         self._run: TurnRun | None = None
         self._waiting: list[TurnRecord] = []
         self._unfinished: dict[str, TurnRecord] = {}
-        # Creations and cancellations whose commit somebody may wait for, by turn.
-        self._opened: dict[str, asyncio.Future[None]] = {}
+        self._recordings = Recordings(log=self.log)
         self._share = environment.measures.share()
 
     @property
     def busy(self) -> bool:
         """True while it has work in hand or somebody follows it."""
-        return bool(self._unfinished) or self.timeline.followed or not self.log.idle
+        return (
+            bool(self._unfinished) or self.timeline.followed or not self.log.idle or self.log.behind
+        )
 
     @property
     def running(self) -> bool:
@@ -185,7 +176,7 @@ class LiveAgent:
             turn = self._unfinished.get(turn_id) or stored or self._begin(turn_id, prompt)
         if turn.prompt != prompt:
             raise turn_exists(turn)
-        await self._recorded(turn)
+        await self._recordings.wait(turn)
         return turn
 
     async def cancel_turn(self, turn_id: str) -> TurnRecord:
@@ -202,7 +193,7 @@ class LiveAgent:
         elif turn in self._waiting:
             self._waiting.remove(turn)
             self._end_waiting(turn)
-        await self._recorded(turn)
+        await self._recordings.wait(turn)
         return turn
 
     async def resolve_permission(
@@ -264,7 +255,7 @@ class LiveAgent:
         """Return a turn, whether it has ended or not, or None."""
         turn = self._unfinished.get(turn_id)
         if turn is not None:
-            await self._recorded(turn)
+            await self._recordings.wait(turn)
             return turn
         return await self.archive.get(turn_id)
 
@@ -287,14 +278,6 @@ class LiveAgent:
         if turn is None:
             raise not_found()
         return turn
-
-    async def _recorded(self, turn: TurnRecord) -> None:
-        """Wait until a turn is durable, and its end when it is shown as ended."""
-        opened = self._opened.get(turn.name.turn)
-        if opened is not None:
-            await self.log.durable(opened)
-        if turn.final:
-            await self.log.caught_up()
 
     def _begin(self, turn_id: str, prompt: str) -> TurnRecord:
         """Record a new turn; it runs at once when nothing runs or waits."""
@@ -327,21 +310,12 @@ class LiveAgent:
         )
         order = order_document(turn)
         recorded.add_done_callback(lambda _: self.log.forget(order))
-        self._open(turn_id, recorded)
+        self._recordings.add(turn_id, recorded)
         if runs:
             self._run = self._new_run(turn)
             self._run.start(recorded)
         self._changed()
         return turn
-
-    def _open(self, turn_id: str, recorded: asyncio.Future[None]) -> None:
-        self._opened[turn_id] = recorded
-
-        def forget(done: asyncio.Future[None]) -> None:
-            if self._opened.get(turn_id) is done:
-                del self._opened[turn_id]
-
-        recorded.add_done_callback(forget)
 
     def _start(self, turn: TurnRecord) -> None:
         turn.state = turns_pb2.Turn.STATE_RUNNING
@@ -384,16 +358,16 @@ class LiveAgent:
         turn.cancelled = True
         end_turn(turn, outcome, now)
         self.record.head = self.log.next
+        self.log.late(self.record.fields(), self.record.summary())
         ended = self.log.append(
             turn.name.turn,
             [transcript_pb2.Item(turn_outcome=outcome)],
             documents={
                 str(turn.name): turn.fields(),
-                str(self.record.name): self.record.fields(),
                 turn_work_path(turn.name): None,
             },
         )
-        self._open(turn.name.turn, ended)
+        self._recordings.add(turn.name.turn, ended)
         ended.add_done_callback(lambda done: self._waiting_ended(done, turn))
         self._changed()
 

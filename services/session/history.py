@@ -10,7 +10,7 @@ can come between the events of the next agent of that name. Does not know who wr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -59,6 +59,8 @@ class Segment:
         cursors: For each execution with news, the executor's number of the
             newest of them.
         epoch: The user's epoch when it was written; 0 where there are none.
+        carried: What only the newest segment tells: `time`, when the last event
+            happened, if it has none, and `agent`, what the agent's document lacks.
     """
 
     position: Position
@@ -66,6 +68,7 @@ class Segment:
     events: Sequence[Mapping[str, Any]]
     cursors: Mapping[str, int]
     epoch: int = 0
+    carried: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def end(self) -> Position:
@@ -74,8 +77,9 @@ class Segment:
 
     @property
     def time(self) -> datetime | None:
-        """When its last event happened; None when it has none."""
-        return parse_time(self.events[-1]["createTime"]) if self.events else None
+        """When its last event happened, or the last before; None when that is not known."""
+        text = self.events[-1]["createTime"] if self.events else self.carried.get("time")
+        return parse_time(text) if text else None
 
     def fields(self) -> dict[str, Any]:
         """Return the document's fields."""
@@ -87,6 +91,7 @@ class Segment:
             "epoch": self.epoch,
             "events": list(self.events),
             "cursors": dict(self.cursors),
+            **({"carried": dict(self.carried)} if self.carried else {}),
         }
 
 
@@ -99,6 +104,7 @@ def read_segment(document: Document) -> Segment:
         events=document.fields["events"],
         cursors=document.fields["cursors"],
         epoch=document.fields.get("epoch", 0),
+        carried=document.fields.get("carried", {}),
     )
 
 

@@ -26,6 +26,7 @@ class Limits:
         lease: How long a lease on a user lasts; a session with nothing to do is
             given back after about as long.
         gather: How long what is not urgent waits for company in a commit.
+        pace: Least time between two writes of an agent's summary.
     """
 
     agents: int = 200
@@ -41,3 +42,4 @@ class Limits:
     idle: timedelta = timedelta(minutes=30)
     lease: timedelta = timedelta(seconds=15)
     gather: timedelta = timedelta(0)
+    pace: timedelta = timedelta(0)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.chassis.failures import not_found
-from services.session.agents import LiveAgent, Owner
+from services.session.agents import LiveAgent
 from services.session.environment import Environment
 from services.session.history import History, Segment
+from services.session.owner import Owner
 from services.session.ownership import Lease
 from services.session.records import AgentRecord, read_agent
 from services.session.takeover import fence

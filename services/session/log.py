@@ -4,19 +4,17 @@ An append *creates* the segment at the next position, which is persistence,
 idempotency and fencing in one: whoever else wrote there owns the agent now.
 What arrives while a commit is in flight is the next segment, and what is not
 urgent waits a little for more. Other documents of the agent ride in the same
-commit. Nothing is committed while the user's lease is not held. Does not know
-what events mean.
+commit; the agent's own is not written every time. Nothing is committed while
+the user's lease is not held. Does not know what events mean.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,19 +25,17 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
 from services.session.clock import DatabaseClock
-from services.session.encoding import LoggedEvent, event_fields
+from services.session.commits import Commits
+from services.session.encoding import LoggedEvent, event_fields, time_text
 from services.session.history import History, Position, Segment
+from services.session.late import Late, LateDocument
 from services.session.names import AgentName
 from services.session.ownership import Lease
-from services.session.store import Create, Delete, Store, StoreConflict, Update, Write
-
-log = logging.getLogger(__name__)
+from services.session.store import Store
 
 SEGMENT_BYTES = 256 * 1024
 """Largest segment, unless a single append is larger; Firestore's limit is 1 MiB."""
 
-_RETRY_FIRST = 0.05
-_RETRY_MOST = 1.0
 _DURABLE_SECONDS = 6.0
 """How long a caller waits for its append before it is told to try again. Whoever asked the
 gateway shall hear of it within 8 s."""
@@ -59,7 +55,7 @@ class _Append:
 class _Batch:
     segment: Segment
     appends: list[_Append]
-    documents: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    documents: dict[str, Mapping[str, Any] | None]
 
 
 class Log:
@@ -77,6 +73,7 @@ class Log:
         tasks: Owns the task that writes; there is none while nothing waits.
         tail: The newest segment; None for an empty log.
         gather: How long appends that are not urgent wait for others.
+        pace: Least time between two writes of the agent's document by `late`.
         committed: Called after each commit with its events and cursors.
         fenced: Called once, when another writer is found.
     """
@@ -84,20 +81,19 @@ class Log:
     __slots__ = (
         "_agent",
         "_clock",
+        "_commits",
         "_committed",
         "_fence",
         "_fenced",
         "_gather_seconds",
-        "_history",
         "_hurry",
         "_last_time",
+        "_late",
         "_latest",
         "_lease",
         "_pending",
         "_position",
-        "_store",
         "_tasks",
-        "_versions",
         "_writer",
         "head",
         "next",
@@ -114,22 +110,28 @@ class Log:
         tasks: Tasks,
         tail: Segment | None,
         gather: timedelta,
+        pace: timedelta,
         committed: Callable[[Sequence[LoggedEvent], Mapping[str, int]], None],
         fenced: Callable[[], None],
     ) -> None:
-        self._store = store
         self._agent = agent
         self._clock = clock
         self._tasks = tasks
         self._committed = committed
         self._fenced = fenced
-        self._history = history
         self._lease = lease
+        self._commits = Commits(
+            store=store,
+            history=history,
+            lease=lease,
+            clock=clock,
+            over=lambda: self.fenced,
+        )
         self._gather_seconds = gather.total_seconds()
         self._hurry = asyncio.Event()
+        self._late = LateDocument(pace=pace.total_seconds(), due=self._flush)
         self._position = tail.end if tail is not None else Position()
         self._pending: deque[_Append] = deque()
-        self._versions: dict[str, str] = {}
         self._writer: asyncio.Task[None] | None = None
         self._fence: Failure | None = None
         self._latest: asyncio.Future[None] | None = None
@@ -145,6 +147,11 @@ class Log:
         return self._writer is None
 
     @property
+    def behind(self) -> bool:
+        """True while the agent's document is not what it shall be."""
+        return self._late.waiting is not None
+
+    @property
     def owned(self) -> bool:
         """True while nobody else can have become the owner of the agent's user."""
         return self._fence is None and self._lease.held
@@ -156,7 +163,11 @@ class Log:
 
     def track(self, path: str, version: str) -> None:
         """Tell the version of a document that later appends will write."""
-        self._versions[path] = version
+        self._commits.track(path, version)
+
+    def forget(self, path: str) -> None:
+        """Drop a document that no later append will write."""
+        self._commits.track(path, "")
 
     def append(
         self,
@@ -204,6 +215,13 @@ class Log:
             self._writer = self._tasks.spawn(self._write(), name="log-write")
         return done
 
+    def late(self, fields: Mapping[str, Any], carried: Mapping[str, Any]) -> None:
+        """Have the agent's document written, with what is appended next or soon after.
+
+        Segments tell `carried` until it is, as `Segment.carried["agent"]`.
+        """
+        self._late.waiting = Late(fields, carried)
+
     async def durable(self, append: asyncio.Future[None]) -> None:
         """Wait for an append.
 
@@ -230,7 +248,9 @@ class Log:
             await self.durable(self._latest)
 
     async def settled(self) -> None:
-        """Wait until every append asked for so far has ended, for as long as that takes."""
+        """Wait until all that was asked for so far is written, for as long as that takes."""
+        self._late.hurry()
+        self._flush()
         while self._writer is not None:
             await asyncio.wait([self._writer])
 
@@ -240,10 +260,15 @@ class Log:
             self._fence = Failure(
                 errors_pb2.ERROR_REASON_FENCED, "Another writer owns this history now. Call again."
             )
+        self._late.close()
         while self._pending:
             done = self._pending.popleft().done
             if not done.done():
                 done.set_exception(self._fence)
+
+    def _flush(self) -> None:
+        if self._late.waiting is not None and self._fence is None:
+            self.append("", [])
 
     def _moment(self, time: datetime | None) -> datetime:
         # Another clock may be an hour off: it must not lead ours, nor make an
@@ -263,7 +288,7 @@ class Log:
                     # Fenced meanwhile.
                     return
                 batch = self._gather()
-                if not await self._commit(batch):
+                if not await self._commits.commit(batch.segment, batch.documents):
                     found = self._fence is None
                     self._pending.extendleft(reversed(batch.appends))
                     self.fence()
@@ -291,89 +316,27 @@ class Log:
             append = self._pending.popleft()
             size += append.size
             appends.append(append)
+        documents = {path: to for append in appends for path, to in append.documents.items()}
+        carried: dict[str, Any] = {}
+        path = str(self._agent)
+        if path in documents:
+            self._late.written()
+        elif (late := self._late.take()) is not None:
+            documents[path] = late.fields
+        elif self._late.waiting is not None:
+            carried["agent"] = self._late.waiting.carried
+        events = [event for append in appends for event in append.events]
+        if not events and self._last_time is not None:
+            carried["time"] = time_text(self._last_time)
         segment = Segment(
             position=self._position,
             nonce=uuid.uuid4().hex,
-            events=[event for append in appends for event in append.events],
+            events=events,
             cursors={name: at for append in appends for name, at in append.cursors.items()},
             epoch=self._lease.epoch,
+            carried=carried,
         )
-        batch = _Batch(segment, appends)
-        for append in appends:
-            batch.documents.update(append.documents)
-        return batch
-
-    def _writes(self, batch: _Batch) -> list[Write]:
-        writes: list[Write] = [
-            Create(self._history.path(batch.segment.position), batch.segment.fields())
-        ]
-        for path, fields in batch.documents.items():
-            version = self._versions.get(path)
-            if fields is None:
-                # With its version, which spares the store a look at how large it is.
-                writes.append(Delete(path, version))
-            elif version is None:
-                writes.append(Create(path, fields))
-            else:
-                writes.append(Update(path, fields, version))
-        return writes
-
-    async def _commit(self, batch: _Batch) -> bool:
-        """Commit, however long it takes; return False when another writer is there."""
-        writes = self._writes(batch)
-        delay = _RETRY_FIRST
-        while True:
-            await self._lease.settled()
-            if self._fence is not None:
-                return False
-            try:
-                committed = await self._store.commit(writes)
-            except StoreConflict:
-                return await self._mine(batch)
-            except Failure as failure:
-                # It may have been committed: the same nonce again will tell.
-                log.warning(
-                    "log commit failed",
-                    extra={"agent": str(self._agent), "reason": failure.reason_name},
-                )
-                await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311
-                delay = min(_RETRY_MOST, delay * 2)
-                if self._fence is not None:
-                    return False
-                continue
-            self._clock.observe(committed.time)
-            for write, version in zip(writes[1:], committed.versions[1:], strict=True):
-                self._remember(write.path, version)
-            return True
-
-    async def _mine(self, batch: _Batch) -> bool:
-        """Tell whether the segment found at our position is this very batch."""
-        delay = _RETRY_FIRST
-        while True:
-            try:
-                found = await self._history.at(batch.segment.position)
-                if found is None or found.nonce != batch.segment.nonce:
-                    return False
-                for path in batch.documents:
-                    document = await self._store.get(path)
-                    self._remember(path, document.version if document is not None else "")
-            except Failure:
-                await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311
-                delay = min(_RETRY_MOST, delay * 2)
-                if self._fence is not None:
-                    return False
-                continue
-            return True
-
-    def _remember(self, path: str, version: str) -> None:
-        if version:
-            self._versions[path] = version
-        else:
-            self._versions.pop(path, None)
-
-    def forget(self, path: str) -> None:
-        """Drop a document that no later append will write."""
-        self._versions.pop(path, None)
+        return _Batch(segment, appends, documents)
 
     def _publish(self, batch: _Batch) -> None:
         self._position = batch.segment.end

@@ -171,6 +171,22 @@ class AgentRecord:
             "log": self.log,
         }
 
+    def summary(self) -> dict[str, Any]:
+        """Return what turns change, for a segment to carry."""
+        return {
+            "head": self.head,
+            "activityTime": time_text(self.activity_time),
+            "conversation": self.conversation,
+            "executor": self.executor,
+        }
+
+    def recall(self, summary: Mapping[str, Any]) -> None:
+        """Take in what a segment has carried."""
+        self.head = summary["head"]
+        self.activity_time = parse_time(summary["activityTime"])
+        self.conversation = summary["conversation"]
+        self.executor = summary["executor"]
+
     def message(self) -> agents_pb2.Agent:
         """Return the agent as an idle one."""
         return agents_pb2.Agent(

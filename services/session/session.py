@@ -174,7 +174,7 @@ class Session:
         self._leave_if_free()
 
     def holds_back(self) -> bool:
-        """See `agents.Owner`."""
+        """See `owner.Owner`."""
         return self._leaving is not None and not self.roster.running
 
     async def create(self, agent_id: str, settings: AgentSettings) -> agents_pb2.Agent:
@@ -237,12 +237,12 @@ class Session:
         await asyncio.shield(self._clear_later(held))
 
     def changed(self, agent_id: str) -> None:
-        """Hear that an agent changed; see `agents.Owner`."""
+        """Hear that an agent changed; see `owner.Owner`."""
         self.roster.changed(agent_id)
         self._leave_if_free()
 
     def fenced(self, agent_id: str) -> None:
-        """Hear that an agent must be loaded anew; see `agents.Owner`."""
+        """Hear that an agent must be loaded anew; see `owner.Owner`."""
         held = self.roster.agents.get(agent_id)
         if held is None or held.live is None:
             return

@@ -17,6 +17,8 @@ _SQLITE = "sqlite:"
 _FIRESTORE = "firestore"
 _ANYWHERE = ("", "0.0.0.0", "[::]", "::", "*")  # noqa: S104 - told apart, not listened on
 _GATHER = timedelta(milliseconds=50)
+_PACE = timedelta(seconds=1)
+"""Firestore takes about one write a second to one document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,4 +137,5 @@ class Settings(ServerSettings):
             lease=self.lease_seconds,
             # A file costs nothing for a commit.
             gather=timedelta(0) if self.database is None else _GATHER,
+            pace=timedelta(0) if self.database is None else _PACE,
         )

@@ -6,7 +6,10 @@ Does not know why somebody else might.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
+from services.session.encoding import time_text
 from services.session.history import History, Position, Segment
 from services.session.lease import unavailable
 from services.session.store import Create, Store, StoreConflict
@@ -41,6 +44,7 @@ async def fence(store: Store, history: History, epoch: int) -> Segment:
             events=[],
             cursors={},
             epoch=epoch,
+            carried=_carried(tail),
         )
         try:
             await store.commit([Create(history.path(segment.position), segment.fields())])
@@ -48,3 +52,11 @@ async def fence(store: Store, history: History, epoch: int) -> Segment:
             continue
         return segment
     raise unavailable()
+
+
+def _carried(tail: Segment | None) -> Mapping[str, Any]:
+    """Return what a segment after this one has to tell in its place."""
+    if tail is None:
+        return {}
+    time = {"time": time_text(tail.time)} if tail.time is not None else {}
+    return {**tail.carried, **time}

@@ -360,13 +360,13 @@ class TurnRun:
         self._agent.executor = turn.executor or self._agent.executor
         self._agent.head = self._log.next + len(items) - 1
         self._agent.activity_time = now
+        self._log.late(self._agent.fields(), self._agent.summary())
         conclusion = self._conclusion = self._log.append(
             turn.name.turn,
             items,
             time=time,
             documents={
                 str(turn.name): turn.fields(),
-                str(self._agent.name): self._agent.fields(),
                 turn_work_path(turn.name): None,
             },
             cursors=cursors,

@@ -88,6 +88,11 @@ class FakeExecution:
         call = transcript_pb2.ToolCall(tool_call_id=tool_call_id, tool_name="Bash")
         self.add(Item(tool_call=call))
 
+    def return_tool(self, tool_call_id: str = "t1") -> None:
+        """Tell what a tool returned."""
+        result = transcript_pb2.ToolResult(tool_call_id=tool_call_id, output="done")
+        self.add(Item(tool_result=result))
+
     def ask(self, permission_id: str = "p1", *, tool_call_id: str = "") -> None:
         """Ask for a permission."""
         request = transcript_pb2.PermissionRequest(

@@ -142,6 +142,7 @@ async def make_world(store: FaultyStore, tasks: Tasks) -> World:
         tasks=tasks,
         tail=tail,
         gather=timedelta(0),
+        pace=timedelta(0),
         committed=lambda events, cursors: timeline.publish(events),
         fenced=lambda: None,
     )

@@ -44,6 +44,7 @@ class Writer:
     fences: int = 0
     lease: Lease = field(default_factory=SoleLease)
     gather: timedelta = timedelta(0)
+    pace: timedelta = timedelta(0)
 
     async def open(self) -> Log:
         """Return the log, from its newest segment on."""
@@ -59,6 +60,7 @@ class Writer:
             tasks=self.tasks,
             tail=await history.tail(),
             gather=self.gather,
+            pace=self.pace,
             committed=self._committed,
             fenced=self._fenced,
         )

@@ -1,0 +1,24 @@
+"""What a loaded agent needs from whoever has loaded it.
+
+Does not know who that is.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Owner(Protocol):
+    """Whoever has loaded an agent."""
+
+    def changed(self, agent_id: str) -> None:
+        """Hear that the agent's state may look different now."""
+        ...
+
+    def fenced(self, agent_id: str) -> None:
+        """Hear that another writer was found: the agent must be loaded anew."""
+        ...
+
+    def holds_back(self) -> bool:
+        """Tell whether turns that wait shall be started by the next owner."""
+        ...
