@@ -15,8 +15,14 @@ OPTION = "--require-all"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Register the option that `make test-all` passes."""
+    """Register the option that `make test-all` passes, and which store the logic is tested on."""
     parser.addoption(OPTION, action="store_true", help="a test that would be skipped fails")
+    parser.addoption(
+        "--store",
+        choices=("sqlite", "firestore"),
+        default="sqlite",
+        help="the store under the session service's unit tests",
+    )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,7 +1,8 @@
-"""Fixtures of the session service's unit tests: the real SQLite store, a fake executor."""
+"""Fixtures of the session service's unit tests: a real store, a fake executor."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 
 from services.chassis.tasks import Tasks
 from services.session.limits import Limits
+from services.session.store import Store
+from services.session.stores.firestore import FirestoreStore
 from services.session.stores.sqlite import SqliteStore
 from tests.contract.store.limits import LimitedStore
+from tests.emulator import FirestoreEmulator
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore
 from tests.unit.session.following import World, make_world
 from tests.unit.session.service import Service
@@ -25,9 +29,17 @@ async def tasks() -> AsyncIterator[Tasks]:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FaultyStore]:
-    """A SQLite store that can be told to fail."""
-    async with SqliteStore(path=tmp_path / "store.db") as inner:
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FaultyStore]:
+    """A store that can be told to fail: a file, or an emulator with `--store=firestore`."""
+    chosen: Store
+    if request.config.getoption("--store") == "firestore":
+        emulator: FirestoreEmulator = request.getfixturevalue("firestore_emulator")
+        # A project of its own is a database of its own.
+        project = f"test-{uuid.uuid4().hex[:12]}"
+        chosen = FirestoreStore(project=project, emulator=emulator.host)
+    else:
+        chosen = SqliteStore(path=tmp_path / "store.db")
+    async with chosen as inner:
         yield FaultyStore(LimitedStore(inner, others=["things"]))
 
 
