@@ -81,7 +81,7 @@ class LiveAgent:
         self._owner = owner
         self.record = record
         self.history = History(store=environment.store, agent=record.name, log=record.log)
-        self.archive = TurnArchive(store=environment.store, agent=record.name)
+        self.archive = TurnArchive(store=environment.store, agent=record.name, log=record.log)
         self.log = Log(
             store=environment.store,
             agent=record.name,
@@ -292,6 +292,7 @@ class LiveAgent:
             state=turns_pb2.Turn.STATE_QUEUED,
             sequence=self.log.next,
             create_time=now,
+            log=self.record.log,
         )
         runs = self._run is None and not self._waiting
         if runs:

@@ -2,9 +2,7 @@
 
 A segment's id is the number of its first event, so that the one holding a given
 number is found without an index. A segment without events has the number that
-comes next and a suffix counting them. Before all that stands the log's own id, so
-that nothing written late, for an agent that was deleted or lost with its database,
-can come between the events of the next agent of that name. Does not know who writes.
+comes next and a suffix counting them. Does not know who writes.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from typing import Any
 
 from services.session.encoding import LoggedEvent, parse_time
 from services.session.names import AgentName
-from services.session.records import log_path, number
+from services.session.records import log_path, log_prefix, number
 from services.session.store import Document, Store
 
 SEGMENTS_A_PAGE = 32
@@ -122,7 +120,7 @@ class History:
     def __init__(self, *, store: Store, agent: AgentName, log: str) -> None:
         self._store = store
         self._collection = log_path(agent)
-        self._prefix = f"{log}-" if log else ""
+        self._prefix = log_prefix(log)
         # Ids go on with a digit, and ":" follows the greatest.
         self._before = f"{self._prefix}:"
 

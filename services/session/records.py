@@ -4,8 +4,8 @@ The one place that knows how they are laid out in the store:
 
     users/{user}/agents/{agent}                      settings and summary
     users/{user}/agents/{agent}/turns/{turn}         one turn
-    users/{user}/agents/{agent}/order/{sequence}     turns by number
-    users/{user}/agents/{agent}/log/{log}-{position} a segment of events
+    users/{user}/agents/{agent}/order/{log}-{sequence}    turns by number
+    users/{user}/agents/{agent}/log/{log}-{position}      a segment of events
     work/{user}~{agent}~{turn}                       a turn that has not ended
     work/{user}~{agent}~!{workspace}                 an agent being deleted
 
@@ -49,6 +49,15 @@ _EXECUTIONS = uuid.UUID("8f1f5a3e-6d0c-4d8e-9c5a-3b7e2f9d1a60")
 def number(sequence: int) -> str:
     """Return a sequence as an id that sorts like it."""
     return f"{sequence:010d}"
+
+
+def log_prefix(log: str) -> str:
+    """Return what stands before a number in the ids of a history's documents.
+
+    So nothing that is written late, for an agent that was deleted or lost with its
+    database, can come between what the next agent of that name has.
+    """
+    return f"{log}-" if log else ""
 
 
 def turns_path(agent: AgentName) -> str:
@@ -239,6 +248,8 @@ class TurnRecord:
         start_time: When its first attempt began; None while it waits.
         permissions: At the end, what was decided about each of its requests:
             `allowed` and `decider`.
+        log: `AgentRecord.log`. A turn of another history is none of the agent's:
+            it was written late, for an agent that was deleted or lost.
     """
 
     name: TurnName
@@ -254,6 +265,7 @@ class TurnRecord:
     error: errors_pb2.Error | None = None
     usage: transcript_pb2.Usage | None = None
     permissions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    log: str = ""
 
     @property
     def final(self) -> bool:
@@ -283,6 +295,7 @@ class TurnRecord:
             "error": message_fields(self.error) if self.error else None,
             "usage": message_fields(self.usage) if self.usage else None,
             "permissions": self.permissions,
+            "log": self.log,
         }
 
     def message(self) -> turns_pb2.Turn:
@@ -304,7 +317,7 @@ class TurnRecord:
 
 def order_document(turn: TurnRecord) -> str:
     """Return the document that finds a turn by number; written once."""
-    return f"{order_path(turn.name.parent)}/{number(turn.sequence)}"
+    return f"{order_path(turn.name.parent)}/{log_prefix(turn.log)}{number(turn.sequence)}"
 
 
 def new_turn_documents(turn: TurnRecord) -> dict[str, Mapping[str, Any] | None]:
@@ -334,6 +347,7 @@ def read_turn(agent: AgentName, document: Document) -> TurnRecord:
         error=_parsed(error, errors_pb2.Error()) if error else None,
         usage=_parsed(usage, transcript_pb2.Usage()) if usage is not None else None,
         permissions=dict(fields["permissions"]),
+        log=fields.get("log", ""),
     )
 
 

@@ -6,6 +6,7 @@ Does not know which of them are in memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,16 @@ from moorline.session.v1 import turns_pb2
 from services.session.encoding import LoggedEvent
 from services.session.history import History
 from services.session.names import AgentName
-from services.session.records import WORK, TurnRecord, number, order_path, read_turn, work_range
-from services.session.store import Store
+from services.session.records import (
+    WORK,
+    TurnRecord,
+    log_prefix,
+    number,
+    order_path,
+    read_turn,
+    work_range,
+)
+from services.session.store import Delete, Store, StoreConflict
 
 
 @dataclass(slots=True)
@@ -37,13 +46,20 @@ class Unfinished:
 
 
 class TurnArchive:
-    """The stored turns of one agent."""
+    """The stored turns of one agent.
 
-    __slots__ = ("_agent", "_store")
+    Args:
+        store: Where they are.
+        agent: The agent.
+        log: `AgentRecord.log`; turns of another history do not count.
+    """
 
-    def __init__(self, *, store: Store, agent: AgentName) -> None:
+    __slots__ = ("_agent", "_log", "_store")
+
+    def __init__(self, *, store: Store, agent: AgentName, log: str) -> None:
         self._store = store
         self._agent = agent
+        self._log = log
 
     async def get(self, turn_id: str) -> TurnRecord | None:
         """Return a turn, or None.
@@ -51,8 +67,8 @@ class TurnArchive:
         Raises:
             Failure: STORE_UNAVAILABLE.
         """
-        document = await self._store.get(str(self._agent.turn(turn_id)))
-        return read_turn(self._agent, document) if document is not None else None
+        found = await self._found(turn_id)
+        return found[0] if found is not None else None
 
     async def ids(self, *, before: int, limit: int) -> list[str]:
         """Return the ids of turns, newest first.
@@ -64,9 +80,12 @@ class TurnArchive:
         Raises:
             Failure: STORE_UNAVAILABLE.
         """
+        prefix = log_prefix(self._log)
+        # Ids go on with a digit, and ":" follows the greatest.
         documents = await self._store.read(
             order_path(self._agent),
-            before=number(before) if before else "",
+            after=prefix,
+            before=prefix + (number(before) if before else ":"),
             limit=limit,
             reverse=True,
         )
@@ -82,11 +101,14 @@ class TurnArchive:
         left = Unfinished()
         turns = []
         for entry in await self._store.read(WORK, after=after, before=before):
-            path = str(self._agent.turn(entry.fields["turn"]))
-            document = await self._store.get(path)
-            if document is not None:
-                left.versions[path] = document.version
-                turns.append(read_turn(self._agent, document))
+            found = await self._found(entry.fields["turn"])
+            if found is None:
+                with suppress(StoreConflict):
+                    await self._store.commit([Delete(entry.path, entry.version)])
+                continue
+            turn, version = found
+            left.versions[str(turn.name)] = version
+            turns.append(turn)
         for turn in sorted(turns, key=lambda turn: turn.sequence):
             if turn.state == turns_pb2.Turn.STATE_RUNNING:
                 left.running = turn
@@ -95,6 +117,18 @@ class TurnArchive:
         if left.running is not None:
             await self._recall(left, left.running, history)
         return left
+
+    async def _found(self, turn_id: str) -> tuple[TurnRecord, str] | None:
+        """Return a turn and its document's version; remove one of another history."""
+        while True:
+            document = await self._store.get(str(self._agent.turn(turn_id)))
+            if document is None:
+                return None
+            turn = read_turn(self._agent, document)
+            if turn.log == self._log:
+                return turn, document.version
+            with suppress(StoreConflict):
+                await self._store.commit([Delete(document.path, document.version)])
 
     async def _recall(self, left: Unfinished, turn: TurnRecord, history: History) -> None:
         after = turn.sequence - 1

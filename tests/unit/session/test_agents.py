@@ -45,11 +45,12 @@ class TestCreateTurn:
 
         turn = await call
 
+        agent = await service.live()
         paths = {write.path for write in store.commits[before]}
         assert {
-            (await service.live()).history.path(Position()),
+            agent.history.path(Position()),
             f"{AGENT}/turns/t1",
-            f"{AGENT}/order/0000000001",
+            f"{AGENT}/order/{agent.record.log}-0000000001",
             "work/ada~a1~t1",
         } == paths
         assert f"{AGENT}/turns/t1" == turn.name

@@ -241,6 +241,33 @@ class TestOutage:
         assert [] == await first.kinds()
 
 
+    async def test_what_was_written_into_an_emptied_database_is_none_of_a_new_agents(
+        self, pods: Pods, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """An owner that does not know yet may still write a turn or two."""
+        for turn_id in ("t1", "t2"):
+            await first.create_turn(turn_id)
+        session = await first.sessions.session("ada")
+        pods.database.documents.clear()
+        await first.create_turn("t3")
+        assert pods.database.documents
+        await until(lambda: session.closed)
+        await first.create_agent()
+        assert [] == (await first.live()).unfinished()
+        executor.executions.clear()
+        created = len(executor.created)
+
+        for turn_id in ("t3", "t2", "t1"):
+            await first.create_turn(turn_id)
+            (await executor.execution(created + 1)).end()
+            await first.ended(turn_id)
+            created += 1
+
+        assert ["user_message", "turn_outcome"] * 3 == await first.kinds()
+        ids = await (await first.live()).archive.ids(before=0, limit=10)
+        assert ["t1", "t2", "t3"] == ids
+
+
 class TestSweeper:
     async def test_turns_whose_owner_is_gone_go_on_by_themselves(
         self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
