@@ -79,8 +79,8 @@ class Keys:
     def __init__(self, *, store: Store, limit: int) -> None:
         self._store = store
         self._limit = limit
-        # One at a time, or keys made at once would pass the limit together; they
-        # are made rarely.
+        # One at a time, or keys made at once would all look first and then all be too
+        # many; they are made rarely.
         self._making = asyncio.Lock()
 
     async def create(
@@ -105,12 +105,7 @@ class Keys:
         if len(keys) >= self._limit:
             ended = next((key for key in keys if key.ended(now)), None)
             if ended is None:
-                raise Failure(
-                    errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
-                    f"A user may have {self._limit} keys. Revoke one first.",
-                    limit=str(self._limit),
-                    limitName="keys",
-                )
+                raise self._full()
             writes = [Delete(str(ended.name)), Delete(f"keys/{ended.name.key}")]
         name = KeyName(user.user, "".join(secrets.choice(_KEY_ALPHABET) for _ in range(12)))
         secret = _new_secret(name.key)
@@ -120,6 +115,10 @@ class Keys:
             Create(f"keys/{name.key}", {"user": user.user, "hash": _hash(secret)}, key.gone_time),
         ]
         await self._store.commit(writes)
+        if len(await self._list(user)) > self._limit:
+            # Another process made one at the same time.
+            await self._store.commit([Delete(str(name)), Delete(f"keys/{name.key}")])
+            raise self._full()
         return key.message(), secret
 
     async def of(self, user: UserName) -> list[keys_pb2.Key]:
@@ -175,6 +174,14 @@ class Keys:
         if key.ended(document.read_time):
             raise _invalid()
         return key.message()
+
+    def _full(self) -> Failure:
+        return Failure(
+            errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
+            f"A user may have {self._limit} keys. Revoke one first.",
+            limit=str(self._limit),
+            limitName="keys",
+        )
 
     async def _list(self, user: UserName) -> list[_Key]:
         documents = await self._store.read(f"{user}/keys")

@@ -228,8 +228,8 @@ class Session:
                 await live.log.settled()
             try:
                 await bury(self._environment.store, self.lease, held.record.name)
-            except Failure:
-                # It lives on, and so must its turns.
+            except (Failure, asyncio.CancelledError):
+                # It lives on, for all we know, and so must its turns.
                 self._reload_later(agent_id)
                 raise
             self.roster.agents.pop(agent_id, None)

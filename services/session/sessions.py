@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
@@ -28,8 +29,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 30.0
-_OPEN_SECONDS = 7.0
-"""How long a call waits for its user's session, which is less than its caller does."""
+_CALL_SECONDS = 7.0
+"""How long a call waits for a shared store, in all: whoever asked the gateway shall hear of an
+outage within 8 s."""
 
 _DRAIN_SECONDS = 2.0
 _HANDED_OVER_SECONDS = 2.0
@@ -87,7 +89,7 @@ class Sessions:
             Failure: NOT_OWNER, SESSION_CAPACITY, DRAINING, STORE_UNAVAILABLE.
         """
         try:
-            async with asyncio.timeout(_OPEN_SECONDS):
+            async with asyncio.timeout(_CALL_SECONDS):
                 while True:
                     if self._draining is not None:
                         raise self._draining
@@ -111,13 +113,14 @@ class Sessions:
                 what the operation raises.
         """
         try:
-            return await self._once(user, operation)
-        except _AgainError:
-            pass
-        try:
-            return await self._once(user, operation)
+            async with asyncio.timeout(_CALL_SECONDS if self._ownership.shared else None):
+                with suppress(_AgainError):
+                    return await self._once(user, operation)
+                return await self._once(user, operation)
         except _AgainError as again:
             raise again.failure from None
+        except TimeoutError:
+            raise unavailable() from None
 
     async def with_agent(
         self, name: AgentName, operation: Callable[[LiveAgent], Awaitable[T]]

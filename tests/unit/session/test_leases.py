@@ -9,10 +9,11 @@ from datetime import timedelta
 import pytest
 
 from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import keys_pb2
 from services.chassis.failures import Failure
 from services.session.limits import Limits
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors
-from tests.unit.session.service import AGENT, until
+from tests.unit.session.service import AGENT, CONTEXT, until
 from tests.unit.session.shared import Pod, Pods
 
 LEASE = "users/ada"
@@ -107,6 +108,25 @@ class TestAcquire:
         await pod.create_agent()
 
         assert AGENT == (await pod.get_agent()).name
+
+
+class TestKeys:
+    @pytest.fixture
+    def limits(self) -> Limits:
+        """One key for each user."""
+        return Limits(keys=1)
+
+    async def test_two_processes_keep_to_one_limit(self, first: Pod, second: Pod) -> None:
+        """Any of them serves keys, whoever owns the user."""
+        request = keys_pb2.CreateKeyRequest(parent="users/ada")
+        await asyncio.gather(
+            first.keys.CreateKey(request, CONTEXT),
+            second.keys.CreateKey(request, CONTEXT),
+            return_exceptions=True,
+        )
+
+        listing = keys_pb2.ListKeysRequest(parent="users/ada")
+        assert len((await second.keys.ListKeys(listing, CONTEXT)).keys) <= 1
 
 
 class TestRenew:
