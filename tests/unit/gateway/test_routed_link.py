@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 
+from moorline.session.v1 import feed_pb2
+from services.chassis.identity import Identity
+from services.chassis.tasks import Tasks
 from services.gateway.rebalancing import Rebalancer
+from services.gateway.routed_link import RoutedLink
+from services.gateway.routing import Router
 from tests.unit.gateway.cluster_api import Cluster, Reach, cluster, connected
 from tests.unit.gateway.delivering import sequences
-from tests.unit.gateway.fake_pods import failure
+from tests.unit.gateway.fake_pods import FakePods, failure
 from tests.unit.gateway.fakes import FakeClient, until
 
 USERS = [f"users/u{number}" for number in range(40)]
@@ -188,6 +193,39 @@ async def test_who_leaves_while_the_user_is_looked_for_leaves_nothing_behind() -
         await until(lambda: reach.link.moving == 0)
 
         assert 0 == len(reach.link)
+
+
+async def test_the_users_of_a_dead_pod_do_not_all_ask_at_once() -> None:
+    """A thousand are spread over seconds, and few calls are made at a time."""
+    pods = FakePods("a:1", "b:1")
+    async with Tasks() as tasks:
+        link = RoutedLink(router=Router(pods=pods), tasks=tasks)
+        pods.known = ["a:1"]
+        for number in range(1000):
+            await link.subscribe(
+                identity=Identity(user=f"users/u{number}"),
+                request=lambda _, __: feed_pb2.SubscribeRequest(),
+                on_updates=lambda _: None,
+                on_end=lambda _: None,
+                on_reset=lambda: None,
+            )
+        pods.known = ["a:1", "b:1"]
+        pods["a:1"].go()
+        asked = pods["b:1"].link.requests
+        pods["b:1"].link.gate.clear()
+        for subscription in list(pods["a:1"].link.open):
+            pods["a:1"].link.end(failure("SERVICE_UNAVAILABLE"), to=0)
+            assert not subscription.open
+        begin = time.monotonic()
+        assert 1000 == link.moving
+        # The gate holds those that ask: no more than there are slots.
+        await until(pods["b:1"].slots.locked)
+        assert [] == asked
+        pods["b:1"].link.gate.set()
+        await until(lambda: link.moving == 0)
+
+        assert time.monotonic() - begin > 1.5
+        assert 1000 == len(asked) == len(link)
 
 
 async def _cut(made: Cluster, address: str) -> None:
