@@ -24,6 +24,8 @@ _FINAL = {
 }
 """Answers after which the same call again would be answered the same."""
 
+_FORGET = {"SEQUENCE_UNKNOWN", "RESOURCE_NOT_FOUND"}
+"""Why what is shown of an agent must be forgotten."""
 _CURIOUS = 0.05
 """How often a user asks for an agent of another's, for each turn."""
 
@@ -162,7 +164,7 @@ class Device:
                     async for update in updates:
                         self._take(agent, following, update)
             except AnswerError as error:
-                if error.reason == "SEQUENCE_UNKNOWN":
+                if error.reason in _FORGET and (following.sequence or following.log_id):
                     self._history.add(Kind.RESET, self.name, agent)
                     following.sequence, following.log_id = 0, ""
                 elif error.reason == CLOSED:

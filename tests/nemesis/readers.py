@@ -93,7 +93,8 @@ class Reader:
                 reason = failure.reason_name
                 self._offsets[pod] = self._signer.offset_seconds(failure) or offset
             self._history.add(Kind.WATCH_END, self.name, agent, watch=watch, reason=reason)
-            if reason == "SEQUENCE_UNKNOWN":
+            known = self._positions[agent] or self._log_ids[agent]
+            if known and reason in ("SEQUENCE_UNKNOWN", "RESOURCE_NOT_FOUND"):
                 self._history.add(Kind.RESET, self.name, agent)
                 self._positions[agent], self._log_ids[agent] = 0, ""
             await asyncio.sleep(self._chance.uniform(0.2, 0.6))

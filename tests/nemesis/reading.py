@@ -95,7 +95,8 @@ async def read_agent(device: Device, name: str, documents: Documents | None) -> 
     mine = f"{user}~{agent}~"
     entries = [entry for entry, _ in await documents("work")]
     log = str(dict(await documents(f"users/{user}/agents")).get(agent, {}).get("log", ""))
-    prefix = f"{log}-" if log else ""
+    # What other logs of that name have left behind is nobody's history.
+    prefix = f"{log}-"
     return AgentEvidence(
         name=name,
         events=events,

@@ -10,6 +10,8 @@ import asyncio
 from tests.nemesis.history import Kind
 from tests.nemesis.run import Run
 
+_READY_SECONDS = 15.0
+
 
 async def peace(run: Run) -> None:
     """Nothing but work."""
@@ -46,15 +48,15 @@ async def kill_one_session_for_good(run: Run) -> None:
 
 async def kill_while_the_store_hangs(run: Run) -> None:
     """What the session pods have not stored dies with them."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + run.plan.seconds
-    while loop.time() < end:
-        await asyncio.sleep(2)
-        proxies = run.cluster.to_store.values()
-        hang = asyncio.create_task(run.faults.hang(["database"], proxies, 2))
+    sessions = run.cluster.of("session")
+    for _ in range(3):
+        await asyncio.gather(*(pod.listening(_READY_SECONDS) for pod in sessions))
+        await asyncio.sleep(3)
+        hang = run.faults.hang(["database"], run.cluster.to_store.values(), 2)
+        hanging = asyncio.create_task(hang)
         await asyncio.sleep(1.7)
-        await asyncio.gather(*(run.faults.kill(pod) for pod in run.cluster.of("session")))
-        await hang
+        await asyncio.gather(*(run.faults.kill(pod) for pod in sessions))
+        await hanging
 
 
 async def commit_late(run: Run) -> None:
