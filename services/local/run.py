@@ -29,7 +29,7 @@ from services.local.supervisor import Backoff, Death, Supervisor
 from services.local.texts import Texts
 
 GRACE = timedelta(seconds=2.5)
-GRACE_BEFORE_SAVING = timedelta(seconds=1.9)
+GRACE_BEFORE_SAVING = timedelta(seconds=1.7)
 """With an emulator, which is saved and ended when the services have ended."""
 READY_WITHIN = timedelta(seconds=30)
 DEATHS_BEFORE_READY = 3
