@@ -82,14 +82,14 @@ REPLACEMENTS = (
         'failpoint.fail_at("3")',
     ),
     _point(
-        "services/session/log.py",
+        "services/session/commits.py",
         "                committed = await self._store.commit(writes)",
-        'failpoint.fail_at_commit(batch.segment.events, "before")',
+        'failpoint.fail_at_commit(segment.events, "before")',
     ),
     _point(
-        "services/session/log.py",
+        "services/session/commits.py",
         "            self._clock.observe(committed.time)",
-        'failpoint.fail_at_commit(batch.segment.events, "after")',
+        'failpoint.fail_at_commit(segment.events, "after")',
     ),
     _point(
         "services/session/turns_api.py",

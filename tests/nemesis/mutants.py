@@ -86,7 +86,7 @@ MUTANTS = (
         replacements=(
             Replacement(
                 "services/session/agents.py",
-                "            raise turn_exists(turn)\n        await self._recorded(turn)\n",
+                "            raise turn_exists(turn)\n        await self._recordings.wait(turn)\n",
                 "            raise turn_exists(turn)\n",
             ),
         ),

@@ -55,8 +55,12 @@ async def kill_while_the_store_hangs(run: Run) -> None:
         hang = run.faults.hang(["database"], run.cluster.to_store.values(), 2)
         hanging = asyncio.create_task(hang)
         await asyncio.sleep(1.7)
-        await asyncio.gather(*(run.faults.kill(pod) for pod in sessions))
-        await hanging
+        deaths = [asyncio.create_task(run.faults.kill(pod)) for pod in sessions]
+        await asyncio.sleep(0)
+        for proxy in run.cluster.to_store.values():
+            # With them what they have sent, which would arrive after all.
+            proxy.reset()
+        await asyncio.gather(hanging, *deaths)
 
 
 async def commit_late(run: Run) -> None:
