@@ -76,8 +76,9 @@ class Delivery:
         self._held_bytes = held_bytes
         self._ring_bytes = ring_bytes
         self._retry_seconds = retry_seconds
-        sent = metrics.counter("moorline_updates_sent_total", "Updates sent to clients.", ("kind",))
-        self._sent = {EventStream: sent.labels("event"), AgentStream: sent.labels("agent")}
+        name, text = "moorline_updates_sent_total", "Updates sent to clients."
+        sent = metrics.tallies(name, text, label="kind", values=("event", "agent"))
+        self._sent = {EventStream: sent["event"], AgentStream: sent["agent"]}
         # The mutable state: what is followed, and which watches have news.
         self._sources: dict[Key, list[Source]] = {}
         self._marked: list[Watch] = []
@@ -158,15 +159,15 @@ class Delivery:
         return source, AgentReader(stream), AGENTS
 
     def _open(self, key: Key, stream: EventStream | AgentStream) -> Source:
-        source = Source(key, stream)
-        self._sources.setdefault(key, []).append(source)
+        siblings = self._sources.setdefault(key, [])
+        source = Source(key, stream, siblings)
+        siblings.append(source)
         self._subscribe(source)
         return source
 
     def _drop(self, source: Source) -> None:
-        sources = self._sources[source.key]
-        sources.remove(source)
-        if not sources:
+        source.siblings.remove(source)
+        if not source.siblings:
             del self._sources[source.key]
         self._unsubscribe(source)
 
@@ -272,7 +273,7 @@ class Delivery:
         updates, more = watch.reader.take(FRAME_BYTES)
         if updates:
             watch.client.send(watch.client.encoding.splice(watch.opening, updates))
-            self._sent[type(source.stream)].inc(len(updates))
+            self._sent[type(source.stream)].count += len(updates)
         if more:
             self._mark(watch)
         elif source.stream.failure is not None:
@@ -290,7 +291,7 @@ class Delivery:
 
     def _merge(self, watch: Watch, reader: EventReader, source: Source) -> None:
         """Let a watch that has caught up share the oldest stream of its agent again."""
-        first = self._sources[source.key][0]
+        first = source.siblings[0]
         if first is source or first.paused or not source.stream.live or not first.stream.live:
             return
         if isinstance(first.stream, EventStream) and reader.fits(first.stream):

@@ -99,9 +99,10 @@ class Encoding(Protocol):
     def splice(self, opening: bytes, updates: Sequence[bytes]) -> bytes:
         """Put a frame around encoded updates."""
 
-    def delta(
-        self, block_id: str, text: bytes | bytearray, *, thought: bool, snapshot: bool
-    ) -> bytes:
+    def delta_opening(self, block_id: str, *, thought: bool) -> bytes:
+        """Return how every update with text of a piece begins, for `delta`."""
+
+    def delta(self, opening: bytes, text: bytes | bytearray, *, snapshot: bool) -> bytes:
         """Encode an update from the text of an `EncodedDelta`."""
 
     def discarded(self, block_id: str) -> bytes:
@@ -164,16 +165,18 @@ class JsonEncoding:
         """See `Encoding`."""
         return b"%b%b]}}" % (opening, b",".join(updates))
 
-    def delta(
-        self, block_id: str, text: bytes | bytearray, *, thought: bool, snapshot: bool
-    ) -> bytes:
+    def delta_opening(self, block_id: str, *, thought: bool) -> bytes:
         """See `Encoding`."""
-        return b'{"delta":{"blockId":%b%b%b%b}}' % (
+        return b'{"delta":{"blockId":%b%b' % (
             orjson.dumps(block_id),
             b',"thought":true' if thought else b"",
-            b',"snapshot":true' if snapshot else b"",
-            b',"text":"%b"' % bytes(text) if text else b"",
         )
+
+    def delta(self, opening: bytes, text: bytes | bytearray, *, snapshot: bool) -> bytes:
+        """See `Encoding`."""
+        if snapshot:
+            opening += b',"snapshot":true'
+        return opening + b',"text":"' + text + b'"}}' if text else opening + b"}}"
 
     def discarded(self, block_id: str) -> bytes:
         """See `Encoding`."""
@@ -233,13 +236,13 @@ class ProtobufEncoding:
             body = b"".join([_bytes_field(1, update) for update in updates])
         return opening + _varint(len(body)) + body
 
-    def delta(
-        self, block_id: str, text: bytes | bytearray, *, thought: bool, snapshot: bool
-    ) -> bytes:
+    def delta_opening(self, block_id: str, *, thought: bool) -> bytes:
         """See `Encoding`."""
-        body = _bytes_field(1, block_id.encode())
-        if thought:
-            body += b"\x10\x01"
+        return _bytes_field(1, block_id.encode()) + (b"\x10\x01" if thought else b"")
+
+    def delta(self, opening: bytes, text: bytes | bytearray, *, snapshot: bool) -> bytes:
+        """See `Encoding`."""
+        body = opening
         if snapshot:
             body += b"\x18\x01"
         if text:

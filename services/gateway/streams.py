@@ -64,12 +64,13 @@ class _Event:
 class _Block:
     """A piece still being written."""
 
-    __slots__ = ("serial", "stale", "text", "thought")
+    __slots__ = ("opening", "serial", "stale", "text")
 
-    def __init__(self, serial: int, text: bytes, *, thought: bool) -> None:
+    def __init__(self, serial: int, opening: bytes, text: bytes) -> None:
         self.serial = serial
+        # How an update with some of its text begins.
+        self.opening = opening
         self.text = bytearray(text)
-        self.thought = thought
         self.stale = False
 
 
@@ -85,6 +86,11 @@ class EventStream:
     Attributes:
         log_id: The history its sequences count in; empty until a checkpoint tells.
     """
+
+    __slots__ = (
+        "_parent", "_serial", "base", "blocks", "encoding", "events", "failure", "head", "live",
+        "log_id", "size",
+    )  # fmt: skip
 
     def __init__(self, *, parent: str, after: int, encoding: Encoding, log_id: str = "") -> None:
         self.live = False
@@ -150,7 +156,11 @@ class EventStream:
     @property
     def held(self) -> int:
         """Bytes of events, and of pieces still being written."""
-        return self.size + sum(len(block.text) for block in self.blocks.values())
+        # A loop: asked for with each update, and a generator takes twice as long.
+        held = self.size
+        for block in self.blocks.values():
+            held += len(block.text)
+        return held
 
     def base_within(self, size: int) -> int:
         """Return the `base` it would have if it held at most `size` bytes of events."""
@@ -215,7 +225,8 @@ class EventStream:
 
     def _open(self, delta: feed_pb2.EncodedDelta, text: bytes) -> None:
         self._serial += 1
-        self.blocks[delta.block_id] = _Block(self._serial, text, thought=delta.thought)
+        opening = self.encoding.delta_opening(delta.block_id, thought=delta.thought)
+        self.blocks[delta.block_id] = _Block(self._serial, opening, text)
 
 
 class EventReader:
@@ -302,9 +313,7 @@ class EventReader:
                     continue
                 text = text[offset:]
             seen[block_id] = (block.serial, end)
-            updates.append(
-                stream.encoding.delta(block_id, text, thought=block.thought, snapshot=snapshot)
-            )
+            updates.append(stream.encoding.delta(block.opening, text, snapshot=snapshot))
         if len(seen) > len(stream.blocks) and stream.live:
             for block_id in [key for key in seen if key not in stream.blocks]:
                 del seen[block_id]

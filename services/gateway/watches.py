@@ -42,13 +42,20 @@ class Key:
 
 
 class Source:
-    """One upstream subscription, its stream, and the watches that read it."""
+    """One upstream subscription, its stream, and the watches that read it.
 
-    __slots__ = ("follower", "key", "paused", "stream", "subscribing", "subscription", "watches")
+    Attributes:
+        siblings: All sources of its key, the oldest first.
+    """
 
-    def __init__(self, key: Key, stream: EventStream | AgentStream) -> None:
+    __slots__ = (
+        "follower", "key", "paused", "siblings", "stream", "subscribing", "subscription", "watches",
+    )  # fmt: skip
+
+    def __init__(self, key: Key, stream: EventStream | AgentStream, siblings: list[Source]) -> None:
         self.key = key
         self.stream = stream
+        self.siblings = siblings
         self.watches: dict[Watch, None] = {}
         # What the link calls for the present subscription; others are ignored.
         self.follower: object | None = None

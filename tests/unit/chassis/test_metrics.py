@@ -26,6 +26,8 @@ async def test_the_page_has_what_was_counted() -> None:
     metrics = Metrics(service="gateway")
     metrics.counter("moorline_turns_total", "Turns.", ("outcome",)).labels("finished").inc()
     metrics.gauge("moorline_sessions", "Sessions.").set(3)
+    sent = metrics.tallies("moorline_sent_total", "Sent.", label="kind", values=("event", "agent"))
+    sent["event"].count += 2
     metrics.histogram("moorline_wait_seconds", "Waits.", buckets=(1.0, 2.0)).observe(1.5)
 
     async with metrics.serve("127.0.0.1:0") as port:
@@ -37,6 +39,8 @@ async def test_the_page_has_what_was_counted() -> None:
     for line in (
         b'moorline_turns_total{outcome="finished"} 1.0',
         b"moorline_sessions 3.0",
+        b'moorline_sent_total{kind="event"} 2.0',
+        b'moorline_sent_total{kind="agent"} 0.0',
         b'moorline_wait_seconds_bucket{le="2.0"} 1.0',
         b'moorline_build_info{python="',
         b"process_resident_memory_bytes",
@@ -89,7 +93,12 @@ def test_asking_twice_gives_the_same_metric() -> None:
     """Each object may ask for the metric it feeds."""
     metrics = Metrics(service="gateway")
 
+    first, second = (
+        metrics.tallies("moorline_b_total", "B.", label="kind", values=("a",)) for _ in range(2)
+    )
+
     assert metrics.gauge("moorline_a", "A.") is metrics.gauge("moorline_a", "A.")
+    assert first["a"] is second["a"]
 
 
 def test_two_services_of_one_process_do_not_share() -> None:

@@ -238,7 +238,9 @@ def test_updates_made_here_are_what_the_messages_would_be(
     spliced = encoding.splice(
         encoding.opening(1, EVENTS),
         [
-            encoding.delta(block_id, text, thought=thought, snapshot=snapshot),
+            encoding.delta(
+                encoding.delta_opening(block_id, thought=thought), text, snapshot=snapshot
+            ),
             encoding.discarded(block_id),
             encoding.checkpoint(sequence, log_id),
         ],
