@@ -138,7 +138,8 @@ class ExecutorLink:
         since = self._opened().disconnected_since
         if since is None:
             return self.willing
-        return not self._refusing and asyncio.get_running_loop().time() - since < _SHORT_SECONDS
+        short = min(_SHORT_SECONDS, self._unreachable.total_seconds() / 4)
+        return not self._refusing and asyncio.get_running_loop().time() - since < short
 
     async def create(self, execution_id: str, execution: executions_pb2.Execution) -> None:
         """Start an execution."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -25,9 +28,13 @@ from services.session.executor_links import ExecutorLinks
 from services.session.limits import Limits
 from tests.unit.session.executor_servicer import KEY
 from tests.unit.session.fakes import FaultyStore
-from tests.unit.session.service import Service, until
+from tests.unit.session.service import Service
 
 Turn = turns_pb2.Turn
+
+# Processes start here, and agents work; a machine may be busy with other things.
+pytestmark = pytest.mark.timeout(90)
+_PATIENCE = 30
 
 WRITES = 900
 SCRIPT = "\n".join(f"/sim write f{number}.txt x" for number in range(WRITES))
@@ -55,9 +62,29 @@ async def running(workspaces: Path) -> AsyncIterator[str]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+def killable(workspaces: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start an executor that can die at once; returns its process and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.executor"],
+        env={
+            "MOORLINE_IDENTITY_KEY": KEY,
+            "MOORLINE_LISTEN": address,
+            "MOORLINE_WORKSPACES": str(workspaces),
+            "DISABLE_DOCKER": "true",
+        },
+        stderr=subprocess.DEVNULL,
+    )
+    return process, address
+
+
 @asynccontextmanager
-async def serving(store: FaultyStore, *addresses: str) -> AsyncIterator[Service]:
-    """The session's logic with executors, and an agent of Ada's."""
+async def serving(
+    store: FaultyStore, *addresses: str, unreachable: float = 20
+) -> AsyncIterator[Service]:
+    """The session's logic with executors."""
     async with AsyncExitStack() as stack:
         clock = DatabaseClock(monotonic=time.monotonic)
         clock.observe(await store.now())
@@ -67,11 +94,26 @@ async def serving(store: FaultyStore, *addresses: str) -> AsyncIterator[Service]
             metrics=Metrics(service="session"),
             clock=clock,
             monotonic=time.monotonic,
-            unreachable=timedelta(seconds=20),
+            unreachable=timedelta(seconds=unreachable),
         )
         await stack.enter_async_context(links)
-        service = Service(store=store, executors=links, limits=Limits())
+        limits = Limits(unreachable=timedelta(seconds=unreachable))
+        service = Service(store=store, executors=links, limits=limits)
         yield await stack.enter_async_context(service)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(_PATIENCE):
+        while not condition():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.002)
+
+
+async def ended(service: Service, turn_id: str = "t1") -> turns_pb2.Turn:
+    """Wait until nothing is left to do, and return a turn."""
+    agent = await service.live()
+    await until(lambda: not agent.unfinished() and agent.log.idle)
+    return await service.get_turn(turn_id)
 
 
 def waiting(agent: LiveAgent) -> int:
@@ -82,6 +124,12 @@ def waiting(agent: LiveAgent) -> int:
 def written(workspaces: Path) -> int:
     """Return how many files the agent has written."""
     return len(list(workspaces.glob("*/*.txt")))
+
+
+async def grown(agent: LiveAgent) -> None:
+    """Wait until some events more are durable, or all of them."""
+    head = agent.log.head + 20
+    await until(lambda: agent.log.head >= head or not agent.unfinished())
 
 
 async def still(agent: LiveAgent) -> None:
@@ -108,7 +156,7 @@ async def test_a_store_that_is_away_holds_the_agent(store: FaultyStore, tmp_path
         assert written(root) <= HELD_WRITES < WRITES
 
         store.held.set()
-        turn = await service.ended()
+        turn = await ended(service)
 
         assert Turn.STATE_FINISHED == turn.state
         assert WRITES == written(root)
@@ -128,7 +176,7 @@ async def test_a_store_that_is_slow_slows_the_agent(store: FaultyStore, tmp_path
             most = max(most, waiting(agent))
             await asyncio.sleep(0.005)
 
-        assert Turn.STATE_FINISHED == (await service.ended()).state
+        assert Turn.STATE_FINISHED == (await ended(service)).state
         assert 10 < most <= HELD_ITEMS
         assert 2 * WRITES + 2 == agent.log.head
 
@@ -144,13 +192,69 @@ async def test_a_conversation_goes_on_at_another_executor(
         async with serving(store, first) as service:
             await service.create_agent()
             await service.create_turn("t1", prompt=prompt)
-            before = await service.ended("t1")
+            before = await ended(service, "t1")
             conversation = (await service.live()).record.conversation
         async with serving(store, second) as service:
             await service.create_turn("t2", prompt=prompt)
-            after = await service.ended("t2")
+            after = await ended(service, "t2")
             agent = (await service.live()).record
 
     assert Turn.STATE_FINISHED == before.state == after.state
     assert "" != conversation == agent.conversation
     assert second == agent.executor
+
+
+async def test_another_executor_goes_on_when_one_is_killed(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    """Text it was writing is withdrawn, and written anew by the next attempt."""
+    async with AsyncExitStack() as stack:
+        process, first = killable(tmp_path / "first")
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        second = await stack.enter_async_context(running(tmp_path / "second"))
+        service = await stack.enter_async_context(serving(store, first, second, unreachable=1))
+        await service.create_agent()
+        agent = await service.live()
+        # Reached, however long it takes to start: then it is where the agent's files are.
+        await until(lambda: first == service.environment.executors.place(preferred=""))
+        agent.record.executor = first
+        await service.create_turn(prompt="/sim stream 60 20\n/sim ask Bash ls\n/sim say done")
+        await until(lambda: any(block.text() for block in agent.timeline.blocks.values()))
+        process.kill()
+        await until(lambda: service.metric("moorline_permission_requests_pending") == 1)
+        request = (await service.list_events())[-1].item.permission_request
+        await service.resolve(request.permission_id)
+        turn = await ended(service)
+        kinds = await service.kinds()
+
+    assert (Turn.STATE_FINISHED, 2) == (turn.state, turn.attempt)
+    assert second == agent.record.executor
+    assert ["user_message", "turn_attempt", "agent_message", "tool_call"] == kinds[:4]
+    assert 2 == kinds.count("agent_message")
+
+
+async def test_two_sessions_one_after_the_other_miss_nothing(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    """The second one finds the execution at its executor, and goes on from the log."""
+    async with AsyncExitStack() as stack:
+        addresses = [
+            await stack.enter_async_context(running(tmp_path / name)) for name in ("a", "b", "c")
+        ]
+        for _ in range(3):
+            async with serving(store, *addresses) as service:
+                session = await service.sessions.session("ada")
+                if not session.agent_ids():
+                    await service.create_agent()
+                    script = "".join(f"/sim say s{n}\n/sim sleep 5\n" for n in range(100))
+                    await service.create_turn(prompt=script)
+                agent = await service.live()
+                await grown(agent)
+        async with serving(store, *addresses) as service:
+            turn = await ended(service)
+            events = await service.list_events()
+
+    said = [event.item.agent_message.text for event in events[1:-1]]
+    assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
+    assert [f"s{n}" for n in range(100)] == said
