@@ -17,7 +17,7 @@ from moorline import exceptions
 # Reconnecting starts within a quarter of a second and slows down to 15 s, so
 # that a restarted server is found at once and a dead one is left in peace.
 FIRST_DELAY = timedelta(milliseconds=250)
-LONGEST_DELAY = timedelta(seconds=15)
+LONGEST_DELAY = timedelta(seconds=5)
 
 # Outside 4000–4499, which all mean "again": RFC 6455 section 7.4.1 for the
 # meanings. A protocol violation (1002, 1003, 1007–1010) would repeat itself.

@@ -20,7 +20,7 @@ export const ConnectionState = Object.freeze({
 
 const HANDSHAKE_MS = 10_000;
 const FIRST_DELAY_MS = 250;
-const LONGEST_DELAY_MS = 15_000;
+const LONGEST_DELAY_MS = 5_000;
 const STEADY_MS = 5_000; // a socket that lived shorter than this does not reset the backoff
 const SIGNED_OUT_CODE = 4501;
 const ABNORMAL_CODE = 1006;
