@@ -194,7 +194,12 @@ class _Call:
         failure = error if isinstance(error, Failure) else self._translate(error)
         status = rpc_status.to_status(failure.to_status())
         self.code, self.reason = status.code.name, failure.reason_name
-        await context.abort_with_status(status)
+        try:
+            await context.abort_with_status(status)
+        except grpc.aio.InternalError as gone:
+            # So is the caller here, and nobody is left to be told.
+            self.code = "CANCELLED"
+            raise asyncio.CancelledError from gone
 
     def _translate(self, error: Exception) -> Failure:
         if isinstance(error, TimeoutError) and self.deadline and self.deadline.expired():

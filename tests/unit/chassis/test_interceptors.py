@@ -371,6 +371,30 @@ async def test_a_write_to_a_caller_that_is_gone_is_no_bug(
     assert "unexpected error" not in caplog.messages
 
 
+async def test_a_failure_that_cannot_be_told_to_a_caller_that_is_gone_is_no_bug() -> None:
+    """The status of a call may be the first thing that a dead connection does not take."""
+
+    class Context:
+        def invocation_metadata(self) -> list[tuple[str, str]]:
+            return [(METADATA_KEY, Signer(key=KEY).token(ADA))]
+
+        async def abort_with_status(self, status: Any) -> None:
+            raise grpc.aio.InternalError
+
+    async def answer(request: Any, context: Any) -> Message:
+        raise not_found()
+
+    async def find(details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    interceptor = CallInterceptor(checker=Checker(key=KEY), metrics=Metrics(service="test"))
+    details: Any = SimpleNamespace(method=method("Answer"))
+    handler = await interceptor.intercept_service(find, details)
+
+    with pytest.raises(asyncio.CancelledError):
+        await handler.unary_unary(Message(), Context())
+
+
 async def test_other_kinds_of_call_pass() -> None:
     """Client streams are not touched; their methods check for themselves."""
 
