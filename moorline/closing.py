@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from moorline import exceptions
 
-# Reconnecting starts within a quarter of a second and slows down to 15 s, so
+# Reconnecting starts within a quarter of a second and slows down to 5 s, so
 # that a restarted server is found at once and a dead one is left in peace.
 FIRST_DELAY = timedelta(milliseconds=250)
 LONGEST_DELAY = timedelta(seconds=5)

@@ -120,7 +120,7 @@ describe('when to come back', () => {
       await clock.pass(backoff(i, 0.5));
     }
     assert.equal(sockets.length, 7);
-    assert.equal(clock.now(), 250 * (1 + 2 + 4 + 8 + 16 + 32));
+    assert.equal(clock.now(), 250 * (1 + 2 + 4 + 8 + 16 + 20));
   });
 
   test('a handshake that hangs is given up after ten seconds', async () => {
