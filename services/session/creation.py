@@ -7,6 +7,7 @@ know what the execution does then.
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
@@ -17,7 +18,11 @@ from services.session.deliveries import FIRST_DELAY, PASSING, pause
 from services.session.environment import Environment
 from services.session.log import Log
 from services.session.outcomes import unreachable
+from services.session.patience import Patience
 from services.session.records import AgentRecord, TurnRecord
+
+_TRY = timedelta(seconds=12)
+"""Longer than one try to create an execution takes, its pause included."""
 
 
 class Creation:
@@ -34,14 +39,14 @@ class Creation:
         self, *, environment: Environment, agent: AgentRecord, turn: TurnRecord, agent_log: Log
     ) -> None:
         self._executors = environment.executors
-        self._unreachable = environment.limits.unreachable.total_seconds()
+        self._patience = Patience(whole=environment.limits.unreachable, step=_TRY)
         self._agent = agent
         self._turn = turn
         self._log = agent_log
         self._failure = unreachable()
         # Executors that will never take it.
         self._unfit: set[str] = set()
-        # Set while it runs; moving it to now interrupts that.
+        # Set while it runs, without a limit; moving it to now interrupts that.
         self._limit: asyncio.Timeout | None = None
 
     def interrupt(self) -> None:
@@ -55,20 +60,22 @@ class Creation:
         Raises:
             Failure: FENCED.
         """
+        self._patience.begin()
         try:
-            async with asyncio.timeout(self._unreachable) as self._limit:
-                if await self._ask_all(self._limit):
+            # No time limit: each step has one.
+            async with asyncio.timeout(None) as self._limit:
+                if await self._ask_all():
                     return None
         except TimeoutError:
-            # Interrupted, or nobody took it for too long.
+            # Interrupted.
             pass
         finally:
             self._limit = None
         return self._failure
 
-    async def _ask_all(self, limit: asyncio.Timeout) -> bool:
+    async def _ask_all(self) -> bool:
         delay, asked = FIRST_DELAY, ""
-        while not self._turn.cancelled:
+        while not self._turn.cancelled and not self._patience.over():
             address = self._executors.place(
                 preferred=self._turn.executor or self._agent.executor, avoid=self._unfit
             )
@@ -79,7 +86,7 @@ class Creation:
                 delay = await pause(delay)
             if address:
                 asked = address
-                await self._record(address, limit)
+                await self._record(address)
                 if self._turn.cancelled:
                     return False
                 if await self._ask(address):
@@ -88,23 +95,22 @@ class Creation:
                     return False
         return False
 
-    async def _record(self, address: str, limit: asyncio.Timeout) -> None:
+    async def _record(self, address: str) -> None:
         """See that it is durable where the execution is about to be created."""
         turn = self._turn
         if turn.executor == address:
             return
         turn.executor = address
         recorded = self._log.append(turn.name.turn, [], documents={str(turn.name): turn.fields()})
-        # What the store takes is not the executors' fault.
-        left = (limit.when() or 0) - asyncio.get_running_loop().time()
-        limit.reschedule(None)
         await asyncio.shield(recorded)
-        if not turn.cancelled:
-            limit.reschedule(asyncio.get_running_loop().time() + left)
+        # What the store took is not the executors' fault.
+        self._patience.skip()
 
     async def _ask(self, address: str) -> bool:
         if not self._log.owned:
-            # Another process may go on with the turn, at another executor.
+            # Another process may go on with the turn, at another executor. Whether one
+            # does, the store will tell, which is not the executors' fault either.
+            self._patience.begin()
             return False
         try:
             await self._executors.create(address, self._turn.execution, self._execution())

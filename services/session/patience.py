@@ -32,6 +32,10 @@ class Patience:
         self._left = self._whole
         self._last = asyncio.get_running_loop().time()
 
+    def skip(self) -> None:
+        """Count nothing since the last look: somebody else was waited for."""
+        self._last = asyncio.get_running_loop().time()
+
     def over(self) -> bool:
         """Look: tell whether the time is over."""
         now = asyncio.get_running_loop().time()

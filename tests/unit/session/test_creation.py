@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import turns_pb2
 from services.chassis.failures import Failure
+from services.session.creation import Creation
+from services.session.records import TurnRecord
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore, unavailable
 from tests.unit.session.service import AGENT, Service, until
 
@@ -283,3 +287,29 @@ async def test_an_executor_that_is_away_for_a_moment_is_asked_again(
 
     assert Turn.STATE_FINISHED == (await service.ended()).state
     assert [] == other.calls
+
+
+async def test_nothing_is_created_while_the_agent_may_be_somebody_elses(
+    service: Service, executor: FakeExecutor
+) -> None:
+    """However long it takes to know that; the executors are not blamed for it."""
+    agent = (await service.live()).record
+    turn = TurnRecord(
+        name=agent.name.turn("t1"),
+        prompt="hi",
+        state=Turn.STATE_RUNNING,
+        sequence=1,
+        create_time=agent.create_time,
+        attempt=1,
+        executor="e1:1",
+    )
+    log: Any = SimpleNamespace(owned=False)
+    creation = Creation(environment=service.environment, agent=agent, turn=turn, agent_log=log)
+    running = asyncio.ensure_future(creation.run())
+    await asyncio.sleep(0.5)
+    assert [] == executor.calls
+
+    log.owned = True
+
+    assert await running is None
+    assert [turn.execution] == executor.created

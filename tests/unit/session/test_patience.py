@@ -31,6 +31,16 @@ async def test_it_begins_anew() -> None:
     assert not patience.over()
 
 
+async def test_time_that_is_skipped_does_not_count() -> None:
+    """Somebody else took it."""
+    patience = Patience(whole=50 * MS, step=1000 * MS)
+    await asyncio.sleep(0.06)
+
+    patience.skip()
+
+    assert not patience.over()
+
+
 async def test_a_pause_of_the_process_counts_little() -> None:
     """Nobody could answer then."""
     patience = Patience(whole=50 * MS, step=10 * MS)
