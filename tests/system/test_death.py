@@ -118,3 +118,35 @@ async def test_an_open_permission_survives_the_death_of_every_service(own_stack:
         await follow_through(stack, agent, transcript, [turn])
 
     assert transcript.items("toolResult")[0]["output"] == "ok"
+
+
+@pytest.mark.timeout(120)
+async def test_a_tool_that_waits_for_permission_is_asked_about_again(own_stack: Stack) -> None:
+    """It cannot have run when the executor dies, so the turn is tried again, and goes on."""
+    stack = own_stack
+    async with open_wire(stack.url, stack.token) as wire:
+        agent = await wire.agent()
+        turn = await wire.prompt(agent, "/sim ask Bash ls\n/sim say done")
+        transcript = Transcript()
+        killed = False
+        async with asyncio.timeout(60):
+            async for update in wire.watch(agent):
+                transcript.apply(update)
+                asked = len(transcript.items("permissionRequest"))
+                if asked == 1 and not killed:
+                    killed = True
+                    await stack.kill("executor")
+                elif asked == 2 and len(transcript.items("permissionDecision")) == 1:
+                    permission = transcript.items("permissionRequest")[1]["permissionId"]
+                    await wire.call(
+                        "resolvePermission",
+                        {"name": turn, "decision": {"permissionId": permission, "allowed": True}},
+                    )
+                if transcript.outcome(turn):
+                    break
+
+    outcome = transcript.outcome(turn)
+    assert outcome is not None
+    assert outcome["state"] == "STATE_FINISHED"
+    assert [2] == [attempt["attempt"] for attempt in transcript.items("turnAttempt")]
+    assert ["ok"] == [result["output"] for result in transcript.items("toolResult")]
