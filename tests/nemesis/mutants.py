@@ -30,6 +30,7 @@ class Mutant:
         seconds: How long.
         lease_seconds: Of the cluster's leases.
         clocks: Pods whose clocks are wrong.
+        agents: Agents of each user.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Mutant:
     seconds: float = 10.0
     lease_seconds: float = 4.0
     clocks: tuple[tuple[str, str], ...] = ()
+    agents: int = 4
 
     def plan(self, source: Path) -> Plan:
         """The run that provokes it.
@@ -51,7 +53,7 @@ class Mutant:
             seed=_SEED,
             shape=Shape(lease_seconds=self.lease_seconds, source=source, clocks=dict(self.clocks)),
             users=4,
-            agents=4,
+            agents=self.agents,
             script=self.script,
             settle=_SETTLE_SECONDS,
         )
@@ -91,6 +93,7 @@ MUTANTS = (
             ),
         ),
         script=scripts.kill_while_the_store_hangs,
+        agents=8,
     ),
     Mutant(
         name="no-nonce-check",
