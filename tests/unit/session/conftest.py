@@ -19,6 +19,7 @@ from tests.emulator import FirestoreEmulator
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore
 from tests.unit.session.following import World, make_world
 from tests.unit.session.service import Service
+from tests.unit.session.shared import Pod, Pods
 
 
 @pytest.fixture
@@ -89,3 +90,24 @@ async def service(make_service: Callable[[], Service]) -> AsyncIterator[Service]
 async def world(store: FaultyStore, tasks: Tasks) -> World:
     """An agent without a history."""
     return await make_world(store, tasks)
+
+
+@pytest.fixture
+async def pods(executors: FakeExecutors, limits: Limits) -> AsyncIterator[Pods]:
+    """Makes processes that share a database."""
+    async with Pods(executors=executors, limits=limits) as pods:
+        yield pods
+
+
+@pytest.fixture
+async def first(pods: Pods) -> Pod:
+    """A process that owns Ada, who has an agent."""
+    pod = await pods.start("one:1")
+    await pod.create_agent()
+    return pod
+
+
+@pytest.fixture
+async def second(pods: Pods, first: Pod) -> Pod:
+    """Another one."""
+    return await pods.start("two:2")

@@ -88,11 +88,6 @@ class FakeExecution:
         call = transcript_pb2.ToolCall(tool_call_id=tool_call_id, tool_name="Bash")
         self.add(Item(tool_call=call))
 
-    def return_tool(self, tool_call_id: str = "t1") -> None:
-        """Tell what a tool returned."""
-        result = transcript_pb2.ToolResult(tool_call_id=tool_call_id, output="done")
-        self.add(Item(tool_result=result))
-
     def ask(self, permission_id: str = "p1", *, tool_call_id: str = "") -> None:
         """Ask for a permission."""
         request = transcript_pb2.PermissionRequest(
@@ -288,12 +283,8 @@ class FakeExecutors:
 
     def place(self, *, preferred: str, avoid: Collection[str] = ()) -> str:
         """See `executor.Executors`."""
-        willing = [
-            address
-            for address in self.members
-            if address not in avoid and address not in self.unwilling
-        ]
-        return preferred if preferred in willing else next(iter(willing), "")
+        willing = dict.fromkeys(self.members.keys() - {*avoid, *self.unwilling})
+        return preferred if preferred in willing else min(willing, default="")
 
     async def create(
         self, address: str, execution_id: str, execution: executions_pb2.Execution

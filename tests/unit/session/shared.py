@@ -9,15 +9,17 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
+from services.chassis.failures import Failure
 from services.chassis.metrics import Metrics
 from services.session.environment import Environment
+from services.session.forms import MessageEvents
 from services.session.lease import LeaseMeasures, Terms
 from services.session.leases import Leases
 from services.session.limits import Limits
@@ -31,6 +33,7 @@ from services.session.store import (
     Write,
 )
 from tests.unit.session.fakes import FakeExecutors, store_unavailable
+from tests.unit.session.following import Client
 from tests.unit.session.service import Service
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -269,4 +272,17 @@ class Pods:
             pod.watch.ahead += seconds
 
 
-MakePod = Callable[..., Any]
+async def reasons(*calls: Any) -> list[str]:
+    """Return why calls failed."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    return [
+        result.reason_name if isinstance(result, Failure) else repr(result) for result in results
+    ]
+
+
+async def follow(pod: Pod) -> Client:
+    """Follow the agent as a client does."""
+    agent = await pod.live()
+    return Client(
+        agent.follow(form=MessageEvents(), after_sequence=0, include_deltas=True, mark=lambda: None)
+    )

@@ -3,62 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from moorline.errors.v1 import errors_pb2
-from moorline.session.v1 import sessions_pb2
 from services.chassis.failures import Failure
-from services.chassis.identity import Identity, act_as
 from services.session.agent_source import AgentSource
-from services.session.forms import MessageAgents, MessageEvents
+from services.session.forms import MessageAgents
 from services.session.limits import Limits
-from tests.unit.session.fakes import FakeExecutor, FakeExecutors
-from tests.unit.session.following import Client
-from tests.unit.session.service import ADA, AGENT, CONTEXT, GATEWAY, until
-from tests.unit.session.shared import Pod, Pods
+from tests.unit.session.fakes import FakeExecutor
+from tests.unit.session.service import AGENT, until
+from tests.unit.session.shared import Pod, Pods, follow, reasons
 
 LEASE = "users/ada"
-
-
-@pytest.fixture
-async def pods(executors: FakeExecutors, limits: Limits) -> AsyncIterator[Pods]:
-    """Makes processes that share a database."""
-    async with Pods(executors=executors, limits=limits) as pods:
-        yield pods
-
-
-@pytest.fixture
-async def first(pods: Pods) -> Pod:
-    """A process that owns Ada, who has an agent."""
-    pod = await pods.start("one:1")
-    await pod.create_agent()
-    return pod
-
-
-@pytest.fixture
-async def second(pods: Pods, first: Pod) -> Pod:
-    """Another one."""
-    return await pods.start("two:2")
-
-
-async def reasons(*calls: Any) -> list[str]:
-    """Return why calls failed."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    return [
-        result.reason_name if isinstance(result, Failure) else repr(result) for result in results
-    ]
-
-
-async def follow(pod: Pod) -> Client:
-    """Follow the agent as a client does."""
-    agent = await pod.live()
-    return Client(
-        agent.follow(form=MessageEvents(), after_sequence=0, include_deltas=True, mark=lambda: None)
-    )
 
 
 class TestSleep:
@@ -240,7 +198,6 @@ class TestOutage:
         await asyncio.sleep(0.1)
         assert [] == await first.kinds()
 
-
     async def test_what_was_written_into_an_emptied_database_is_none_of_a_new_agents(
         self, pods: Pods, first: Pod, executor: FakeExecutor
     ) -> None:
@@ -266,209 +223,3 @@ class TestOutage:
         assert ["user_message", "turn_outcome"] * 3 == await first.kinds()
         ids = await (await first.live()).archive.ids(before=0, limit=10)
         assert ["t1", "t2", "t3"] == ids
-
-
-class TestSweeper:
-    async def test_turns_whose_owner_is_gone_go_on_by_themselves(
-        self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
-    ) -> None:
-        """No client has to ask."""
-        await first.create_turn()
-        execution = await executor.execution()
-        await first.tasks.__aexit__(None, None, None)
-        execution.listeners.clear()
-        await second.sweeper.sweep()
-        assert [] == execution.listeners
-        pods.pass_time(16, second)
-
-        await second.sweeper.sweep()
-
-        await until(lambda: bool(execution.listeners))
-        execution.end()
-        await second.ended()
-        assert ["user_message", "turn_outcome"] == await second.kinds()
-
-    async def test_living_owners_are_left_alone(
-        self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
-    ) -> None:
-        """They cost one look while their lease cannot have ended."""
-        await first.create_turn()
-        await executor.execution()
-        epoch = pods.database.documents[LEASE][0]["epoch"]
-        await second.sweeper.sweep()
-        assert 0 == len(second.sessions)
-        assert second.ownership.foreign("ada")
-
-        await second.sweeper.sweep()
-
-        assert epoch == pods.database.documents[LEASE][0]["epoch"]
-
-    async def test_a_turn_that_its_owner_does_not_know_is_loaded(
-        self, pods: Pods, first: Pod, executor: FakeExecutor
-    ) -> None:
-        """As an owner that was none any more may have left it."""
-        agent = await first.live()
-        await first.create_turn("t1")
-        (await executor.execution()).end()
-        await first.ended()
-        left = {
-            path: value
-            for path, value in pods.database.documents.items()
-            if path.endswith("/turns/t1")
-        }
-        ((path, (fields, _, time)),) = left.items()
-        fields = {**fields, "state": "STATE_QUEUED", "sequence": 1}
-        pods.database.documents[path.replace("t1", "t9")] = (fields, "x", time)
-        pods.database.documents["work/ada~a1~t9"] = (
-            {"kind": "turn", "user": "ada", "agent": "a1", "turn": "t9"},
-            "y",
-            time,
-        )
-
-        await first.sweeper.sweep()
-
-        await until(lambda: len(executor.created) == 2)
-        assert agent is not await first.live()
-
-    async def test_work_of_an_agent_that_is_not_there_is_forgotten(
-        self, pods: Pods, first: Pod
-    ) -> None:
-        """Else it would be looked at for ever."""
-        time = pods.database.now()
-        pods.database.documents["work/ada~gone~t1"] = (
-            {"kind": "turn", "user": "ada", "agent": "gone", "turn": "t1"},
-            "y",
-            time,
-        )
-
-        await first.sweeper.sweep()
-
-        assert "work/ada~gone~t1" not in pods.database.documents
-
-
-class TestLeaving:
-    async def test_a_drain_hands_everybody_over_in_time(
-        self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
-    ) -> None:
-        """A hundred users, twenty of them with a turn that goes on elsewhere."""
-        for number in range(100):
-            act_as(Identity(user=f"users/u{number}"))
-            agent = f"users/u{number}/agents/a1"
-            await first.create_agent(user=f"users/u{number}")
-            if number < 20:
-                await first.create_turn(agent=agent)
-        await until(lambda: len(executor.created) == 20)
-        act_as(ADA)
-        client = await follow(first)
-        executions = list(executor.executions.values())
-        await until(lambda: all(execution.listeners for execution in executions))
-        for execution in executions:
-            execution.call_tool()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-
-        await first.sessions.drain()
-
-        assert loop.time() - began < 2
-        assert client.source.failure is not None
-        assert "DRAINING" == client.source.failure.reason_name
-        assert ["DRAINING"] == await reasons(first.get_agent())
-        leases = [
-            fields["released"]
-            for path, (fields, _, _) in pods.database.documents.items()
-            if path.count("/") == 1 and path.startswith("users/")
-        ]
-        assert [True] * 101 == leases
-        assert 0 == sum(execution.cancellations for execution in executions)
-        await second.sweeper.sweep()
-        await until(lambda: all(execution.listeners for execution in executions))
-        for execution in executions:
-            execution.end()
-        for number in range(20):
-            act_as(Identity(user=f"users/u{number}"))
-            agent = f"users/u{number}/agents/a1"
-
-            async def over(agent: str = agent) -> bool:
-                return len(await second.kinds(agent)) == 3
-
-            await until(over)
-            assert ["user_message", "tool_call", "turn_outcome"] == await second.kinds(agent)
-
-    async def test_what_cannot_be_settled_in_time_is_not_given_back(
-        self, pods: Pods, first: Pod, executor: FakeExecutor
-    ) -> None:
-        """Its commit may still happen, and must be fenced."""
-        await first.create_turn()
-        execution = await executor.execution()
-        first.store.gate.clear()
-        execution.ask()
-        await until(lambda: first.store.waiting == 1)
-
-        await first.sessions.drain()
-
-        assert not pods.database.documents[LEASE][0]["released"]
-
-    async def test_a_user_is_released_once_no_turn_runs(
-        self, first: Pod, second: Pod, executor: FakeExecutor
-    ) -> None:
-        """Turns that wait are the next owner's, and followers are told to go there."""
-        await first.create_turn("t1")
-        await first.create_turn("t2")
-        execution = await executor.execution()
-        client = await follow(first)
-        act_as(GATEWAY)
-        request = sessions_pb2.ReleaseSessionRequest(name="users/ada")
-        await first.session.ReleaseSession(request, CONTEXT)
-        act_as(ADA)
-        await first.get_agent()
-        assert client.source.failure is None
-
-        execution.end()
-
-        await until(lambda: client.source.failure is not None)
-        assert client.source.failure is not None
-        assert "DRAINING" == client.source.failure.reason_name
-        assert ["DRAINING"] == await reasons(first.get_agent())
-        assert 1 == len(executor.created)
-        await second.get_agent()
-        await until(lambda: len(executor.created) == 2)
-        (await executor.execution(2)).end()
-        await second.ended("t2")
-
-    async def test_only_services_may_release(self, first: Pod) -> None:
-        """A user cannot move anybody."""
-        request = sessions_pb2.ReleaseSessionRequest(name="users/ada")
-
-        assert ["FORBIDDEN"] == await reasons(first.session.ReleaseSession(request, CONTEXT))
-
-    async def test_releasing_somebody_elses_user_does_nothing(
-        self, first: Pod, second: Pod
-    ) -> None:
-        """A gateway may be late."""
-        act_as(GATEWAY)
-        request = sessions_pb2.ReleaseSessionRequest(name="users/ada")
-        await second.session.ReleaseSession(request, CONTEXT)
-        act_as(ADA)
-
-        assert AGENT == (await first.get_agent()).name
-
-
-class TestHistory:
-    async def test_a_position_in_another_history_is_unknown(self, first: Pod) -> None:
-        """Never is one history continued with another."""
-        agent = await first.live()
-        options: dict[str, Any] = {
-            "form": MessageEvents(),
-            "after_sequence": 0,
-            "include_deltas": True,
-            "mark": lambda: None,
-        }
-        updates, _ = agent.follow(**options).take(1 << 20)
-        log_id = updates[0].checkpoint.log_id
-        assert log_id
-        agent.follow(**options, log_id=log_id)
-
-        with pytest.raises(Failure) as raised:
-            agent.follow(**options, log_id="other")
-
-        assert errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN == raised.value.reason

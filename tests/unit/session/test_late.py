@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 
+from moorline.transcript.v1.transcript_pb2 import Item, ToolResult
 from services.session.late import Late, LateDocument
 from services.session.limits import Limits
-from tests.unit.session.fakes import FakeExecutor, FakeExecutors
+from tests.unit.session.fakes import FakeExecutor
 from tests.unit.session.service import AGENT, until
 from tests.unit.session.shared import Pod, Pods
 
@@ -77,13 +77,6 @@ def limits() -> Limits:
         gather=timedelta(seconds=0.05),
         pace=timedelta(seconds=0.4),
     )
-
-
-@pytest.fixture
-async def pods(executors: FakeExecutors, limits: Limits) -> AsyncIterator[Pods]:
-    """Makes processes that share a database."""
-    async with Pods(executors=executors, limits=limits) as pods:
-        yield pods
 
 
 @pytest.fixture
@@ -158,7 +151,7 @@ class TestWrites:
             head = 1 + 2 * (number + 1) + number
             agent = await pod.live()
             await until(lambda agent=agent, head=head: agent.log.head == head)  # type: ignore[misc]
-            execution.return_tool(f"t{number}")
+            execution.add(Item(tool_result=ToolResult(tool_call_id=f"t{number}")))
             await until(lambda agent=agent, head=head: agent.log.head == head + 1)  # type: ignore[misc]
         execution.say("end", "Done.")
         execution.complete("end")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -12,32 +11,11 @@ from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import keys_pb2
 from services.chassis.failures import Failure
 from services.session.limits import Limits
-from tests.unit.session.fakes import FakeExecutor, FakeExecutors
+from tests.unit.session.fakes import FakeExecutor
 from tests.unit.session.service import AGENT, CONTEXT, until
 from tests.unit.session.shared import Pod, Pods
 
 LEASE = "users/ada"
-
-
-@pytest.fixture
-async def pods(executors: FakeExecutors, limits: Limits) -> AsyncIterator[Pods]:
-    """Makes processes that share a database."""
-    async with Pods(executors=executors, limits=limits) as pods:
-        yield pods
-
-
-@pytest.fixture
-async def first(pods: Pods) -> Pod:
-    """A process that owns Ada, who has an agent."""
-    pod = await pods.start("one:1")
-    await pod.create_agent()
-    return pod
-
-
-@pytest.fixture
-async def second(pods: Pods, first: Pod) -> Pod:
-    """Another one."""
-    return await pods.start("two:2")
 
 
 async def refusal(pod: Pod) -> Failure:

@@ -1,0 +1,147 @@
+"""Tests of owners that leave: at a drain, or because they are asked to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import sessions_pb2
+from services.chassis.failures import Failure
+from services.chassis.identity import Identity, act_as
+from services.session.forms import MessageEvents
+from tests.unit.session.fakes import FakeExecutor
+from tests.unit.session.service import ADA, AGENT, CONTEXT, GATEWAY, until
+from tests.unit.session.shared import Pod, Pods, follow, reasons
+
+LEASE = "users/ada"
+
+
+class TestLeaving:
+    async def test_a_drain_hands_everybody_over_in_time(
+        self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
+    ) -> None:
+        """A hundred users, twenty of them with a turn that goes on elsewhere."""
+        for number in range(100):
+            act_as(Identity(user=f"users/u{number}"))
+            agent = f"users/u{number}/agents/a1"
+            await first.create_agent(user=f"users/u{number}")
+            if number < 20:
+                await first.create_turn(agent=agent)
+        await until(lambda: len(executor.created) == 20)
+        act_as(ADA)
+        client = await follow(first)
+        executions = list(executor.executions.values())
+        await until(lambda: all(execution.listeners for execution in executions))
+        for execution in executions:
+            execution.call_tool()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        await first.sessions.drain()
+
+        assert loop.time() - began < 2
+        assert client.source.failure is not None
+        assert "DRAINING" == client.source.failure.reason_name
+        assert ["DRAINING"] == await reasons(first.get_agent())
+        leases = [
+            fields["released"]
+            for path, (fields, _, _) in pods.database.documents.items()
+            if path.count("/") == 1 and path.startswith("users/")
+        ]
+        assert [True] * 101 == leases
+        assert 0 == sum(execution.cancellations for execution in executions)
+        await second.sweeper.sweep()
+        await until(lambda: all(execution.listeners for execution in executions))
+        for execution in executions:
+            execution.end()
+        for number in range(20):
+            act_as(Identity(user=f"users/u{number}"))
+            agent = f"users/u{number}/agents/a1"
+
+            async def over(agent: str = agent) -> bool:
+                return len(await second.kinds(agent)) == 3
+
+            await until(over)
+            assert ["user_message", "tool_call", "turn_outcome"] == await second.kinds(agent)
+
+    async def test_what_cannot_be_settled_in_time_is_not_given_back(
+        self, pods: Pods, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """Its commit may still happen, and must be fenced."""
+        await first.create_turn()
+        execution = await executor.execution()
+        first.store.gate.clear()
+        execution.ask()
+        await until(lambda: first.store.waiting == 1)
+
+        await first.sessions.drain()
+
+        assert not pods.database.documents[LEASE][0]["released"]
+
+    async def test_a_user_is_released_once_no_turn_runs(
+        self, first: Pod, second: Pod, executor: FakeExecutor
+    ) -> None:
+        """Turns that wait are the next owner's, and followers are told to go there."""
+        await first.create_turn("t1")
+        await first.create_turn("t2")
+        execution = await executor.execution()
+        client = await follow(first)
+        act_as(GATEWAY)
+        request = sessions_pb2.ReleaseSessionRequest(name="users/ada")
+        await first.session.ReleaseSession(request, CONTEXT)
+        act_as(ADA)
+        await first.get_agent()
+        assert client.source.failure is None
+
+        execution.end()
+
+        await until(lambda: client.source.failure is not None)
+        assert client.source.failure is not None
+        assert "DRAINING" == client.source.failure.reason_name
+        assert ["DRAINING"] == await reasons(first.get_agent())
+        assert 1 == len(executor.created)
+        await second.get_agent()
+        await until(lambda: len(executor.created) == 2)
+        (await executor.execution(2)).end()
+        await second.ended("t2")
+
+    async def test_only_services_may_release(self, first: Pod) -> None:
+        """A user cannot move anybody."""
+        request = sessions_pb2.ReleaseSessionRequest(name="users/ada")
+
+        assert ["FORBIDDEN"] == await reasons(first.session.ReleaseSession(request, CONTEXT))
+
+    async def test_releasing_somebody_elses_user_does_nothing(
+        self, first: Pod, second: Pod
+    ) -> None:
+        """A gateway may be late."""
+        act_as(GATEWAY)
+        request = sessions_pb2.ReleaseSessionRequest(name="users/ada")
+        await second.session.ReleaseSession(request, CONTEXT)
+        act_as(ADA)
+
+        assert AGENT == (await first.get_agent()).name
+
+
+class TestHistory:
+    async def test_a_position_in_another_history_is_unknown(self, first: Pod) -> None:
+        """Never is one history continued with another."""
+        agent = await first.live()
+        options: dict[str, Any] = {
+            "form": MessageEvents(),
+            "after_sequence": 0,
+            "include_deltas": True,
+            "mark": lambda: None,
+        }
+        updates, _ = agent.follow(**options).take(1 << 20)
+        log_id = updates[0].checkpoint.log_id
+        assert log_id
+        agent.follow(**options, log_id=log_id)
+
+        with pytest.raises(Failure) as raised:
+            agent.follow(**options, log_id="other")
+
+        assert errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN == raised.value.reason
