@@ -1,0 +1,427 @@
+"""Pods, executors and clients around one database, all in virtual time.
+
+Does not choose what happens; it does what it is told and judges how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
+from moorline.session.v1 import events_pb2
+from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
+from services.chassis.identity import act_as
+from services.chassis.metrics import Metrics
+from services.session.environment import Environment
+from services.session.executor import Listener
+from services.session.lease import LeaseMeasures, Terms
+from services.session.leases import Leases
+from services.session.limits import Limits
+from tests.unit.session.fakes import FakeExecution, FakeExecutor, FakeExecutors, FakeSubscription
+from tests.unit.session.machine.memory_store import MemoryDatabase, PodStore
+from tests.unit.session.machine.virtual_time import VirtualLoop
+from tests.unit.session.service import ADA, AGENT, CONTEXT, Service
+
+T = TypeVar("T")
+
+LEASE_SECONDS = 15.0
+_CALL_SECONDS = 8.0
+_LIMITS = Limits(gather=timedelta(milliseconds=50), lease=timedelta(seconds=LEASE_SECONDS))
+
+
+class PodExecutors(FakeExecutors):
+    """The executors as one pod reaches them; none once the pod is dead."""
+
+    def __init__(self, *members: FakeExecutor) -> None:
+        super().__init__(*members)
+        self.dead = False
+        self._followed: list[tuple[FakeExecution, Listener]] = []
+
+    def place(self, *, preferred: str, avoid: Collection[str] = ()) -> str:
+        """See `executor.Executors`; one that is away takes nothing."""
+        self.unwilling = {address for address, one in self.members.items() if one.away}
+        return super().place(preferred=preferred, avoid=avoid)
+
+    async def create(
+        self, address: str, execution_id: str, execution: executions_pb2.Execution
+    ) -> None:
+        """See `executor.Executors`."""
+        await self._alive()
+        await super().create(address, execution_id, execution)
+
+    async def subscribe(
+        self, address: str, execution_id: str, listener: Listener
+    ) -> FakeSubscription:
+        """See `executor.Executors`."""
+        await self._alive()
+        subscription = await super().subscribe(address, execution_id, listener)
+        self._followed.append((self.members[address].executions[execution_id], listener))
+        return subscription
+
+    async def cancel(self, address: str, execution_id: str) -> None:
+        """See `executor.Executors`."""
+        await self._alive()
+        await super().cancel(address, execution_id)
+
+    async def resolve(
+        self, address: str, execution_id: str, decision: transcript_pb2.PermissionDecision
+    ) -> None:
+        """See `executor.Executors`."""
+        await self._alive()
+        await super().resolve(address, execution_id, decision)
+
+    def die(self) -> None:
+        """Hear of nothing any more, and have nothing done."""
+        self.dead = True
+        for execution, listener in self._followed:
+            if listener in execution.listeners:
+                execution.listeners.remove(listener)
+
+    async def _alive(self) -> None:
+        if self.dead:
+            await asyncio.get_running_loop().create_future()
+
+
+class PodClock:
+    """A pod's stopwatch, which stands still as one does whose machine is suspended."""
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        self._time = time
+        self._missed = 0.0
+        self._stopped: float | None = None
+
+    def __call__(self) -> float:
+        """Return its seconds."""
+        now = self._time() if self._stopped is None else self._stopped
+        return now - self._missed
+
+    def stop(self) -> None:
+        """Stand still. Repeating it changes nothing."""
+        self._stopped = self._stopped or self._time()
+
+    def go(self) -> None:
+        """Run on, without the time that was missed. Repeating it changes nothing."""
+        if self._stopped is not None:
+            self._missed += self._time() - self._stopped
+            self._stopped = None
+
+
+@dataclass
+class Pod:
+    """One process of the session service."""
+
+    address: str
+    clock: PodClock
+    store: PodStore
+    executors: PodExecutors
+    service: Service
+
+
+@dataclass
+class Watcher:
+    """A client that follows the agent, and comes back with the last number it saw."""
+
+    events: list[events_pb2.Event] = field(default_factory=list)
+    blocks: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def begin(self) -> events_pb2.WatchEventsRequest:
+        """Return the request for what it has not seen."""
+        # The server tells whole what is being written when a stream begins.
+        self.blocks.clear()
+        return events_pb2.WatchEventsRequest(
+            parent=AGENT, after_sequence=len(self.events), include_deltas=True
+        )
+
+    def hear(self, update: events_pb2.EventUpdate) -> None:
+        """Take in an update by the client's rules."""
+        match update.WhichOneof("update"):
+            case "event":
+                self._event(update.event)
+            case "delta":
+                delta = update.delta
+                known = self.blocks.get(delta.block_id)
+                if known is None and not delta.snapshot:
+                    self.problems.append(f"a fragment of {delta.block_id} without its beginning")
+                text = delta.text if delta.snapshot else (known or "") + delta.text
+                self.blocks[delta.block_id] = text
+            case "message_discarded":
+                self.blocks.pop(update.message_discarded.block_id, None)
+
+    def _event(self, event: events_pb2.Event) -> None:
+        if event.sequence != len(self.events) + 1:
+            self.problems.append(f"event {event.sequence} came after {len(self.events)}")
+            return
+        self.events.append(event)
+        kind = event.item.WhichOneof("kind")
+        if kind == "agent_message":
+            shown = self.blocks.pop(event.item.agent_message.block_id, "")
+            if not event.item.agent_message.text.startswith(shown):
+                self.problems.append(f"shown {shown!r}, stored {event.item.agent_message.text!r}")
+        elif kind in {"turn_attempt", "turn_outcome"}:
+            self.blocks.clear()
+
+
+class World:
+    """Two pods, two executors, one user's agent, and clients that never give up."""
+
+    def __init__(self) -> None:
+        self.loop = VirtualLoop()
+        self.loop.context.run(act_as, ADA)
+        self.database = MemoryDatabase(clock=self.loop.time)
+        self.executors = [FakeExecutor(), FakeExecutor()]
+        self.pods: list[Pod] = []
+        self.prompts: dict[str, str] = {}
+        self.acknowledged: set[str] = set()
+        self.problems: list[str] = []
+        self._clients: list[asyncio.Task[None]] = []
+        self._watches: list[tuple[Watcher, asyncio.Task[None]]] = []
+        self._pods = 0
+        for _ in range(2):
+            self.start(self.new_address())
+        self.loop.finish(self._call(lambda pod: pod.service.create_agent()), within=60)
+        self.watch()
+
+    # What may happen.
+
+    def new_address(self) -> str:
+        """Return an address that no pod had before."""
+        self._pods += 1
+        return f"pod-{self._pods}:7001"
+
+    def start(self, address: str) -> None:
+        """Start a pod."""
+        self.loop.finish(self._start(address), within=60)
+
+    async def _start(self, address: str) -> None:
+        clock, store = PodClock(self.loop.time), PodStore(self.database)
+        executors = PodExecutors(*self.executors)
+        service = Service(
+            store=store,
+            executors=executors,
+            limits=_LIMITS,
+            ownership=lambda environment, metrics: _leases(address, clock, environment, metrics),
+            monotonic=clock,
+        )
+        self.pods.append(Pod(address, clock, store, executors, service))
+        await service.__aenter__()
+
+    def kill(self, pod: Pod) -> None:
+        """End a pod without a word."""
+        self.pods.remove(pod)
+        pod.store.dead = True
+        pod.executors.die()
+        self._cut_watches()
+        self.loop.finish(pod.service.__aexit__(None, None, None), within=60)
+
+    def terminate(self, pod: Pod) -> None:
+        """End a pod as a deploy does."""
+        self.pods.remove(pod)
+        self.loop.finish(pod.service.sessions.drain(), within=10)
+        pod.service.watches.drain()
+        self.loop.finish(pod.service.__aexit__(None, None, None), within=60)
+        pod.store.dead = True
+        pod.executors.die()
+
+    def submit(self, turn_id: str, prompt: str) -> None:
+        """Have a client create a turn, until it is acknowledged or refused."""
+        self.prompts[turn_id] = prompt
+        self._spawn(self._submit(turn_id, prompt))
+
+    def cancel(self, turn_id: str) -> None:
+        """Have a client cancel a turn."""
+        self._spawn(self._quietly(lambda pod: pod.service.cancel_turn(turn_id)))
+
+    def answer(self, turn_id: str, permission_id: str, *, allowed: bool) -> None:
+        """Have a client answer a permission request."""
+        self._spawn(
+            self._quietly(
+                lambda pod: pod.service.resolve(permission_id, allowed=allowed, turn_id=turn_id)
+            )
+        )
+
+    def watch(self) -> None:
+        """Have one more client follow the agent."""
+        self._watches.append(self._following(Watcher()))
+
+    def running(self) -> list[FakeExecution]:
+        """Return the executions that have not ended."""
+        return [
+            execution
+            for executor in self.executors
+            for execution in executor.executions.values()
+            if not ended(execution)
+        ]
+
+    # How it ends.
+
+    def heal(self) -> None:
+        """Undo every fault, and let every turn come to its end."""
+        for executor in self.executors:
+            executor.away = False
+        for pod in self.pods:
+            pod.clock.go()
+            pod.store.cut = False
+            pod.store.lose_answers = 0
+        for _ in range(90):
+            for execution in self.running():
+                self.loop.act(execution.end)
+            self.loop.advance(1)
+            if all(client.done() for client in self._clients) and not self._unfinished():
+                break
+        self.loop.advance(3)
+
+    def judge(self) -> list[str]:
+        """Return what went wrong; nothing, if every promise was kept."""
+        problems = list(self.problems)
+        events = self.loop.finish(
+            self._call(lambda pod: pod.service.list_events()), within=2 * _CALL_SECONDS
+        )
+        if [event.sequence for event in events] != list(range(1, len(events) + 1)):
+            problems.append("the log has a hole")
+        for turn_id, prompt in self.prompts.items():
+            problems += self._judge_turn(turn_id, prompt, events)
+        for watcher, _ in self._watches:
+            problems += watcher.problems
+            if watcher.events != events:
+                problems.append(f"a client has {len(watcher.events)} of {len(events)} events")
+        return problems + [f"{work} is left" for work in self._unfinished()]
+
+    def close(self) -> None:
+        """End everything."""
+        for task in [*self._clients, *(task for _, task in self._watches)]:
+            task.cancel()
+        self.loop.advance(1)
+        for pod in self.pods:
+            pod.store.dead = True
+            pod.executors.die()
+            self.loop.finish(pod.service.__aexit__(None, None, None), within=60)
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def _judge_turn(self, turn_id: str, prompt: str, events: list[events_pb2.Event]) -> list[str]:
+        mine = [event.item for event in events if event.turn_id == turn_id]
+        kinds = [item.WhichOneof("kind") for item in mine]
+        problems = []
+        if turn_id in self.acknowledged and not mine:
+            problems.append(f"{turn_id} was acknowledged and is lost")
+        if mine and (kinds[0] != "user_message" or mine[0].user_message.text != prompt):
+            problems.append(f"{turn_id} has another prompt")
+        if kinds.count("user_message") > 1:
+            problems.append(f"{turn_id} was made twice")
+        if mine and (kinds.count("turn_outcome") != 1 or kinds[-1] != "turn_outcome"):
+            problems.append(f"{turn_id} has the outcomes {kinds}")
+        called = False
+        for kind in kinds:
+            if kind == "turn_attempt" and called:
+                problems.append(f"{turn_id} was repeated after a tool call")
+            called = kind == "tool_call" or (called and kind != "turn_attempt")
+        return problems
+
+    def _unfinished(self) -> list[str]:
+        return [path for path in self.database.documents if path.startswith("work/")]
+
+    def _spawn(self, client: Coroutine[Any, Any, None]) -> None:
+        self._clients.append(self.loop.begin(client))
+
+    def _following(self, watcher: Watcher) -> tuple[Watcher, asyncio.Task[None]]:
+        return watcher, self.loop.begin(self._follow(watcher))
+
+    def _cut_watches(self) -> None:
+        """Break every stream, those of living pods too: clients come back by themselves."""
+        for _, task in self._watches:
+            task.cancel()
+        self.loop.advance(0.001)
+        self._watches = [self._following(watcher) for watcher, _ in self._watches]
+
+    async def _follow(self, watcher: Watcher) -> None:
+        number = 0
+        while True:
+            number += 1
+            if not self.pods:
+                await asyncio.sleep(0.1)
+                continue
+            pod = self.pods[number % len(self.pods)]
+            try:
+                responses = pod.service.events.WatchEvents(watcher.begin(), CONTEXT)
+                async with aclosing(responses):  # type: ignore[type-var]
+                    async for response in responses:
+                        for update in response.updates:
+                            watcher.hear(update)
+            except Failure as failure:
+                if failure.reason == errors_pb2.ERROR_REASON_INTERNAL:
+                    self.problems.append(failure.message)
+            except asyncio.CancelledError:
+                _pass_on()
+            await asyncio.sleep(0.1)
+
+    async def _submit(self, turn_id: str, prompt: str) -> None:
+        try:
+            turn = await self._call(lambda pod: pod.service.create_turn(turn_id, prompt))
+        except Failure as failure:
+            if failure.reason != errors_pb2.ERROR_REASON_QUEUE_FULL:
+                self.problems.append(f"{turn_id} was refused: {failure!r}")
+            return
+        if turn.prompt.text != prompt:
+            self.problems.append(f"{turn_id} was answered with another prompt")
+        self.acknowledged.add(turn_id)
+
+    async def _quietly(self, operation: Callable[[Pod], Awaitable[object]]) -> None:
+        try:
+            await self._call(operation)
+        except Failure as failure:
+            # Too late, or nothing to answer: both are right.
+            if failure.reason == errors_pb2.ERROR_REASON_INTERNAL:
+                self.problems.append(failure.message)
+
+    async def _call(self, operation: Callable[[Pod], Awaitable[T]]) -> T:
+        """Call one pod after the other until one of them answers."""
+        number = 0
+        while True:
+            number += 1
+            if self.pods:
+                try:
+                    async with asyncio.timeout(_CALL_SECONDS):
+                        return await operation(self.pods[number % len(self.pods)])
+                except TimeoutError:
+                    pass
+                except Failure as failure:
+                    if failure.retry_delay is None:
+                        raise
+                except asyncio.CancelledError:
+                    _pass_on()
+            await asyncio.sleep(0.1)
+
+
+def ended(execution: FakeExecution) -> bool:
+    """Tell whether an execution has its outcome."""
+    return bool(execution.events) and execution.events[-1].item.HasField("turn_outcome")
+
+
+def _pass_on() -> None:
+    """Raise a cancel that was meant for the running task.
+
+    Else the pod was ended that served its call, as a connection is reset.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _leases(address: str, clock: PodClock, environment: Environment, metrics: Metrics) -> Leases:
+    terms = Terms(
+        store=environment.store,
+        tasks=environment.tasks,
+        clock=environment.clock,
+        seconds=LEASE_SECONDS,
+        monotonic=clock,
+        measures=LeaseMeasures(metrics=metrics),
+    )
+    return Leases(terms=terms, address=address)
