@@ -188,8 +188,7 @@ _POINTS = (
     "13-after",
     "14",
 )
-_BEFORE_THE_EXECUTION = ("1", "2", "3", "4-before", "4-after", "5", "6")
-_AFTER_THE_EXECUTION = ("13-before", "13-after", "14")
+_BEFORE_THE_EXECUTION = ("1", "2", "3", "4", "5", "6", "12", "14")
 
 
 def matrix() -> list[Cell]:
@@ -204,16 +203,17 @@ def _cell(point: str, victim: str) -> Cell:
     step = point.partition("-")[0]
     prompt = {"10": TOOL, "11": ASK}.get(step, SAY)
     states, attempts = {"FINISHED"}, 1
-    if victim == "executor" and point not in _AFTER_THE_EXECUTION:
+    if victim == "executor" and step != "13":
         attempts = 2
-        if prompt == TOOL:
-            # Its tool call is durable, or may have been made unheard.
+        if prompt != SAY:
+            # Its tool call is durable, and may have been made; or was allowed when it was gone.
             states = {"FINISHED", "LOST"}
-    elif victim == "session" and point in _BEFORE_THE_EXECUTION:
+    elif victim == "session" and step in _BEFORE_THE_EXECUTION:
         # Recorded, and perhaps not begun: whoever takes over looks, and begins it.
         attempts = 2
     if step == "12":
-        attempts = 3 if victim == "executor" else 2
+        # The executor has died before.
+        attempts += 1
     return Cell(
         point=point,
         victim=victim,
