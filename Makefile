@@ -6,7 +6,6 @@ VENV ?= .venv
 PORT ?= 8080
 DATA ?= .data
 REPLICAS ?= 1
-STORE ?= sqlite
 SECONDS ?= 60
 BIN  := $(VENV)/bin
 PY   := $(BIN)/python
@@ -51,8 +50,8 @@ setup: $(DEV_READY) $(PAGE_READY) ## Install everything that development needs
 protos: $(RUN_READY) ## Generate the Python API from protos/
 	@$(PY) protos/generate.py
 
-run: $(API_READY) $(PAGE_READY) ## Start everything on this machine [PORT=8080] [DATA=.data] [REPLICAS=2 STORE=firestore]
-	@$(PY) -m services.local --port "$(PORT)" --data "$(DATA)" --replicas "$(REPLICAS)" --store "$(STORE)"
+run: $(API_READY) $(PAGE_READY) ## Start everything on this machine [PORT=8080] [DATA=.data] [REPLICAS=1] [STORE=sqlite]
+	@$(PY) -m services.local --port "$(PORT)" --data "$(DATA)" --replicas "$(REPLICAS)"$(if $(STORE), --store "$(STORE)")
 
 test: setup ## Run the tests; what this machine lacks is skipped by name
 	@$(PY) -m pytest

@@ -38,19 +38,19 @@ def parse(arguments: Sequence[str]) -> Request:
         choices=range(1, 10),
         default=1,
         metavar="N",
-        help="processes of each service, 1 to 9; more than one need --store firestore",
+        help="processes of each service, 1 to 9",
     )
     parser.add_argument(
         "--store",
         choices=("sqlite", "firestore"),
-        default="sqlite",
-        help="where everything that lasts is kept: a file in the data folder, or the Firestore"
-        " emulator, started here unless FIRESTORE_EMULATOR_HOST says where one is",
+        help="where everything that lasts is kept: a file in the data folder, which one replica"
+        " takes by itself, or the Firestore emulator, which several do; it is started here unless"
+        " FIRESTORE_EMULATOR_HOST says where one is",
     )
     options = parser.parse_args(arguments)
-    return Request(
-        port=options.port, data=options.data, replicas=options.replicas, store=options.store
-    )
+    # Only one session service can have an SQLite file.
+    store = options.store or ("sqlite" if options.replicas == 1 else "firestore")
+    return Request(port=options.port, data=options.data, replicas=options.replicas, store=store)
 
 
 def _port(text: str) -> int:

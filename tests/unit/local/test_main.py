@@ -74,7 +74,7 @@ def test_a_store_that_is_none_is_refused() -> None:
 
 def test_replicas_on_sqlite_are_refused(tmp_path: Path) -> None:
     """The person learns what to type, and nothing has been started or made."""
-    done = run("--port=0", "--replicas=2", f"--data={tmp_path / 'data'}")
+    done = run("--port=0", "--replicas=2", "--store=sqlite", f"--data={tmp_path / 'data'}")
 
     assert 2 == done.returncode
     assert done.stderr.endswith("Try:  make run REPLICAS=2 STORE=firestore\n")
@@ -88,3 +88,11 @@ def test_a_missing_emulator_is_told(tmp_path: Path) -> None:
     assert 2 == done.returncode
     assert "Install the gcloud command line" in done.stderr
     assert 1 == len(done.stderr.splitlines())
+
+
+def test_several_replicas_take_the_emulator_by_themselves(tmp_path: Path) -> None:
+    """Nothing but their number has to be said; here the emulator is missing, which tells."""
+    done = run("--port=0", "--replicas=2", f"--data={tmp_path}")
+
+    assert 2 == done.returncode
+    assert "Install the gcloud command line" in done.stderr
