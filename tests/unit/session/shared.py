@@ -213,8 +213,9 @@ class Pod(Service):
         limits: Limits,
         address: str,
         sweep: float = 1000,
+        store: Connection | None = None,
     ) -> None:
-        self.store = Connection(database)
+        self.store = store or Connection(database)
         self.watch = Stopwatch()
 
         def ownership(environment: Environment, metrics: Metrics) -> Leases:

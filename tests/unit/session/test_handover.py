@@ -11,6 +11,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import sessions_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import Identity, act_as
+from services.session import sessions
 from services.session.forms import MessageEvents
 from tests.unit.session.fakes import FakeExecutor
 from tests.unit.session.service import ADA, AGENT, CONTEXT, GATEWAY, until
@@ -107,6 +108,48 @@ class TestLeaving:
         await until(lambda: len(executor.created) == 2)
         (await executor.execution(2)).end()
         await second.ended("t2")
+
+    async def test_who_was_handed_over_may_come_back_later(
+        self, first: Pod, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When nobody else took the user."""
+        monkeypatch.setattr(sessions, "_HANDED_OVER_SECONDS", 0.02)
+        first.sessions.release("ada")
+        assert ["DRAINING"] == await reasons(first.get_agent())
+        await asyncio.sleep(0.03)
+
+        assert AGENT == (await first.get_agent()).name
+
+    async def test_a_user_who_comes_during_a_drain_is_turned_away(
+        self, pods: Pods, first: Pod
+    ) -> None:
+        """Also one whose lease was on its way."""
+        act_as(Identity(user="users/bob"))
+        first.store.gate.clear()
+        coming = asyncio.ensure_future(reasons(first.create_agent(user="users/bob")))
+        await until(lambda: first.store.waiting == 1)
+        draining = asyncio.ensure_future(first.sessions.drain())
+        await asyncio.sleep(0.01)
+        first.store.gate.set()
+
+        assert ["DRAINING"] == await coming
+        await draining
+        await until(lambda: pods.database.documents["users/bob"][0]["released"])
+
+    async def test_calls_in_progress_end_before_a_user_is_handed_over(
+        self, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """What was recorded is answered."""
+        first.store.gate.clear()
+        creating = asyncio.ensure_future(first.create_turn())
+        await until(lambda: first.store.waiting == 1)
+        draining = asyncio.ensure_future(first.sessions.drain())
+        await asyncio.sleep(0.02)
+        first.store.gate.set()
+
+        assert 1 == (await creating).sequence
+        await draining
+        assert [] == executor.created or executor.last.listeners == []
 
     async def test_only_services_may_release(self, first: Pod) -> None:
         """A user cannot move anybody."""

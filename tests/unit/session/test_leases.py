@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -10,10 +11,14 @@ import pytest
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import keys_pb2
 from services.chassis.failures import Failure
+from services.session import leases
+from services.session.history import Position, Segment
+from services.session.lease import not_owner
 from services.session.limits import Limits
+from services.session.store import Committed, Create, Update, Write
 from tests.unit.session.fakes import FakeExecutor
 from tests.unit.session.service import AGENT, CONTEXT, until
-from tests.unit.session.shared import Pod, Pods
+from tests.unit.session.shared import Connection, Pod, Pods
 
 LEASE = "users/ada"
 
@@ -73,6 +78,43 @@ class TestAcquire:
 
         assert AGENT == (await again.get_agent()).name
         assert 1 == again.metric("moorline_leases_taken_total", cause="address")
+
+    async def test_a_store_that_hangs_is_answered_in_time(
+        self, pods: Pods, first: Pod, second: Pod, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And nothing is half taken."""
+        monkeypatch.setattr(leases, "_SECONDS", 0.02)
+        await first.tasks.__aexit__(None, None, None)
+        pods.pass_time(16)
+        second.store.gate.clear()
+
+        assert "STORE_UNAVAILABLE" == (await refusal(second)).reason_name
+
+        assert 0 == len(second.sessions)
+        second.store.gate.set()
+        assert AGENT == (await second.get_agent()).name
+
+    async def test_a_user_everybody_wants_is_left_to_them(self, pods: Pods, first: Pod) -> None:
+        """When each look finds another, the caller shall ask again."""
+
+        class Disturbed(Connection):
+            """Somebody else is always faster, and gives up at once."""
+
+            async def commit(self, writes: Sequence[Write]) -> Committed:
+                """See `Store`."""
+                there = self.database.get(LEASE)
+                assert there is not None
+                fields = {**there.fields, "beat": there.fields["beat"] + 1}
+                self.database.commit([Update(LEASE, fields, there.version)])
+                return await super().commit(writes)
+
+        await first.sessions.drain()
+        pod = await pods.start("two:2", store=Disturbed(pods.database))
+
+        failure = await refusal(pod)
+
+        assert ("NOT_OWNER", {}) == (failure.reason_name, failure.metadata)
+        assert failure.retry_delay
 
     @pytest.mark.parametrize("lost", [1, 2])
     async def test_a_lost_answer_leaves_no_stranger(self, pods: Pods, lost: int) -> None:
@@ -136,6 +178,64 @@ class TestRenew:
         assert writes == pods.database.writes[LEASE]
 
         assert AGENT == (await first.get_agent()).name
+
+    async def test_what_is_not_wanted_is_asked_for_again_when_it_cannot_be_given_back(
+        self, pods: Pods, first: Pod
+    ) -> None:
+        """A lease that cannot be given back expires."""
+        session = await first.sessions.session("ada")
+        first.store.gate.clear()
+        lease = session.lease
+        releasing = asyncio.ensure_future(lease.release(not_owner()))
+        await asyncio.wait_for(releasing, 3)
+        first.store.gate.set()
+        await lease.release(not_owner())
+
+        assert not pods.database.documents[LEASE][0]["released"]
+        with pytest.raises(Failure):
+            await lease.confirm()
+
+    async def test_who_lost_it_gives_nothing_back(self, pods: Pods, first: Pod) -> None:
+        """The lease is somebody else's."""
+        session = await first.sessions.session("ada")
+        fields, version, time = pods.database.documents[LEASE]
+        theirs = {**fields, "owner": "other", "epoch": 2}
+        pods.database.documents[LEASE] = (theirs, f"{version}x", time)
+
+        await session.lease.release(not_owner())
+
+        assert theirs == pods.database.documents[LEASE][0]
+
+    async def test_a_renewal_without_an_answer_does_not_keep_it_from_being_given_back(
+        self, pods: Pods, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """Its version is not the one that was known."""
+        await first.create_turn()
+        await executor.execution()
+        first.store.answers.clear()
+        beat = pods.database.documents[LEASE][0]["beat"]
+        await until(lambda: pods.database.documents[LEASE][0]["beat"] > beat)
+        first.store.answers.set()
+
+        await first.sessions.drain()
+
+        assert pods.database.documents[LEASE][0]["released"]
+
+    async def test_a_fence_makes_the_owner_ask_who_it_is(
+        self, pods: Pods, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """Also while its lease must be good; then it goes on."""
+        agent = await first.live()
+        path = agent.history.path(Position(agent.log.next))
+        pods.database.commit([Create(path, Segment(Position(1), "other", [], {}).fields())])
+
+        turn = await first.create_turn()
+
+        assert 1 == turn.sequence
+        segment = await (await first.live()).history.at(Position(1, 1))
+        assert segment is not None
+        assert "other" != segment.nonce
+        assert 0 == first.metric("moorline_leases_lost_total")
 
     async def test_lost_answers_of_renewals_are_recognised(
         self, pods: Pods, first: Pod, executor: FakeExecutor

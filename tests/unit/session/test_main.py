@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from services.chassis.failures import Failure
 from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
 from services.session import __main__ as program
+from services.session.lease import LeaseMeasures
 from services.session.settings import Settings
 from tests.unit.session.fakes import FaultyStore, store_unavailable
 from tests.unit.session.service import ADA, Service
@@ -110,3 +112,16 @@ def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path, place: st
     assert 1 == ended.returncode
     assert f"{tmp_path}/{place} cannot be opened: " in ended.stderr
     assert 1 == ended.stderr.count("\n")
+
+
+def test_users_are_shared_when_the_store_is(service: Service, tmp_path: Path) -> None:
+    """A file is nobody else's."""
+    measures = LeaseMeasures(metrics=Metrics(service="test"))
+    file = settings(tmp_path)
+    database = replace(file, store="firestore", listen="127.0.0.1:7001")
+
+    alone = program._ownership(file, service.environment, measures)
+    shared = program._ownership(database, service.environment, measures)
+
+    assert (False, True) == (alone.shared, shared.shared)
+    assert not alone.foreign("ada")

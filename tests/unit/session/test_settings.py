@@ -86,3 +86,30 @@ def test_every_setting_is_explained() -> None:
     rows = table(Settings).splitlines()[2:]
 
     assert all(row.rstrip(" |").endswith((".", "`")) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("listen", "address", "reached"),
+    [
+        ("10.0.0.7:7001", "", "10.0.0.7:7001"),
+        ("0.0.0.0:7001", "10.0.0.7:7001", "10.0.0.7:7001"),
+        ("0.0.0.0:7001", "", ""),
+        ("[::]:7001", "", ""),
+        ("127.0.0.1:0", "", ""),
+    ],
+)
+def test_a_shared_store_needs_an_address_that_others_reach(
+    listen: str, address: str, reached: str
+) -> None:
+    """The one it listens at will do when it is one."""
+    environment = REQUIRED | {"MOORLINE_LISTEN": listen, "MOORLINE_ADDRESS": address}
+    assert reached == load(Settings, environment).reached_at
+
+    environment["MOORLINE_STORE"] = "firestore"
+    if reached:
+        assert timedelta(seconds=0.05) == load(Settings, environment).limits().gather
+        return
+    with pytest.raises(SettingsError) as raised:
+        load(Settings, environment)
+
+    assert "MOORLINE_ADDRESS" in str(raised.value)

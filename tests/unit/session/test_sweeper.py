@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from tests.unit.session.fakes import FakeExecutor
-from tests.unit.session.service import until
-from tests.unit.session.shared import Pod, Pods
+import asyncio
+from datetime import timedelta
+
+from services.chassis.identity import act_as
+from services.session.limits import Limits
+from tests.unit.session.fakes import FakeExecutor, FakeExecutors
+from tests.unit.session.service import ADA, BOB, until
+from tests.unit.session.shared import Connection, Pod, Pods
 
 LEASE = "users/ada"
 
@@ -70,6 +75,48 @@ class TestSweeper:
 
         await until(lambda: len(executor.created) == 2)
         assert agent is not await first.live()
+
+    async def test_a_full_process_leaves_work_to_others_once(
+        self, executors: FakeExecutors, executor: FakeExecutor
+    ) -> None:
+        """If nobody else takes it, it does."""
+        limits = Limits(sessions=1, unreachable=timedelta(seconds=0.3))
+        async with Pods(executors=executors, limits=limits) as pods:
+            one = await pods.start("one:1")
+            await one.create_agent()
+            await one.create_turn()
+            await executor.execution()
+            await one.tasks.__aexit__(None, None, None)
+            two = await pods.start("two:2")
+            act_as(BOB)
+            await two.create_agent(user="users/bob")
+            await two.create_turn(agent="users/bob/agents/a1")
+            await executor.execution(2)
+            act_as(ADA)
+            pods.pass_time(16, two)
+            await two.sweeper.sweep()
+            assert 1 == len(two.sessions)
+
+            await two.sweeper.sweep()
+
+            assert 2 == len(two.sessions)
+
+    async def test_a_store_that_is_away_is_looked_at_later(
+        self, pods: Pods, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """The rounds go on."""
+        await first.create_turn()
+        execution = await executor.execution()
+        await first.sessions.drain()
+        execution.listeners.clear()
+        store = Connection(pods.database)
+        second = await pods.start("two:2", sweep=0.01, store=store)
+        store.away = True
+        await asyncio.sleep(0.05)
+        store.away = False
+
+        await until(lambda: bool(execution.listeners))
+        assert 1 == len(second.sessions)
 
     async def test_work_of_an_agent_that_is_not_there_is_forgotten(
         self, pods: Pods, first: Pod
