@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from services.local.errors import StartError
-from services.local.run import Request, Run
+from services.local.run import Request, Run, Store
 from services.local.texts import texts_for
 
 
@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str]) -> Request:
     )
     options = parser.parse_args(arguments)
     # Only one session service can have an SQLite file.
-    store = options.store or ("sqlite" if options.replicas == 1 else "firestore")
+    store: Store = options.store or ("sqlite" if options.replicas == 1 else "firestore")
     return Request(port=options.port, data=options.data, replicas=options.replicas, store=store)
 
 

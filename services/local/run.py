@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from services.local.banner import banner
 from services.local.emulator import PROJECT, Emulator, SaveError
@@ -38,6 +38,9 @@ CONTEXT_SECONDS = 10
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PORTS = "ports.json"
 
+Store: TypeAlias = Literal["sqlite", "firestore"]
+"""Databases that a run can have."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -53,7 +56,7 @@ class Request:
     port: int
     data: Path
     replicas: int = 1
-    store: Literal["sqlite", "firestore"] = "sqlite"
+    store: Store = "sqlite"
 
 
 class Run:
