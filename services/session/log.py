@@ -346,3 +346,8 @@ class Log:
         for append in batch.appends:
             if not append.done.done():
                 append.done.set_result(None)
+
+
+def succeeded(append: asyncio.Future[None]) -> bool:
+    """Tell whether an append is durable; not so while it waits, or when it failed."""
+    return append.done() and not append.cancelled() and append.exception() is None

@@ -16,7 +16,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
 from services.session.clock import DatabaseClock
-from services.session.log import Log
+from services.session.log import Log, succeeded
 
 Decision = transcript_pb2.PermissionDecision
 
@@ -116,7 +116,7 @@ class Permissions:
         return (
             request.decision
             for request in self._requests.values()
-            if request.decision and (request.recorded is None or request.recorded.done())
+            if request.decision and (request.recorded is None or succeeded(request.recorded))
         )
 
     def never_allowed(self) -> set[str]:
@@ -176,7 +176,7 @@ class Permissions:
 
     def _decide(self, request: _Request, decision: transcript_pb2.PermissionDecision) -> None:
         def durable(done: asyncio.Future[None]) -> None:
-            if not done.cancelled() and done.exception() is None:
+            if succeeded(done):
                 self._decided(decision)
 
         request.decision = decision

@@ -22,7 +22,7 @@ from services.session.deliveries import FIRST_DELAY, PASSING, Deliveries, pause
 from services.session.encoding import LoggedEvent
 from services.session.environment import Environment
 from services.session.executor import Subscription
-from services.session.log import Log
+from services.session.log import Log, succeeded
 from services.session.outcomes import UNHEARD, Outcome, broken, end_turn, lost, outcome_label
 from services.session.patience import Patience
 from services.session.permissions import Permissions
@@ -170,7 +170,7 @@ class TurnRun:
         conclusion.add_done_callback(self._concluded)
 
     def _concluded(self, done: asyncio.Future[None]) -> None:
-        if not self._let_go and not done.cancelled() and done.exception() is None:
+        if not self._let_go and succeeded(done):
             self._environment.measures.turns.labels(outcome_label(self.turn)).inc()
             self._ended()
 
@@ -335,7 +335,7 @@ class TurnRun:
     def _abandon(self, recorded: asyncio.Future[None]) -> None:
         """See that the execution stops, wherever it may run, and never starts."""
         # Not without right: whoever else owns the agent now may go on with it.
-        if not recorded.cancelled() and recorded.exception() is None:
+        if succeeded(recorded):
             self._executors.abandon(self.turn.executor, self.turn.execution)
 
     def _conclude(
@@ -375,7 +375,7 @@ class TurnRun:
         return conclusion
 
     def _cancellation_recorded(self, done: asyncio.Future[None]) -> None:
-        if done.cancelled() or done.exception() is not None or self._conclusion is not None:
+        if not succeeded(done) or self._conclusion is not None:
             return
         if self._creation is not None:
             self._creation.interrupt()
@@ -384,7 +384,7 @@ class TurnRun:
 
     def _deliver_again(self) -> None:
         """Hand over what was decided: whoever runs the execution now may not know it."""
-        if self.turn.cancelled and (self._cancellation is None or self._cancellation.done()):
+        if self.turn.cancelled and (self._cancellation is None or succeeded(self._cancellation)):
             self._deliveries.cancel()
         for decision in self._permissions.recorded():
             self._deliveries.resolve(decision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -272,6 +273,34 @@ class TestTakingOver:
                 execution.end()
                 turn = await new.ended()
         assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
+
+    async def test_the_one_before_hands_over_no_answer_that_is_not_recorded(
+        self,
+        make_service: MakeService,
+        executor: FakeExecutor,
+    ) -> None:
+        """The new owner's history would not say why the tool ran."""
+        async with make_service() as old:
+            await old.create_agent()
+            await old.create_turn()
+            execution = await executor.execution()
+            execution.ask("p1")
+            await until(lambda: executor.acknowledged == {execution.id: 1})
+            old_agent = await old.live()
+            async with make_service() as new:
+                await until(lambda: len(execution.listeners) == 2)
+                await new.create_turn("t2")
+                run = old_agent._run
+                assert run is not None
+                old_agent.log.fence()
+                with pytest.raises(Failure):
+                    await run.resolve(
+                        transcript_pb2.PermissionDecision(permission_id="p1", allowed=True)
+                    )
+                executor.reconnect()
+                await asyncio.sleep(0.05)
+
+                assert [] == execution.decisions
 
     async def test_an_executor_that_is_gone_by_then_is_given_up(
         self,
