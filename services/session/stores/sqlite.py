@@ -7,7 +7,9 @@ transaction, so that many commits share one flush to disk. Another thread reads.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -42,6 +44,7 @@ INSERT OR IGNORE INTO clock VALUES (1, 0);
 """
 _PROBE = "SELECT collection, id, fields, time FROM documents LIMIT 1"
 """Fails when somebody else's database has a table of the same name."""
+_LOCK_PAUSE = 0.02
 _RETRY_DELAY = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_AT_ONCE = 256
@@ -59,7 +62,7 @@ class SqliteStore:
     """A `Store` in one SQLite file, for one process at a time.
 
     Args:
-        path: The file; made when it does not exist. Two more files appear
+        path: The file; made when it does not exist. Three more files appear
             beside it.
         clock: Seconds since the epoch. A step back of this clock stops the
             store's time until it has caught up.
@@ -84,6 +87,7 @@ class SqliteStore:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-read")
         self._reader: sqlite3.Connection | None = None
+        self._lock: int | None = None
         self._closing = AsyncExitStack()
         self._writing = False
 
@@ -122,6 +126,7 @@ class SqliteStore:
         await asyncio.to_thread(thread.join)
         await asyncio.get_running_loop().run_in_executor(self._reads, reader.close)
         self._reads.shutdown(wait=False)
+        self._unlock()
 
     async def commit(self, writes: Sequence[Write]) -> Committed:
         """Make all writes or none; see `Store`."""
@@ -177,6 +182,19 @@ class SqliteStore:
 
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self._path.with_name(f"{self._path.name}.lock"), self._lock_seconds)
+        try:
+            return self._open_locked()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _open_locked(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         writer = _connect(self._path, self._lock_seconds, create=True)
         writer.executescript(_SCHEMA)
         writer.execute(_PROBE).fetchone()
@@ -277,6 +295,29 @@ def _deliver(batch: list[_Job]) -> None:
             job.done.set_exception(job.result)
         else:
             job.done.set_result(job.result)
+
+
+def _locked(path: Path, seconds: float) -> int:
+    """Return a file that is locked, so that one process at a time uses the store.
+
+    The lock goes with the process, however that ends.
+
+    Raises:
+        BlockingIOError: Another process has it, and has not ended meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    # Not the database itself: closing that would take SQLite's own locks away.
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(_LOCK_PAUSE)
+                continue
+            os.close(lock)
+            raise BlockingIOError("another process uses it") from None
+        return lock
 
 
 def _connect(path: Path, lock_seconds: float, *, create: bool = False) -> sqlite3.Connection:

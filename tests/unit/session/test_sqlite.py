@@ -186,6 +186,20 @@ async def test_a_locked_database_is_unavailable(tmp_path: Path) -> None:
         assert await store.get("things/a") is None
 
 
+async def test_a_file_that_another_process_uses_says_so(tmp_path: Path) -> None:
+    """Two would fence each other all the time; the second waits for the first to end."""
+    path = tmp_path / "store.db"
+    async with SqliteStore(path=path):
+        with pytest.raises(Failure) as raised:
+            await SqliteStore(path=path, lock_seconds=0.05).__aenter__()
+        waiting = asyncio.ensure_future(SqliteStore(path=path).__aenter__())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+
+    assert f"{path} cannot be opened: another process uses it" == raised.value.message
+    await (await waiting).__aexit__(None, None, None)
+
+
 async def test_fields_that_are_no_json_fail(tmp_path: Path) -> None:
     """And take nothing with them."""
     async with SqliteStore(path=tmp_path / "store.db") as store:
