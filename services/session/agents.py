@@ -91,6 +91,7 @@ class LiveAgent:
             tasks=environment.tasks,
             tail=tail,
             gather=environment.limits.gather,
+            linger=environment.limits.linger,
             pace=environment.limits.pace,
             committed=self._committed,
             fenced=lambda: owner.fenced(record.name.agent),

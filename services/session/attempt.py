@@ -20,6 +20,7 @@ from services.session.timeline import Timeline
 
 # The session service makes these itself; an executor that sends one is passed over.
 _OURS = frozenset({None, "user_message", "turn_attempt", "permission_decision"})
+_TEXT = frozenset({"agent_message", "agent_thought"})
 
 
 class Attempt:
@@ -187,6 +188,7 @@ class Attempt:
             cursors={self.execution_id: event.sequence},
             # Who is asked waits, and who is shown what happened does not mind a moment.
             urgent=kind == "permission_request",
+            shown=kind in _TEXT,
         )
         if kind == "permission_request":
             self._permissions.add(item.permission_request)

@@ -26,6 +26,7 @@ class Limits:
         lease: How long a lease on a user lasts; a session with nothing to do is
             given back after about as long.
         gather: How long what is not urgent waits for company in a commit.
+        linger: The same for text that is shown already.
         pace: Least time between two writes of an agent's summary.
     """
 
@@ -42,4 +43,5 @@ class Limits:
     idle: timedelta = timedelta(minutes=30)
     lease: timedelta = timedelta(seconds=15)
     gather: timedelta = timedelta(0)
+    linger: timedelta = timedelta(0)
     pace: timedelta = timedelta(0)

@@ -3,17 +3,20 @@
 An append *creates* the segment at the next position, which is persistence,
 idempotency and fencing in one: whoever else wrote there owns the agent now.
 What arrives while a commit is in flight is the next segment, and what is not
-urgent waits a little for more. Other documents of the agent ride in the same
-commit; the agent's own is not written every time. Nothing is committed while
-the user's lease is not held. Does not know what events mean.
+urgent waits a little for more, text that is shown already a little longer. Other
+documents of the agent ride in the same commit; the agent's own is not written
+every time. Nothing is committed while the user's lease is not held. Does not
+know what events mean.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,6 +39,9 @@ from services.session.store import Store
 SEGMENT_BYTES = 256 * 1024
 """Largest segment, unless a single append is larger; Firestore's limit is 1 MiB."""
 
+LINGER_BYTES = 16 * 1024
+"""When more waits, it waits no longer: whoever sent it keeps it until it is durable."""
+
 _DURABLE_SECONDS = 6.0
 """How long a caller waits for its append before it is told to try again. Whoever asked the
 gateway shall hear of it within 8 s."""
@@ -47,7 +53,6 @@ class _Append:
     documents: Mapping[str, Mapping[str, Any] | None]
     cursors: Mapping[str, int]
     size: int
-    urgent: bool
     done: asyncio.Future[None]
 
 
@@ -73,6 +78,7 @@ class Log:
         tasks: Owns the task that writes; there is none while nothing waits.
         tail: The newest segment; None for an empty log.
         gather: How long appends that are not urgent wait for others.
+        linger: The same for text that is shown already.
         pace: Least time between two writes of the agent's document by `late`.
         committed: Called after each commit with its events and cursors.
         fenced: Called once, when another writer is found.
@@ -80,9 +86,11 @@ class Log:
 
     __slots__ = (
         "_agent",
+        "_bytes",
         "_clock",
         "_commits",
         "_committed",
+        "_due",
         "_fence",
         "_fenced",
         "_gather_seconds",
@@ -91,6 +99,7 @@ class Log:
         "_late",
         "_latest",
         "_lease",
+        "_linger_seconds",
         "_pending",
         "_position",
         "_tasks",
@@ -110,6 +119,7 @@ class Log:
         tasks: Tasks,
         tail: Segment | None,
         gather: timedelta,
+        linger: timedelta = timedelta(0),
         pace: timedelta,
         committed: Callable[[Sequence[LoggedEvent], Mapping[str, int]], None],
         fenced: Callable[[], None],
@@ -128,10 +138,14 @@ class Log:
             over=lambda: self.fenced,
         )
         self._gather_seconds = gather.total_seconds()
+        self._linger_seconds = linger.total_seconds()
         self._hurry = asyncio.Event()
         self._late = LateDocument(pace=pace.total_seconds(), due=self._flush)
         self._position = tail.end if tail is not None else Position()
         self._pending: deque[_Append] = deque()
+        # Size of what waits, and when the next commit begins at the latest.
+        self._bytes = 0
+        self._due = math.inf
         self._writer: asyncio.Task[None] | None = None
         self._fence: Failure | None = None
         self._latest: asyncio.Future[None] | None = None
@@ -178,6 +192,7 @@ class Log:
         documents: Mapping[str, Mapping[str, Any] | None] | None = None,
         cursors: Mapping[str, int] | None = None,
         urgent: bool = True,
+        shown: bool = False,
     ) -> asyncio.Future[None]:
         """Number items and have them committed, all or none, after what waits.
 
@@ -188,6 +203,7 @@ class Log:
             documents: Fields to write by path, in the same commit; None deletes.
             cursors: Executor's number of the newest item, by execution.
             urgent: False lets it wait a little for others, to share their commit.
+            shown: True lets it wait longer, as followers have the text already.
 
         Returns:
             Done when the commit is durable and its events are published; fails
@@ -208,9 +224,12 @@ class Log:
         self._latest = done
         size = sum(item.ByteSize() + 200 for item in items)
         size += sum(len(orjson.dumps(fields)) for fields in (documents or {}).values())
-        self._pending.append(_Append(events, documents or {}, cursors or {}, size, urgent, done))
-        if urgent:
-            self._hurry.set()
+        due = asyncio.get_running_loop().time()
+        if not urgent:
+            due += max(self._gather_seconds, self._linger_seconds if shown else 0.0)
+        self._pending.append(_Append(events, documents or {}, cursors or {}, size, done))
+        self._bytes += size
+        self._begin_by(due if self._bytes <= LINGER_BYTES else -math.inf)
         if self._writer is None:
             self._writer = self._tasks.spawn(self._write(), name="log-write")
         return done
@@ -245,12 +264,14 @@ class Log:
             Failure: As for `durable`.
         """
         if self._latest is not None and not self._latest.done():
+            self._begin_by(-math.inf)
             await self.durable(self._latest)
 
     async def settled(self) -> None:
         """Wait until all that was asked for so far is written, for as long as that takes."""
         self._late.hurry()
         self._flush()
+        self._begin_by(-math.inf)
         while self._writer is not None:
             await asyncio.wait([self._writer])
 
@@ -299,15 +320,19 @@ class Log:
         finally:
             self._writer = None
 
+    def _begin_by(self, due: float) -> None:
+        """Let the next commit begin then, or earlier."""
+        if due < self._due:
+            self._due = due
+            self._hurry.set()
+
     async def _wait_for_more(self) -> None:
-        self._hurry.clear()
-        if not self._gather_seconds or any(append.urgent for append in self._pending):
-            return
-        try:
-            async with asyncio.timeout(self._gather_seconds):
-                await self._hurry.wait()
-        except TimeoutError:
-            return
+        loop = asyncio.get_running_loop()
+        while self._pending and (left := self._due - loop.time()) > 0:
+            self._hurry.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._hurry.wait()
 
     def _gather(self) -> _Batch:
         appends: list[_Append] = []
@@ -316,6 +341,8 @@ class Log:
             append = self._pending.popleft()
             size += append.size
             appends.append(append)
+        self._bytes -= size
+        self._due = -math.inf if self._pending else math.inf
         documents = {path: to for append in appends for path, to in append.documents.items()}
         carried: dict[str, Any] = {}
         path = str(self._agent)

@@ -17,6 +17,8 @@ _SQLITE = "sqlite:"
 _FIRESTORE = "firestore"
 _ANYWHERE = ("", "0.0.0.0", "[::]", "::", "*")  # noqa: S104 - told apart, not listened on
 _GATHER = timedelta(milliseconds=50)
+_LINGER = timedelta(seconds=2)
+"""Time to write what a tool is called with: the call then shares a commit with the text before."""
 _PACE = timedelta(seconds=1)
 """Firestore takes about one write a second to one document."""
 
@@ -137,5 +139,6 @@ class Settings(ServerSettings):
             lease=self.lease_seconds,
             # A file costs nothing for a commit.
             gather=timedelta(0) if self.database is None else _GATHER,
+            linger=timedelta(0) if self.database is None else _LINGER,
             pace=timedelta(0) if self.database is None else _PACE,
         )

@@ -44,6 +44,7 @@ class Writer:
     fences: int = 0
     lease: Lease = field(default_factory=SoleLease)
     gather: timedelta = timedelta(0)
+    linger: timedelta = timedelta(0)
     pace: timedelta = timedelta(0)
 
     async def open(self) -> Log:
@@ -60,6 +61,7 @@ class Writer:
             tasks=self.tasks,
             tail=await history.tail(),
             gather=self.gather,
+            linger=self.linger,
             pace=self.pace,
             committed=self._committed,
             fenced=self._fenced,
@@ -131,6 +133,62 @@ class TestAppend:
         sizes = [len(repr(dict(writes[0].fields))) for writes in store.commits]  # type: ignore[union-attr]
         assert all(size < log_module.SEGMENT_BYTES for size in sizes[:-1])
         assert 4 == len(sizes)
+
+    async def test_what_is_not_urgent_waits_for_company(
+        self, writer: Writer, store: FaultyStore
+    ) -> None:
+        """A commit costs the same, however much is in it; the urgent takes all along."""
+        writer.gather = timedelta(seconds=9)
+        log = await writer.open()
+
+        waiting = [log.append("t1", [message(str(n))], urgent=False) for n in range(3)]
+        await asyncio.sleep(0.02)
+        assert [] == store.commits
+
+        await log.append("t1", [message("now")])
+
+        assert 1 == len(store.commits)
+        assert all(append.done() for append in waiting)
+
+    async def test_text_that_is_shown_waits_for_what_comes_sooner(
+        self, writer: Writer, store: FaultyStore
+    ) -> None:
+        """A tool call takes the text before it along, which nobody had to wait for."""
+        writer.gather, writer.linger = timedelta(seconds=0.01), timedelta(seconds=9)
+        log = await writer.open()
+
+        log.append("t1", [message("shown")], urgent=False, shown=True)
+        await asyncio.sleep(0.05)
+        assert [] == store.commits
+
+        await log.append("t1", [message("called")], urgent=False)
+
+        assert 1 == len(store.commits)
+
+    async def test_much_text_waits_no_longer(self, writer: Writer, store: FaultyStore) -> None:
+        """Else whoever writes much would have to stop until it is durable."""
+        writer.linger = timedelta(seconds=9)
+        log = await writer.open()
+        text = "x" * (log_module.LINGER_BYTES // 4)
+
+        appends = [log.append("t1", [message(text)], urgent=False, shown=True) for _ in range(4)]
+        await asyncio.gather(*appends)
+
+        assert 1 == len(store.commits)
+
+    async def test_who_waits_for_the_log_hurries_it(
+        self, writer: Writer, store: FaultyStore
+    ) -> None:
+        """A pod that leaves has no time to wait for company, nor has a reader."""
+        writer.linger = timedelta(seconds=9)
+        log = await writer.open()
+
+        log.append("t1", [message("1")], urgent=False, shown=True)
+        await log.settled()
+        log.append("t1", [message("2")], urgent=False, shown=True)
+        await log.caught_up()
+
+        assert 2 == len(store.commits)
 
     async def test_documents_ride_in_the_same_commit(
         self, writer: Writer, store: FaultyStore

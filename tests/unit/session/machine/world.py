@@ -33,7 +33,11 @@ T = TypeVar("T")
 
 LEASE_SECONDS = 15.0
 _CALL_SECONDS = 8.0
-_LIMITS = Limits(gather=timedelta(milliseconds=50), lease=timedelta(seconds=LEASE_SECONDS))
+_LIMITS = Limits(
+    gather=timedelta(milliseconds=50),
+    linger=timedelta(seconds=2),
+    lease=timedelta(seconds=LEASE_SECONDS),
+)
 
 
 class PodExecutors(FakeExecutors):
