@@ -25,10 +25,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long faults are made")
     parser.add_argument("--seed", type=int, default=None, help="decides everything; random")
     parser.add_argument("--replicas", type=int, default=2, help="pods of each service")
-    parser.add_argument("--lease", type=float, default=5, help="seconds of a lease")
-    parser.add_argument("--users", type=int, default=4, help="people")
+    parser.add_argument("--lease", type=float, default=4, help="seconds of a lease")
+    parser.add_argument("--users", type=int, default=5, help="people")
     parser.add_argument("--agents", type=int, default=4, help="agents of each")
     parser.add_argument("--pause", type=float, default=1, help="mean seconds between faults")
+    parser.add_argument("--outages", type=int, default=1, help="things away at a time, at most")
     parser.add_argument("--store", default="firestore", choices=["firestore", "sqlite"])
     parser.add_argument("--source", type=Path, default=ROOT, help="folder with services/")
     parser.add_argument("--folder", type=Path, default=None, help="for logs and the record")
@@ -51,6 +52,7 @@ def main(arguments: list[str]) -> int:
         users=chosen.users,
         agents=chosen.agents,
         pause=chosen.pause,
+        outages=chosen.outages,
     )
     folder = chosen.folder or Path(tempfile.mkdtemp(prefix="nemesis-"))
     folder.mkdir(parents=True, exist_ok=True)

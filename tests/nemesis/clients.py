@@ -205,7 +205,7 @@ class Person:
     """
 
     def __init__(
-        self, *, devices: Sequence[Device], word: str, chance: random.Random, pause: float = 0.6
+        self, *, devices: Sequence[Device], word: str, chance: random.Random, pause: float = 0.4
     ) -> None:
         self.user = devices[0].user
         self.devices = devices

@@ -49,7 +49,7 @@ class Shape:
     """
 
     replicas: int = 2
-    lease_seconds: float = 5.0
+    lease_seconds: float = 4.0
     store: str = "firestore"
     source: Path = ROOT
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -56,7 +56,7 @@ class Faults:
             pod.pause()
             try:
                 lease = self._cluster.shape.lease_seconds
-                await self._sleep(1.2 * lease, 2 * lease)
+                await self._sleep(1.2 * lease, 1.8 * lease)
             finally:
                 pod.resume()
 
@@ -102,7 +102,7 @@ class Faults:
             for proxy in proxies:
                 proxy.hang()
             try:
-                await self._sleep(seconds or 1, seconds or 6)
+                await self._sleep(seconds or 1, seconds or 5)
             finally:
                 for proxy in proxies:
                     proxy.heal()
@@ -146,7 +146,7 @@ class Faults:
         async with self._fault("partition", tier):
             self._packets.drop(ports)
             try:
-                await self._sleep(2, 6)
+                await self._sleep(1.5, 5)
             finally:
                 self._packets.restore(ports)
 

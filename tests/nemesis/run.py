@@ -44,6 +44,7 @@ class Plan:
         agents: How many agents each has.
         weights: How often each kind of fault is drawn; None for all kinds.
         pause: Seconds between the beginnings of faults, on average.
+        outages: How many things may be away at the same time.
         script: Makes the faults instead of a schedule when it is given.
         settle: Seconds in which everything must have ended after the last fault.
     """
@@ -51,10 +52,11 @@ class Plan:
     seconds: float
     seed: int
     shape: Shape = field(default_factory=Shape)
-    users: int = 4
+    users: int = 5
     agents: int = 4
     weights: Mapping[str, float] | None = None
     pause: float = 1.0
+    outages: int = 1
     script: Callable[[Run], Awaitable[None]] | None = None
     settle: float = SETTLE_SECONDS
 
@@ -220,6 +222,7 @@ class Run:
             partitions=self.partitions,
             weights=self.plan.weights,
             pause=self.plan.pause,
+            outages=self.plan.outages,
         )
         await schedule.run(self.plan.seconds)
 

@@ -18,6 +18,7 @@ from tests.proxy import FaultProxy
 
 _DRAWS = 20
 """How often another fault is drawn when what it would break is broken already."""
+_OUTAGE = "outage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,12 @@ class Due:
     Attributes:
         parts: What it breaks; no other fault may break one of them meanwhile.
         make: Makes it and heals it.
+        outage: Whether something is away for seconds meanwhile.
     """
 
     parts: frozenset[str]
     make: Callable[[], Awaitable[None]]
+    outage: bool = False
 
 
 Draw = Callable[[], Due]
@@ -46,6 +49,8 @@ class Schedule:
         partitions: Whether packets can be dropped here.
         weights: How often each kind is drawn, by name; None for all kinds.
         pause: Seconds from the beginning of one fault to that of the next, on average.
+        outages: How many things may be away at the same time; with many nothing is left
+            to be broken.
     """
 
     def __init__(
@@ -57,11 +62,13 @@ class Schedule:
         partitions: bool,
         weights: Mapping[str, float] | None = None,
         pause: float = 1.0,
+        outages: int = 1,
     ) -> None:
         self._cluster = cluster
         self._faults = faults
         self._chance = chance
         self._pause = pause
+        self._outages = outages
         self._broken: Counter[str] = Counter()
         kinds = self._kinds(partitions=partitions)
         chosen = weights if weights is not None else {name: w for name, (w, _) in kinds.items()}
@@ -107,16 +114,18 @@ class Schedule:
         for _ in range(_DRAWS):
             _, draw = self._chance.choices(draws, weights)[0]
             due = draw()
-            if not any(self._broken[part] for part in due.parts):
+            full = due.outage and self._broken[_OUTAGE] >= self._outages
+            if not full and not any(self._broken[part] for part in due.parts):
                 return due
         return None
 
     async def _make(self, due: Due) -> None:
-        self._broken.update(due.parts)
+        parts = [*due.parts, _OUTAGE] if due.outage else list(due.parts)
+        self._broken.update(parts)
         try:
             await due.make()
         finally:
-            self._broken.subtract(due.parts)
+            self._broken.subtract(parts)
 
     # Each draws what to break.
 
@@ -131,7 +140,11 @@ class Schedule:
     def _pause_one(self) -> Due:
         pod = self._pod("gateway", "session", "session", "executor")
         # Not the whole tier: there would be nobody to take over.
-        return Due(frozenset({pod.name, f"{pod.service} held"}), lambda: self._faults.pause(pod))
+        return Due(
+            frozenset({pod.name, f"{pod.service} held"}),
+            lambda: self._faults.pause(pod),
+            outage=True,
+        )
 
     def _roll(self) -> Due:
         pod = self._pod("gateway", "session", "executor")
@@ -159,24 +172,28 @@ class Schedule:
 
     def _hang(self) -> Due:
         leg = self._leg()
-        return Due(frozenset({leg}), lambda: self._faults.hang([leg], [self._legs[leg]]))
+        return Due(
+            frozenset({leg}), lambda: self._faults.hang([leg], [self._legs[leg]]), outage=True
+        )
 
     def _refuse(self) -> Due:
         leg = self._leg()
-        return Due(frozenset({leg}), lambda: self._faults.refuse([leg], [self._legs[leg]]))
+        return Due(
+            frozenset({leg}), lambda: self._faults.refuse([leg], [self._legs[leg]]), outage=True
+        )
 
     def _database_down(self) -> Due:
         proxies = self._cluster.to_store
         parts = frozenset({"database", *(f"store of {pod}" for pod in proxies)})
-        return Due(parts, lambda: self._faults.refuse(["database"], proxies.values()))
+        return Due(parts, lambda: self._faults.refuse(["database"], proxies.values()), outage=True)
 
     def _database_black_hole(self) -> Due:
         proxies = self._cluster.to_store
         parts = frozenset({"database", *(f"store of {pod}" for pod in proxies)})
-        return Due(parts, lambda: self._faults.hang(["database"], proxies.values()))
+        return Due(parts, lambda: self._faults.hang(["database"], proxies.values()), outage=True)
 
     def _database_hung(self) -> Due:
-        return Due(frozenset({"database"}), self._faults.hold_database)
+        return Due(frozenset({"database"}), self._faults.hold_database, outage=True)
 
     def _partition(self) -> Due:
         tiers = {
@@ -188,7 +205,7 @@ class Schedule:
         ports = tiers[tier]
         if self._chance.random() < 0.5:
             ports = [self._chance.choice(ports)]
-        return Due(frozenset({"packets"}), lambda: self._faults.partition(tier, ports))
+        return Due(frozenset({"packets"}), lambda: self._faults.partition(tier, ports), outage=True)
 
     @property
     def _legs(self) -> Mapping[str, FaultProxy]:
