@@ -110,7 +110,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 call.code = "CANCELLED"
                 raise
             finally:
-                call.end()
+                # After the answer is on its way: the caller need not wait for a log line.
+                asyncio.get_running_loop().call_soon(call.end, call.seconds)
 
         return unary
 
@@ -135,7 +136,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 call.code = "CANCELLED"
                 raise
             finally:
-                call.end()
+                call.end(call.seconds)
 
         return stream
 
@@ -162,7 +163,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             await call.abort(failure, context)
         finally:
-            call.end()
+            call.end(call.seconds)
 
 
 class _Call:
@@ -219,8 +220,11 @@ class _Call:
             errorId=error_id,
         )
 
-    def end(self) -> None:
-        seconds = time.perf_counter() - self.start
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.start
+
+    def end(self, seconds: float) -> None:
         self.duration.labels(self.method, self.code).observe(seconds)
         quiet = self.exempt or self.method.endswith(_QUIET)
         level = logging.DEBUG if quiet else logging.INFO

@@ -14,6 +14,7 @@ Does not read or write the store.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import uuid
 from collections.abc import Mapping
@@ -275,9 +276,7 @@ class TurnRecord:
     @property
     def execution(self) -> str:
         """Id of the execution of the current attempt; the same for every caller."""
-        return uuid.uuid5(
-            _EXECUTIONS, f"{self.name} {self.create_time.isoformat()} {self.attempt}"
-        ).hex
+        return _execution(f"{self.name} {self.create_time.isoformat()} {self.attempt}")
 
     def fields(self) -> dict[str, Any]:
         """Return the document's fields."""
@@ -349,6 +348,12 @@ def read_turn(agent: AgentName, document: Document) -> TurnRecord:
         permissions=dict(fields["permissions"]),
         log=fields.get("log", ""),
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _execution(attempt: str) -> str:
+    """Return an attempt's id; it is asked for again and again while a turn runs."""
+    return uuid.uuid5(_EXECUTIONS, attempt).hex
 
 
 def _parsed(fields: Any, message: Any) -> Any:
