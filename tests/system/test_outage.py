@@ -74,7 +74,8 @@ class Victim:
         """Start a turn that needs the store after some words, and follow it."""
         self.turn = await self._wire.prompt(
             self.follower.agent,
-            f"/sim stream {first} 50\n/sim write a.txt kept\n/sim stream {second} 50\n/sim say after",
+            f"/sim stream {first} 50\n/sim write a.txt kept\n"
+            f"/sim stream {second} 50\n/sim say after",
         )
         following = asyncio.create_task(self.follower.until(self.turn, patience=150))
         await self.follower.begun()
