@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=None, help="decides everything; random")
     parser.add_argument("--replicas", type=int, default=2, help="pods of each service")
     parser.add_argument("--lease", type=float, default=4, help="seconds of a lease")
-    parser.add_argument("--users", type=int, default=5, help="people")
+    parser.add_argument("--users", type=int, default=6, help="people")
     parser.add_argument("--agents", type=int, default=4, help="agents of each")
     parser.add_argument("--pause", type=float, default=1, help="mean seconds between faults")
     parser.add_argument("--outages", type=int, default=1, help="things away at a time, at most")

@@ -52,7 +52,7 @@ class Plan:
     seconds: float
     seed: int
     shape: Shape = field(default_factory=Shape)
-    users: int = 5
+    users: int = 6
     agents: int = 4
     weights: Mapping[str, float] | None = None
     pause: float = 1.0
