@@ -6,171 +6,31 @@ Does not choose what happens; it does what it is told and judges how it ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from moorline.errors.v1 import errors_pb2
-from moorline.executor.v1 import executions_pb2
 from moorline.session.v1 import events_pb2
-from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import act_as
-from services.chassis.metrics import Metrics
-from services.session.environment import Environment
-from services.session.executor import Listener
-from services.session.lease import LeaseMeasures, Terms
-from services.session.leases import Leases
 from services.session.limits import Limits
-from tests.unit.session.fakes import FakeExecution, FakeExecutor, FakeExecutors, FakeSubscription
+from tests.unit.session.fakes import FakeExecution, FakeExecutor
 from tests.unit.session.machine.memory_store import MemoryDatabase, PodStore
+from tests.unit.session.machine.pod import LEASE_SECONDS, Pod, PodClock, PodExecutors, leases
 from tests.unit.session.machine.virtual_time import VirtualLoop
-from tests.unit.session.service import ADA, AGENT, CONTEXT, Service
+from tests.unit.session.machine.watcher import Watcher
+from tests.unit.session.service import ADA, CONTEXT, Service
 
 T = TypeVar("T")
 
-LEASE_SECONDS = 15.0
 _CALL_SECONDS = 8.0
 _LIMITS = Limits(
     gather=timedelta(milliseconds=50),
     linger=timedelta(seconds=2),
     lease=timedelta(seconds=LEASE_SECONDS),
 )
-
-
-class PodExecutors(FakeExecutors):
-    """The executors as one pod reaches them; none once the pod is dead."""
-
-    def __init__(self, *members: FakeExecutor) -> None:
-        super().__init__(*members)
-        self.dead = False
-        self._followed: list[tuple[FakeExecution, Listener]] = []
-
-    def place(self, *, preferred: str, avoid: Collection[str] = ()) -> str:
-        """See `executor.Executors`; one that is away takes nothing."""
-        self.unwilling = {address for address, one in self.members.items() if one.away}
-        return super().place(preferred=preferred, avoid=avoid)
-
-    async def create(
-        self, address: str, execution_id: str, execution: executions_pb2.Execution
-    ) -> None:
-        """See `executor.Executors`."""
-        await self._alive()
-        await super().create(address, execution_id, execution)
-
-    async def subscribe(
-        self, address: str, execution_id: str, listener: Listener
-    ) -> FakeSubscription:
-        """See `executor.Executors`."""
-        await self._alive()
-        subscription = await super().subscribe(address, execution_id, listener)
-        self._followed.append((self.members[address].executions[execution_id], listener))
-        return subscription
-
-    async def cancel(self, address: str, execution_id: str) -> None:
-        """See `executor.Executors`."""
-        await self._alive()
-        await super().cancel(address, execution_id)
-
-    async def resolve(
-        self, address: str, execution_id: str, decision: transcript_pb2.PermissionDecision
-    ) -> None:
-        """See `executor.Executors`."""
-        await self._alive()
-        await super().resolve(address, execution_id, decision)
-
-    def die(self) -> None:
-        """Hear of nothing any more, and have nothing done."""
-        self.dead = True
-        for execution, listener in self._followed:
-            if listener in execution.listeners:
-                execution.listeners.remove(listener)
-
-    async def _alive(self) -> None:
-        if self.dead:
-            await asyncio.get_running_loop().create_future()
-
-
-class PodClock:
-    """A pod's stopwatch, which stands still as one does whose machine is suspended."""
-
-    def __init__(self, time: Callable[[], float]) -> None:
-        self._time = time
-        self._missed = 0.0
-        self._stopped: float | None = None
-
-    def __call__(self) -> float:
-        """Return its seconds."""
-        now = self._time() if self._stopped is None else self._stopped
-        return now - self._missed
-
-    def stop(self) -> None:
-        """Stand still. Repeating it changes nothing."""
-        self._stopped = self._stopped or self._time()
-
-    def go(self) -> None:
-        """Run on, without the time that was missed. Repeating it changes nothing."""
-        if self._stopped is not None:
-            self._missed += self._time() - self._stopped
-            self._stopped = None
-
-
-@dataclass
-class Pod:
-    """One process of the session service."""
-
-    address: str
-    clock: PodClock
-    store: PodStore
-    executors: PodExecutors
-    service: Service
-
-
-@dataclass
-class Watcher:
-    """A client that follows the agent, and comes back with the last number it saw."""
-
-    events: list[events_pb2.Event] = field(default_factory=list)
-    blocks: dict[str, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-    def begin(self) -> events_pb2.WatchEventsRequest:
-        """Return the request for what it has not seen."""
-        # The server tells whole what is being written when a stream begins.
-        self.blocks.clear()
-        return events_pb2.WatchEventsRequest(
-            parent=AGENT, after_sequence=len(self.events), include_deltas=True
-        )
-
-    def hear(self, update: events_pb2.EventUpdate) -> None:
-        """Take in an update by the client's rules."""
-        match update.WhichOneof("update"):
-            case "event":
-                self._event(update.event)
-            case "delta":
-                delta = update.delta
-                known = self.blocks.get(delta.block_id)
-                if known is None and not delta.snapshot:
-                    self.problems.append(f"a fragment of {delta.block_id} without its beginning")
-                text = delta.text if delta.snapshot else (known or "") + delta.text
-                self.blocks[delta.block_id] = text
-            case "message_discarded":
-                self.blocks.pop(update.message_discarded.block_id, None)
-
-    def _event(self, event: events_pb2.Event) -> None:
-        if event.sequence != len(self.events) + 1:
-            self.problems.append(f"event {event.sequence} came after {len(self.events)}")
-            return
-        self.events.append(event)
-        kind = event.item.WhichOneof("kind")
-        if kind == "agent_message":
-            shown = self.blocks.pop(event.item.agent_message.block_id, "")
-            if not event.item.agent_message.text.startswith(shown):
-                self.problems.append(f"shown {shown!r}, stored {event.item.agent_message.text!r}")
-        elif kind in {"turn_attempt", "turn_outcome"}:
-            self.blocks.clear()
 
 
 class World:
@@ -211,7 +71,7 @@ class World:
             store=store,
             executors=executors,
             limits=_LIMITS,
-            ownership=lambda environment, metrics: _leases(address, clock, environment, metrics),
+            ownership=lambda environment, metrics: leases(address, clock, environment, metrics),
             monotonic=clock,
         )
         self.pods.append(Pod(address, clock, store, executors, service))
@@ -417,15 +277,3 @@ def _pass_on() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def _leases(address: str, clock: PodClock, environment: Environment, metrics: Metrics) -> Leases:
-    terms = Terms(
-        store=environment.store,
-        tasks=environment.tasks,
-        clock=environment.clock,
-        seconds=LEASE_SECONDS,
-        monotonic=clock,
-        measures=LeaseMeasures(metrics=metrics),
-    )
-    return Leases(terms=terms, address=address)
