@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.unit.session.fakes import FakeExecution
-from tests.unit.session.machine.world import Pod, World, ended
+from tests.unit.session.machine.pod import Pod
+from tests.unit.session.machine.world import World, ended
 
 TURNS = st.integers(0, 5).map("turn-{}".format)
 ACTIONS = ("say", "complete", "discard", "call_tool", "ask", "end")
