@@ -342,31 +342,37 @@ async def test_a_call_without_a_deadline_gets_one(
             assert await answer == request
 
 
-async def test_a_write_to_a_caller_that_is_gone_is_no_bug(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def gone() -> Any:
+    """The context of a call whose connection is dead, which nobody has noticed."""
+
+    async def fail(*_: Any) -> None:
+        raise grpc.aio.InternalError
+
+    metadata = [(METADATA_KEY, Signer(key=KEY).token(ADA))]
+    return SimpleNamespace(invocation_metadata=lambda: metadata, write=fail, abort_with_status=fail)
+
+
+async def intercepted(name: str, handler: Any) -> Any:
+    """A method's handler with the interceptor around it."""
+
+    async def find(details: Any) -> Any:
+        return handler
+
+    interceptor = CallInterceptor(checker=Checker(key=KEY), metrics=Metrics(service="test"))
+    details: Any = SimpleNamespace(method=method(name))
+    return await interceptor.intercept_service(find, details)
+
+
+async def test_a_write_to_a_caller_that_is_gone_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
     """A peer that was killed may be noticed by a write before its call is cancelled."""
-
-    class Context:
-        def invocation_metadata(self) -> list[tuple[str, str]]:
-            return [(METADATA_KEY, Signer(key=KEY).token(ADA))]
-
-        async def write(self, message: Any) -> None:
-            raise grpc.aio.InternalError
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Message]:
         yield Message()
 
-    async def find(details: Any) -> Any:
-        return grpc.unary_stream_rpc_method_handler(stream)
-
-    metrics = Metrics(service="test")
-    interceptor = CallInterceptor(checker=Checker(key=KEY), metrics=metrics)
-    details: Any = SimpleNamespace(method=method("Stream"))
-    handler = await interceptor.intercept_service(find, details)
+    handler = await intercepted("Stream", grpc.unary_stream_rpc_method_handler(stream))
 
     with pytest.raises(asyncio.CancelledError):
-        await handler.unary_stream(Message(), Context())
+        await handler.unary_stream(Message(), gone())
 
     assert "unexpected error" not in caplog.messages
 
@@ -374,25 +380,13 @@ async def test_a_write_to_a_caller_that_is_gone_is_no_bug(
 async def test_a_failure_that_cannot_be_told_to_a_caller_that_is_gone_is_no_bug() -> None:
     """The status of a call may be the first thing that a dead connection does not take."""
 
-    class Context:
-        def invocation_metadata(self) -> list[tuple[str, str]]:
-            return [(METADATA_KEY, Signer(key=KEY).token(ADA))]
-
-        async def abort_with_status(self, status: Any) -> None:
-            raise grpc.aio.InternalError
-
     async def answer(request: Any, context: Any) -> Message:
         raise not_found()
 
-    async def find(details: Any) -> Any:
-        return grpc.unary_unary_rpc_method_handler(answer)
-
-    interceptor = CallInterceptor(checker=Checker(key=KEY), metrics=Metrics(service="test"))
-    details: Any = SimpleNamespace(method=method("Answer"))
-    handler = await interceptor.intercept_service(find, details)
+    handler = await intercepted("Answer", grpc.unary_unary_rpc_method_handler(answer))
 
     with pytest.raises(asyncio.CancelledError):
-        await handler.unary_unary(Message(), Context())
+        await handler.unary_unary(Message(), gone())
 
 
 async def test_other_kinds_of_call_pass() -> None:
