@@ -322,11 +322,8 @@ async def test_a_call_without_a_deadline_gets_one(
     service: Service, name: str, message: str
 ) -> None:
     """No unary call runs for ever."""
-    methods = {
-        "Answer": grpc.unary_unary_rpc_method_handler(
-            service.answer, Message.FromString, Message.SerializeToString
-        )
-    }
+    codec = (Message.FromString, Message.SerializeToString)
+    methods = {"Answer": grpc.unary_unary_rpc_method_handler(service.answer, *codec)}
     metadata = [(METADATA_KEY, Signer(key=KEY).token(ADA))]
     request = Message(message=name).SerializeToString()
     async with (
@@ -348,8 +345,8 @@ def gone() -> Any:
     async def fail(*_: Any) -> None:
         raise grpc.aio.InternalError
 
-    metadata = [(METADATA_KEY, Signer(key=KEY).token(ADA))]
-    return SimpleNamespace(invocation_metadata=lambda: metadata, write=fail, abort_with_status=fail)
+    token = ((METADATA_KEY, Signer(key=KEY).token(ADA)),)
+    return SimpleNamespace(invocation_metadata=lambda: token, write=fail, abort_with_status=fail)
 
 
 async def intercepted(name: str, handler: Any) -> Any:
