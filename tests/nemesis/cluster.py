@@ -118,9 +118,9 @@ class Cluster:
         """Where each executor keeps its agents' files."""
         return [self.folder / f"workspaces-{n + 1}" for n in range(self.shape.replicas)]
 
-    def token(self, user: str) -> str:
-        """A bearer token of a user that is good now, by this process's clock."""
-        now = int(time.time())
+    def token(self, user: str, shift: float = 0) -> str:
+        """A bearer token of a user, good now by this process's clock, or `shift` seconds from it."""
+        now = int(time.time() + shift)
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "nbf": now - 5}
         header = {"alg": "Ed25519", "kid": "nemesis"}
         claims |= {"exp": now + _TOKEN_SECONDS}
