@@ -119,7 +119,7 @@ class Cluster:
         return [self.folder / f"workspaces-{n + 1}" for n in range(self.shape.replicas)]
 
     def token(self, user: str, shift: float = 0) -> str:
-        """A bearer token of a user, good now by this process's clock, or `shift` seconds from it."""
+        """A bearer token of a user, good now by our clock, or `shift` seconds later."""
         now = int(time.time() + shift)
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "nbf": now - 5}
         header = {"alg": "Ed25519", "kid": "nemesis"}
