@@ -32,6 +32,8 @@ from services.session.records import WORK, read_agent, user_work_range
 from services.session.roster import Roster
 from services.session.store import Delete, Document, StoreConflict
 
+_SETTLE_SECONDS = 0.005
+
 
 class Session:
     """One user's agents, the only writer of their documents.
@@ -393,6 +395,3 @@ class Session:
                 delay = await pause(delay)
             else:
                 return
-
-
-_SETTLE_SECONDS = 0.005
