@@ -36,7 +36,7 @@ def _revision() -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute, for a look")
+    parser.add_argument("--quick", action="store_true", help="two minutes, for a look")
     parser.add_argument("--only", default="", help=f"some of {','.join(bench.MEASURES)}")
     parser.add_argument("--turns", default="", help="numbers of paced turns, such as 25,100")
     parser.add_argument("--seconds", type=float, default=0.0, help="length of each window")

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from tests.load import accounts, jobs, systems
+from tests.load import accounts, jobs, shared, systems
 from tests.load.connection import Account
 from tests.load.figures import (
     Figures,
@@ -29,7 +29,7 @@ from tests.load.figures import (
     stream,
 )
 
-MEASURES = ("memory", "saturated", "paced", "turns", "replay")
+MEASURES = ("memory", "saturated", "paced", "turns", "replay", "shared")
 """Everything there is to measure, in the order in which it is."""
 
 SATURATED_TURNS = 20
@@ -51,6 +51,7 @@ class Plan:
         users: Users connected at each reading of the memory.
         turns: Short turns measured one after another.
         events: Length of the history that is replayed.
+        shared: What is measured on a shared database, and how thoroughly.
     """
 
     only: Sequence[str] = MEASURES
@@ -59,9 +60,10 @@ class Plan:
     users: Sequence[int] = (1, 10, 100, 1000)
     turns: int = 200
     events: int = 1000
+    shared: shared.Plan = shared.WHOLE
 
 
-QUICK = Plan(paced=(25, 100), seconds=2.0, users=(1, 50), turns=30)
+QUICK = Plan(paced=(25, 100), seconds=2.0, users=(1, 50), turns=30, shared=shared.QUICK)
 """Whether everything works, in a minute; its figures say little."""
 
 
@@ -73,6 +75,15 @@ def measure(plan: Plan, machine: Machine, progress: Callable[[str], None]) -> Fi
         machine: Where.
         progress: Told what begins.
     """
+    figures = Figures(machine=machine)
+    if set(plan.only) - {"shared"}:
+        figures = _beside_the_monolith(plan, machine, progress)
+    if "shared" in plan.only:
+        figures = replace(figures, shared=shared.measure(plan.shared, progress))
+    return figures
+
+
+def _beside_the_monolith(plan: Plan, machine: Machine, progress: Callable[[str], None]) -> Figures:
     with systems.moorline() as ours, systems.monolith() as theirs:
         run = _Run(plan=plan, ours=ours, theirs=theirs, progress=progress)
         # Memory comes first: later, the processes hold what streaming has left behind.

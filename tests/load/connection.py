@@ -102,9 +102,9 @@ class Connection(WSListener):
         )
         await self.follow()
 
-    async def follow(self) -> None:
-        """Follow the agent, which exists, from its first event up to the present."""
-        self._send(frames.watch_events(self.account.user, self.agent))
+    async def follow(self, *, after: int = 0) -> None:
+        """Follow the agent, which exists, from an event up to the present, and on."""
+        self._send(frames.watch_events(self.account.user, self.agent, after=after))
         async with asyncio.timeout(CALL_SECONDS):
             await self._live
 

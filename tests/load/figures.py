@@ -13,6 +13,12 @@ import orjson
 
 _T = TypeVar("_T")
 
+WRITE_PRICE = 0.09 / 100_000
+READ_PRICE = 0.03 / 100_000
+DELETE_PRICE = 0.01 / 100_000
+"""Dollars that Firestore's list asks for one document in a cheap region; nobody here has
+paid a bill, so look them up before you reckon with them."""
+
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """Smallest value that at least `share` of the values do not exceed; 0 for no values.
@@ -143,6 +149,93 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Operations:
+    """What turns ask of the database, each.
+
+    Everything counts that all session services did meanwhile: renewals of leases and
+    looks for turns that were left, too.
+
+    Attributes:
+        turns: Turns that were run.
+        seconds: How long each took.
+        writes: Documents written.
+        reads: Documents read.
+        deletes: Documents deleted.
+    """
+
+    turns: int
+    seconds: float
+    writes: float
+    reads: float
+    deletes: float
+
+    @property
+    def price(self) -> float:
+        """Dollars that 1,000 such turns cost."""
+        cost = self.writes * WRITE_PRICE + self.reads * READ_PRICE + self.deletes * DELETE_PRICE
+        return cost * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takeover:
+    """How long streams stood still when the session service was ended that served them.
+
+    Attributes:
+        signal: What ended it.
+        streams: Streams that were measured.
+        median_seconds: From the signal to the first fragment after the silence.
+        most_seconds: The same for the stream that waited longest.
+    """
+
+    signal: str
+    streams: int
+    median_seconds: float
+    most_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """How clients came back whose gateway was killed, all at once.
+
+    Attributes:
+        clients: How many.
+        restarted: True when they came back to that gateway, started again; False when
+            to another one.
+        median_seconds: From the kill until a client follows its agent again.
+        most_seconds: The same for the last of them.
+        refused: Times that one of them was turned away.
+    """
+
+    clients: int
+    restarted: bool
+    median_seconds: float
+    most_seconds: float
+    refused: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """Two of each service on a database that they share: the Firestore emulator.
+
+    Attributes:
+        turns: Short turns one after another.
+        durable: From the completion of an item in the executor to its event at the
+            client, which is told when it is durable.
+        takeovers: One for each signal.
+        resumes: One for each way back.
+        short: Operations of a short turn.
+        streamed: Operations of a turn that streams and calls ten tools.
+    """
+
+    turns: Turns
+    durable: Latency
+    takeovers: Sequence[Takeover]
+    resumes: Sequence[Resume]
+    short: Operations
+    streamed: Operations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """Where and when it was measured."""
 
@@ -164,6 +257,7 @@ class Figures:
     memory: Sequence[Memory] = ()
     turns: Sequence[Turns] = ()
     replay: Sequence[Replay] = ()
+    shared: Shared | None = None
 
 
 def dump(figures: Figures) -> bytes:
@@ -181,6 +275,19 @@ def parse(text: bytes) -> Figures:
         memory=tuple(Memory(**memory) for memory in raw["memory"]),
         turns=tuple(_with_latencies(Turns, turns) for turns in raw["turns"]),
         replay=tuple(_with_latencies(Replay, replay) for replay in raw["replay"]),
+        # Of a machine without an emulator, or from before there was one.
+        shared=_shared(raw["shared"]) if raw.get("shared") else None,
+    )
+
+
+def _shared(raw: Mapping[str, Any]) -> Shared:
+    return Shared(
+        turns=_with_latencies(Turns, raw["turns"]),
+        durable=Latency(**raw["durable"]),
+        takeovers=tuple(Takeover(**takeover) for takeover in raw["takeovers"]),
+        resumes=tuple(Resume(**resume) for resume in raw["resumes"]),
+        short=Operations(**raw["short"]),
+        streamed=Operations(**raw["streamed"]),
     )
 
 

@@ -44,11 +44,10 @@ def create_turn_request(user: str, agent: str, *, turn: str, prompt: str) -> dic
     }
 
 
-def watch_events(user: str, agent: str) -> bytes:
-    """Encode the one watch of a connection: every event and delta of an agent."""
-    return call(
-        WATCH_ID, "watchEvents", {"parent": f"{user}/agents/{agent}", "includeDeltas": True}
-    )
+def watch_events(user: str, agent: str, *, after: int = 0) -> bytes:
+    """Encode the one watch of a connection: deltas, and events after a number, of an agent."""
+    request = {"parent": f"{user}/agents/{agent}", "includeDeltas": True}
+    return call(WATCH_ID, "watchEvents", request | ({"afterSequence": after} if after else {}))
 
 
 class FragmentCounter:

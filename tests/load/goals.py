@@ -37,6 +37,15 @@ ACKNOWLEDGED_P50_MS = 5.0
 FIRST_FRAGMENT_P50_MS = 10.0
 """From sending a turn to the first fragment of its answer."""
 
+TAKEOVER_SECONDS = {"SIGKILL": 20.0, "SIGTERM": 2.0}
+"""From the end of the session service that serves a stream, by signal, until it goes on."""
+
+RESUME_SECONDS = 10.0
+"""From the end of a gateway until the last of its clients is live again."""
+
+STREAMED_WRITES = 40
+"""Documents written for a turn that streams for a minute and calls ten tools."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -66,6 +75,7 @@ def judge(figures: Figures) -> tuple[Verdict, ...]:
         *_paced(figures),
         *_memory(figures),
         *_turns(figures),
+        *_shared(figures),
     )
 
 
@@ -187,3 +197,40 @@ def _turns(figures: Figures) -> Iterator[Verdict]:
             figure=f"{turns.first_fragment.p50_ms:.1f} ms",
             met=turns.first_fragment.p50_ms <= FIRST_FRAGMENT_P50_MS,
         )
+
+
+def _shared(figures: Figures) -> Iterator[Verdict]:
+    if (shared := figures.shared) is None:
+        return
+    for takeover in shared.takeovers:
+        limit = TAKEOVER_SECONDS[takeover.signal]
+        yield Verdict(
+            name=f"takeover_{takeover.signal.lower()}",
+            goal=f"session service ended by {takeover.signal}: streams go on within {limit:.0f} s",
+            figure=f"{takeover.most_seconds:.1f} s (median {takeover.median_seconds:.1f} s)",
+            met=takeover.most_seconds <= limit,
+        )
+    for resume in shared.resumes:
+        way = "the same, started again" if resume.restarted else "another"
+        yield Verdict(
+            name="resume_restarted" if resume.restarted else "resume_other",
+            goal=(
+                f"{resume.clients:,} clients of a killed gateway back to {way}: all within"
+                f" {RESUME_SECONDS:.0f} s"
+            ),
+            figure=f"{resume.most_seconds:.1f} s (median {resume.median_seconds:.1f} s)",
+            met=resume.most_seconds <= RESUME_SECONDS,
+        )
+    refused = sum(resume.refused for resume in shared.resumes)
+    yield Verdict(
+        name="resume_refused",
+        goal="of these turned away: none",
+        figure=f"{refused:,}",
+        met=refused == 0,
+    )
+    yield Verdict(
+        name="streamed_writes",
+        goal=f"a minute of streaming with ten tool calls: at most {STREAMED_WRITES} writes",
+        figure=f"{shared.streamed.writes:.0f}",
+        met=shared.streamed.writes <= STREAMED_WRITES,
+    )

@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.load.figures import Figures, parse
+from tests.load.figures import DELETE_PRICE, READ_PRICE, WRITE_PRICE, Figures, Shared, parse
 from tests.load.goals import judge
-from tests.load.report import growth_rows, markdown, memory_rows, ratio
+from tests.load.report import (
+    LATENCIES,
+    growth_rows,
+    latency_rows,
+    markdown,
+    memory_rows,
+    operation_rows,
+    ratio,
+)
 from tests.load.systems import ROOT
 
 BEGIN = "<!-- bench:begin -->"
@@ -34,6 +42,12 @@ class Wording:
         growth: Header of the table of growth.
         memory: Header of the table of memory.
         replay: One sentence about replay.
+        shared: One paragraph about the shared database.
+        latencies: Header of the table of its latencies.
+        latency_names: What they are called; see `latency_rows`.
+        operations: Header of the table of its operations.
+        turn_names: What the turns are called; see `operation_rows`.
+        prices: One sentence about prices.
         names: Goals in this language, by name; English where there is none.
     """
 
@@ -44,6 +58,12 @@ class Wording:
     growth: tuple[str, ...]
     memory: tuple[str, ...]
     replay: str
+    shared: str
+    latencies: tuple[str, ...]
+    latency_names: tuple[str, ...]
+    operations: tuple[str, ...]
+    turn_names: tuple[str, ...]
+    prices: str
     names: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -67,6 +87,20 @@ ENGLISH = Wording(
     ),
     memory=("idle users connected", "gateway", "session", "executor"),
     replay="Replay of {events:,} events: {milliseconds:.0f} ms.",
+    shared=(
+        "On a database that they share, the Firestore emulator on the same cores, with two of"
+        " each service:"
+    ),
+    latencies=("on the emulator", "p50", "p99"),
+    latency_names=LATENCIES,
+    operations=("documents a turn", "written", "read", "deleted", "price of 1,000 turns"),
+    turn_names=("short turn", "a minute of streaming, ten tool calls"),
+    prices=(
+        "Everything that both session services do meanwhile is counted, renewals of leases"
+        " included. The price follows from ${write:.2f} for 100,000 documents written,"
+        " ${read:.2f} read and ${delete:.2f} deleted: list prices of Firestore that nobody here"
+        " has been billed, so look up those of your region."
+    ),
 )
 
 KOREAN = Wording(
@@ -89,6 +123,19 @@ KOREAN = Wording(
     ),
     memory=("연결만 해 둔 사용자", "게이트웨이", "세션 서비스", "실행기"),
     replay="이벤트 {events:,}개 다시 받기: {milliseconds:.0f} ms.",
+    shared=(
+        "서비스마다 두 개씩 띄우고, 같은 코어에서 도는 Firestore 에뮬레이터를 함께 쓸 때의"
+        " 값입니다."
+    ),
+    latencies=("에뮬레이터에서", "p50", "p99"),
+    latency_names=("턴 접수", "첫 조각", "항목 완성에서 이벤트 도착까지"),
+    operations=("턴 하나의 문서", "쓰기", "읽기", "삭제", "1,000턴 가격"),
+    turn_names=("짧은 턴", "1분 스트리밍, 도구 호출 10번"),
+    prices=(
+        "그동안 세션 서비스 둘이 한 모든 작업을 셌고, 임대 갱신도 들어 있습니다. 가격은 문서"
+        " 100,000개당 쓰기 ${write:.2f}, 읽기 ${read:.2f}, 삭제 ${delete:.2f}로 계산한 Firestore"
+        " 정가이며 실제 청구서로 확인한 값이 아니므로, 쓰는 지역의 가격을 확인하세요."
+    ),
     names={
         "saturated": "포화: 초당 50,000조각 이상",
         "saturated_more": "포화: 단일 프로세스보다 많이",
@@ -103,6 +150,12 @@ KOREAN = Wording(
         "user_session": "쉬는 접속자 한 명: 세션 서비스 60 KB 이하",
         "acknowledged": "턴 접수: p50 5 ms 이하",
         "first_fragment": "첫 조각: p50 10 ms 이하",
+        "takeover_sigkill": "세션 서비스를 SIGKILL로 끝냄: 20 s 안에 스트림이 이어짐",
+        "takeover_sigterm": "세션 서비스를 SIGTERM으로 끝냄: 2 s 안에 스트림이 이어짐",
+        "resume_restarted": "죽은 게이트웨이의 접속자 1,000명이 다시 뜬 그곳으로: 10 s 안에 모두",
+        "resume_other": "죽은 게이트웨이의 접속자 1,000명이 다른 곳으로: 10 s 안에 모두",
+        "resume_refused": "그중 거절된 접속 없음",
+        "streamed_writes": "1분 스트리밍과 도구 호출 10번: 쓰기 40번 이하",
     },
 )
 
@@ -138,8 +191,20 @@ def section(figures: Figures, wording: Wording) -> str:
             wording.replay.format(events=replay.events, milliseconds=replay.duration.p50_ms) + "\n"
             for replay in figures.replay
         ),
+        *(_shared(figures.shared, wording) if figures.shared is not None else ()),
     ]
     return "\n" + "\n".join(parts)
+
+
+def _shared(shared: Shared, wording: Wording) -> list[str]:
+    prices = {"write": WRITE_PRICE, "read": READ_PRICE, "delete": DELETE_PRICE}
+    of_100_000 = {name: price * 100_000 for name, price in prices.items()}
+    return [
+        wording.shared + "\n",
+        markdown(wording.latencies, latency_rows(shared, wording.latency_names)),
+        markdown(wording.operations, operation_rows(shared, wording.turn_names)),
+        wording.prices.format(**of_100_000) + "\n",
+    ]
 
 
 def _bold(rows: list[list[str]]) -> list[list[str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.load.figures import Figures, Memory, Pair, Stream
+from tests.load.figures import Figures, Latency, Memory, Operations, Pair, Shared, Stream
 from tests.load.goals import judge, user_bytes
 
 
@@ -86,12 +86,19 @@ def _sections(figures: Figures) -> Iterator[str]:
             f"{replay.duration.p50_ms:.1f} p99 {replay.duration.p99_ms:.1f} ms, "
             f"{replay.events_per_second:,.0f} events/s\n"
         )
+    if figures.shared is not None:
+        yield columns(("shared database", "p50", "p99"), latency_rows(figures.shared, LATENCIES))
+        yield columns(OPERATIONS, operation_rows(figures.shared, TURNS))
     machine = figures.machine
     yield (
         f"{machine.cores} cores, Python {machine.python}, {machine.time}, revision "
         f"{machine.revision}, load average before {machine.load_before:.2f}\n"
     )
 
+
+LATENCIES = ("turn acknowledged", "first fragment", "completed item to its event")
+OPERATIONS = ("documents a turn", "written", "read", "deleted", "1,000 turns")
+TURNS = ("short turn", "streamed turn, ten tool calls")
 
 _STREAM_HEADER = (
     "fragments/s",
@@ -141,3 +148,39 @@ def _memory(figures: Figures) -> str:
     names = tuple(figures.memory[0].resident)
     each = [f"{(user_bytes(figures, name) or 0) / 1e3:.1f} KB" for name in names]
     return columns(("idle users", *names), [*memory_rows(figures.memory), ["each", *each]])
+
+
+def latency_rows(shared: Shared, names: Sequence[str]) -> list[list[str]]:
+    """One row for each latency on a shared database.
+
+    Args:
+        shared: The figures.
+        names: What to call acknowledgement, first fragment and durable event.
+    """
+    latencies: tuple[Latency, ...] = (
+        shared.turns.acknowledged,
+        shared.turns.first_fragment,
+        shared.durable,
+    )
+    return [
+        [name, f"{latency.p50_ms:.1f} ms", f"{latency.p99_ms:.1f} ms"]
+        for name, latency in zip(names, latencies, strict=True)
+    ]
+
+
+def operation_rows(shared: Shared, names: Sequence[str]) -> list[list[str]]:
+    """One row for each kind of turn: what it asks of the database, and its price.
+
+    Args:
+        shared: The figures.
+        names: What to call a short and a streamed turn.
+    """
+    return [
+        [name, *_operations(operations)]
+        for name, operations in zip(names, (shared.short, shared.streamed), strict=True)
+    ]
+
+
+def _operations(operations: Operations) -> list[str]:
+    counts = (operations.writes, operations.reads, operations.deletes)
+    return [*(f"{count:.1f}" for count in counts), f"${operations.price:.4f}"]

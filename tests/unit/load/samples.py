@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.load.figures import Figures, Latency, Machine, Memory, Pair, Replay, Stream, Turns
+from tests.load.figures import (
+    Figures,
+    Latency,
+    Machine,
+    Memory,
+    Operations,
+    Pair,
+    Replay,
+    Resume,
+    Shared,
+    Stream,
+    Takeover,
+    Turns,
+)
 
 
 def latency(p50_ms: float = 1.0, p99_ms: float = 4.0) -> Latency:
@@ -37,6 +50,40 @@ def pair(turns: int, **members: Any) -> Pair:
     return Pair(moorline=stream(turns, **members), monolith=theirs)
 
 
+def takeover(signal: str, seconds: float) -> Takeover:
+    """A take-over."""
+    return Takeover(signal=signal, streams=15, median_seconds=seconds / 2, most_seconds=seconds)
+
+
+def resume(seconds: float = 3.0, *, restarted: bool = True, refused: int = 0) -> Resume:
+    """A return of clients."""
+    return Resume(
+        clients=1000,
+        restarted=restarted,
+        median_seconds=seconds / 2,
+        most_seconds=seconds,
+        refused=refused,
+    )
+
+
+def operations(writes: float) -> Operations:
+    """What a turn asks of the database."""
+    return Operations(turns=1, seconds=60.0, writes=writes, reads=20.0, deletes=1.0)
+
+
+def shared(**members: Any) -> Shared:
+    """Good figures on a shared database."""
+    values: dict[str, Any] = {
+        "turns": Turns(streaming=0, acknowledged=latency(12.5), first_fragment=latency(25.0)),
+        "durable": latency(60.5, 90.5),
+        "takeovers": (takeover("SIGKILL", 14.0), takeover("SIGTERM", 0.5)),
+        "resumes": (resume(), resume(restarted=False)),
+        "short": operations(8.0),
+        "streamed": operations(30.0),
+    }
+    return Shared(**(values | members))
+
+
 def figures(**members: Any) -> Figures:
     """A run in which every goal is met."""
     few = {"gateway": 100.0, "session": 100.0, "executor": 100.0}
@@ -65,5 +112,6 @@ def figures(**members: Any) -> Figures:
             Turns(streaming=100, acknowledged=latency(9.0), first_fragment=latency(20.0)),
         ),
         "replay": (Replay(events=1000, bytes=100_000, duration=latency(20.0)),),
+        "shared": shared(),
     }
     return Figures(**(values | members))

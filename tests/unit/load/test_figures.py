@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from tests.load.figures import Latency, Replay, dump, parse, percentile
-from tests.unit.load.samples import figures, latency, stream
+from tests.unit.load.samples import figures, latency, operations, stream
 
 
 @pytest.mark.parametrize(
@@ -43,5 +44,18 @@ def test_rates_are_derived() -> None:
 def test_figures_survive_json() -> None:
     """What was written is what is read."""
     assert figures() == parse(dump(figures()))
-    partial = figures(saturated=None, paced=(), memory=(), turns=(), replay=())
+    partial = figures(saturated=None, paced=(), memory=(), turns=(), replay=(), shared=None)
     assert partial == parse(dump(partial))
+
+
+def test_figures_from_before_the_shared_database_can_be_read() -> None:
+    """They have no member for it."""
+    old = orjson.loads(dump(figures(shared=None)))
+    del old["shared"]
+
+    assert figures(shared=None) == parse(orjson.dumps(old))
+
+
+def test_a_price_follows_from_the_documents() -> None:
+    """Forty writes, twenty reads and a deletion of each of 1,000 turns."""
+    assert operations(40.0).price == pytest.approx(0.036 + 0.006 + 0.0001)

@@ -8,7 +8,16 @@ import pytest
 
 from tests.load.figures import Memory, Pair, Turns
 from tests.load.goals import judge, user_bytes
-from tests.unit.load.samples import figures, latency, pair, stream
+from tests.unit.load.samples import (
+    figures,
+    latency,
+    operations,
+    pair,
+    resume,
+    shared,
+    stream,
+    takeover,
+)
 
 NAMES = [
     "saturated",
@@ -24,6 +33,12 @@ NAMES = [
     "user_session",
     "acknowledged",
     "first_fragment",
+    "takeover_sigkill",
+    "takeover_sigterm",
+    "resume_restarted",
+    "resume_other",
+    "resume_refused",
+    "streamed_writes",
 ]
 
 
@@ -47,7 +62,7 @@ def test_the_monolith_stands_beside_with_the_ratio() -> None:
 
 def test_what_was_not_measured_is_not_judged() -> None:
     """A partial run says nothing about the other goals."""
-    assert judge(figures(saturated=None, paced=(), memory=(), turns=())) == ()
+    assert judge(figures(saturated=None, paced=(), memory=(), turns=(), shared=None)) == ()
     assert user_bytes(figures(memory=()), "gateway") is None
 
 
@@ -82,6 +97,12 @@ def test_what_was_not_measured_is_not_judged() -> None:
             },
             ["acknowledged", "first_fragment"],
         ),
+        ({"shared": shared(takeovers=(takeover("SIGKILL", 20.1),))}, ["takeover_sigkill"]),
+        ({"shared": shared(takeovers=(takeover("SIGTERM", 2.1),))}, ["takeover_sigterm"]),
+        ({"shared": shared(resumes=(resume(10.1),))}, ["resume_restarted"]),
+        ({"shared": shared(resumes=(resume(10.1, restarted=False),))}, ["resume_other"]),
+        ({"shared": shared(resumes=(resume(refused=1),))}, ["resume_refused"]),
+        ({"shared": shared(streamed=operations(40.5))}, ["streamed_writes"]),
     ],
 )
 def test_a_figure_beyond_its_goal_misses_it(members: dict[str, Any], expected: list[str]) -> None:

@@ -14,8 +14,9 @@ def test_a_section_shows_goals_growth_and_replay(name: str) -> None:
     """Both languages show the same figures."""
     text = section(figures(), READMES[name])
 
-    for part in ("80,000/s", "2.00×", "1,000", "20 ms"):
+    for part in ("80,000/s", "2.00×", "1,000", "20 ms", "60.5 ms", "$0.0331", "$0.09"):
         assert part in text
+    assert "$" not in section(figures(shared=None), READMES[name])
 
 
 def test_every_goal_has_a_korean_name() -> None:

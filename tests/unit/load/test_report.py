@@ -34,7 +34,15 @@ def test_the_terminal_shows_every_measure() -> None:
     """A reader sees goals, streams, memory, turns, replay and the machine."""
     text = terminal(figures())
 
-    for part in ("met", "turns × 40/s", "idle users", "acknowledged", "replay of", "2 cores"):
+    for part in (
+        "met",
+        "turns × 40/s",
+        "idle users",
+        "acknowledged",
+        "replay of",
+        "2 cores",
+        "$0.0331",
+    ):
         assert part in text
     assert "NOT MET" not in text
-    assert "not measured" not in terminal(figures(saturated=None, paced=(), memory=()))
+    assert "not measured" not in terminal(figures(saturated=None, paced=(), memory=(), shared=None))
