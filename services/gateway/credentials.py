@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.gateway.auth.cookies import CookieVerifier
 from services.gateway.auth.tickets import Tickets
-from services.gateway.auth.verifier import Principal, Verifier, token_invalid
+from services.gateway.auth.verifier import Principal, UntimelyFailure, Verifier, token_invalid
 from services.gateway.settings import is_loopback
 
 _PORT = re.compile(r":([0-9]{1,5})$")
@@ -96,6 +97,8 @@ class Credentials:
         tickets: Checks tickets.
         origins: A cookie counts only with an allowed origin.
         behind_tls: True when clients use HTTPS.
+        timed: Tells whether the platform's time is known. Until then nobody is sent away
+            for good because of the time.
         attempts: `moorline_auth_attempts_total`.
     """
 
@@ -107,6 +110,7 @@ class Credentials:
         tickets: Tickets,
         origins: Origins,
         behind_tls: bool,
+        timed: Callable[[], bool],
         attempts: Counter,
     ) -> None:
         self._tokens = tokens
@@ -114,6 +118,7 @@ class Credentials:
         self._tickets = tickets
         self._origins = origins
         self._behind_tls = behind_tls
+        self._timed = timed
         self._attempts = attempts
 
     async def check(
@@ -203,8 +208,11 @@ class Credentials:
             principal = await verifier.verify(token)
             result = "ok"
         except Failure as failure:
-            if failure.reason == errors_pb2.ERROR_REASON_TOKEN_INVALID:
-                result = "invalid"
+            if failure.reason != errors_pb2.ERROR_REASON_TOKEN_INVALID:
+                raise
+            if isinstance(failure, UntimelyFailure) and not self._timed():
+                raise _untimed() from None
+            result = "invalid"
             raise
         finally:
             self._attempts.labels(method, result).inc()
@@ -227,6 +235,15 @@ class Credentials:
             if name.startswith(TICKET_PREFIX):
                 return name.removeprefix(TICKET_PREFIX)
         return None
+
+
+def _untimed() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        "This server has just started and does not know the time yet. Try again after a second.",
+        retry_delay=timedelta(seconds=1),
+        service="session",
+    )
 
 
 def offered_subprotocols(request: web.Request) -> list[str]:

@@ -32,6 +32,11 @@ class PlatformClock:
         """Return the time."""
         return self._wall() if self._offset is None else self._monotonic() + self._offset
 
+    @property
+    def known(self) -> bool:
+        """True once the time was told: until then it is this machine's, which may be wrong."""
+        return self._offset is not None
+
     def told(self, seconds: float) -> None:
         """Take the time that was just told, in seconds since the epoch."""
         self._offsets.append(seconds - self._monotonic())

@@ -125,6 +125,7 @@ async def serve(
             tickets=tickets,
             origins=origins,
             behind_tls=settings.behind_tls,
+            timed=lambda: clock.known,
             attempts=figures.auth_attempts,
         )
         stalls = Stalls(loop=loop)

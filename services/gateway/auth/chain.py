@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
-from services.gateway.auth.verifier import Principal, Verifier, token_invalid
+from services.gateway.auth.verifier import Principal, UntimelyFailure, Verifier, token_invalid
 
 MAX_TOKEN_CHARACTERS = 8192
 """Longest token that is looked at; the same as the longest header."""
@@ -27,10 +27,13 @@ class Chain:
         """See `Verifier`."""
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise token_invalid()
+        refusal = token_invalid()
         for verifier in self._verifiers:
             try:
                 return await verifier.verify(token)
             except Failure as failure:
                 if failure.reason != errors_pb2.ERROR_REASON_TOKEN_INVALID:
                     raise
-        raise token_invalid()
+                if isinstance(failure, UntimelyFailure):
+                    refusal = failure
+        raise refusal

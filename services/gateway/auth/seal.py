@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import orjson
 
-from services.gateway.auth.verifier import Principal, from_epoch, token_invalid
+from services.gateway.auth.verifier import Principal, from_epoch, token_invalid, untimely
 
 
 class Seal:
@@ -62,7 +62,7 @@ class Seal:
             base64.urlsafe_b64decode(content + "=" * (-len(content) % 4))
         )
         if end <= self._clock():
-            raise token_invalid()
+            raise untimely()
         expire_time = None if proof_end is None else from_epoch(proof_end)
         return Principal(user=user, admin=admin, key=key, expire_time=expire_time), end
 

@@ -15,7 +15,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError, SecurityWarning
 
 from services.gateway.auth.jwks import ALGORITHMS, Jwks
-from services.gateway.auth.verifier import Principal, from_epoch, token_invalid
+from services.gateway.auth.verifier import Principal, from_epoch, token_invalid, untimely
 from services.gateway.names import USER_ID
 
 LEEWAY = 30.0
@@ -87,8 +87,10 @@ class SignedVerifier:
             raise token_invalid()
         if not isinstance(end, int | float) or not isinstance(start, int | float):
             raise token_invalid()
-        if not now < end < _LAST_TIME or start > now + LEEWAY:
+        if not end < _LAST_TIME:
             raise token_invalid()
+        if end <= now or start > now + LEEWAY:
+            raise untimely()
         user = self._user(claims.get(self._user_claim))
         return Principal(
             user=f"users/{user}", expire_time=from_epoch(end), admin=user in self._admins

@@ -59,6 +59,16 @@ class Verifier(Protocol):
         """
 
 
+class UntimelyFailure(Failure):
+    """A TOKEN_INVALID of a token that is good but for its time, or that of our clock."""
+
+
+def untimely() -> UntimelyFailure:
+    """Return the failure of a token that has expired, or is not good yet."""
+    failure = token_invalid()
+    return UntimelyFailure(failure.reason, failure.message)
+
+
 def token_invalid(message: str = "") -> Failure:
     """Return the failure of a token that proves nothing."""
     return Failure(
