@@ -286,6 +286,11 @@ class Feeds(Generic[U, V]):
             raise _unknown()
         return held[1]
 
+    def find(self, feed_id: str) -> Feed[U] | None:
+        """Return a feed if it is open."""
+        held = self._feeds.get(feed_id)
+        return held[1] if held is not None else None
+
     async def drain(self) -> None:
         """Open no more feeds, end all with DRAINING, and wait until they are gone.
 

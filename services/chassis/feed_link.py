@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -141,6 +141,7 @@ class FeedLink(Generic[U]):
         on_updates: Callable[[Sequence[U]], None],
         on_end: Callable[[Failure], None],
         on_reset: Callable[[], None] = lambda: None,
+        call: Callable[[str, int], Awaitable[bool]] | None = None,
     ) -> Subscription[U]:
         """Follow something from now on, whatever breaks after this has returned.
 
@@ -155,6 +156,8 @@ class FeedLink(Generic[U]):
                 of anything after; not after `unsubscribe`.
             on_reset: Called before each new request: what follows starts at the
                 position that request names.
+            call: Another call that puts it on the feed, the first time, given the same
+                as `request`. Returns False when it has not; then it is not followed.
 
         Raises:
             Failure: What the peer answered; SERVICE_UNAVAILABLE when the feed is
@@ -170,8 +173,7 @@ class FeedLink(Generic[U]):
         feed_id = await self._wait_connected()
         kept = False
         try:
-            await self._call_subscribe(subscription, feed_id)
-            kept = subscription.open
+            kept = await self._call_subscribe(subscription, feed_id, call) and subscription.open
         except Failure as failure:
             if failure.reason != errors_pb2.ERROR_REASON_FEED_UNKNOWN:
                 raise
@@ -192,6 +194,10 @@ class FeedLink(Generic[U]):
         if subscription.open:
             self._kept.pop(subscription, None)
             self._forget(subscription, self._feed_id)
+
+    def finished(self, subscription: Subscription[U]) -> None:
+        """Note that the peer has ended a subscription in good order, and need not be told."""
+        self._over(subscription)
 
     def close(self) -> None:
         """Close the feed; subscriptions end without another call."""
@@ -359,7 +365,12 @@ class FeedLink(Generic[U]):
                     self._take_back(subscription, feed_id)
                 return
 
-    async def _call_subscribe(self, subscription: Subscription[U], feed_id: str) -> None:
+    async def _call_subscribe(
+        self,
+        subscription: Subscription[U],
+        feed_id: str,
+        call: Callable[[str, int], Awaitable[bool]] | None = None,
+    ) -> bool:
         # A new number each time: the peer may know the one of a call that failed.
         self._routes.pop(subscription.number, None)
         if subscription.number:
@@ -367,14 +378,18 @@ class FeedLink(Generic[U]):
         self._number += 1
         subscription.number = self._number
         self._routes[subscription.number] = subscription
-        broken = True
+        broken = followed = True
         with suppress(TimeoutError):
             async with self._silence.unbroken():
-                await self._calls.subscribe(subscription, feed_id)
+                if call is None:
+                    await self._calls.subscribe(subscription, feed_id)
+                else:
+                    followed = await call(feed_id, subscription.number)
             # It may break, too, when the answer is here already.
             broken = self._feed_id != feed_id
         if broken and subscription.open:
             raise self._unavailable()
+        return followed
 
     async def _call_unsubscribe(self, identity: Identity, feed_id: str, number: int) -> None:
         try:

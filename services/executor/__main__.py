@@ -31,6 +31,7 @@ from services.executor.claude_code_processes import ClaudeCodeProcesses
 from services.executor.execution import Limits
 from services.executor.executions import Executions
 from services.executor.executions_api import ExecutionApi
+from services.executor.following import ExecutionFeeds
 from services.executor.settings import Settings
 from services.executor.workspaces import Workspaces
 
@@ -87,11 +88,12 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             tasks=tasks,
             metrics=metrics,
         )
-        feeds: feed_api.ExecutionFeeds = Feeds(wrap=feed_api.response)
+        feeds: ExecutionFeeds = Feeds(wrap=feed_api.response)
 
         def register(to: grpc.aio.Server) -> None:
             execution_api = ExecutionApi(
                 executions=executions,
+                feeds=feeds,
                 default_backend=simulation.name,
                 timeout=settings.turn_timeout,
             )

@@ -112,6 +112,11 @@ class Book:
         """Whether the outcome is stored for good, so that nobody needs the book any more."""
         return self.ended and not self._records
 
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was forgotten, so that it can be followed from its beginning."""
+        return not self._forgotten
+
     # What the writer does.
 
     def append(self, item: transcript_pb2.Item, *, conversation: str = "") -> None:

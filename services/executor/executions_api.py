@@ -16,10 +16,11 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from moorline.executor.v1 import executions_pb2, executions_pb2_grpc
 from services.chassis.failures import field_invalid
-from services.executor import names
+from services.executor import following, names
 from services.executor.agent_process import Work
 from services.executor.execution import Execution
 from services.executor.executions import Executions, Forgotten
+from services.executor.following import ExecutionFeeds
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,12 +38,21 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
 
     Args:
         executions: All executions.
+        feeds: The open feeds, which may follow an execution from its creation on.
         default_backend: Backend of an execution that names none.
         timeout: Time allowed to an execution that names none.
     """
 
-    def __init__(self, *, executions: Executions, default_backend: str, timeout: timedelta) -> None:
+    def __init__(
+        self,
+        *,
+        executions: Executions,
+        feeds: ExecutionFeeds,
+        default_backend: str,
+        timeout: timedelta,
+    ) -> None:
         self._executions = executions
+        self._feeds = feeds
         self._default_backend = default_backend
         self._timeout = timeout
 
@@ -50,8 +60,13 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
         self, request: executions_pb2.CreateExecutionRequest, context: Context
     ) -> executions_pb2.CreateExecutionResponse:
         """Start an execution."""
+        if request.feed_id and request.subscription < 1:
+            raise field_invalid("subscription", "must be a new number, at least 1")
         execution = self._executions.create(self._work(request))
-        return executions_pb2.CreateExecutionResponse(execution=_resource(execution))
+        followed = self._follow(execution, request.feed_id, request.subscription)
+        return executions_pb2.CreateExecutionResponse(
+            execution=_resource(execution), followed=followed
+        )
 
     async def GetExecution(
         self, request: executions_pb2.GetExecutionRequest, context: Context
@@ -120,6 +135,13 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
 
     def _get(self, name: str, *, field: str) -> Execution:
         return self._executions.get(names.execution_of(name, field=field))
+
+    def _follow(self, execution: Execution | Forgotten, feed_id: str, subscription: int) -> bool:
+        feed = self._feeds.find(feed_id)
+        if feed is None or isinstance(execution, Forgotten) or not execution.book.whole:
+            return False
+        following.add(feed, subscription, execution.book, after=0)
+        return True
 
     def _work(self, request: executions_pb2.CreateExecutionRequest) -> Work:
         wanted = request.execution

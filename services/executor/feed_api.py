@@ -5,7 +5,6 @@ Does not know what the updates say.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -13,14 +12,13 @@ from typing import Any
 import grpc
 
 from moorline.executor.v1 import executions_pb2, feed_pb2, feed_pb2_grpc
-from services.chassis.feed import Feeds
 from services.chassis.identity import caller
-from services.executor import names
+from services.executor import following, names
 from services.executor.executions import Executions
 from services.executor.executions_api import check_after
+from services.executor.following import ExecutionFeeds
 
 Context = grpc.aio.ServicerContext[Any, Any]
-ExecutionFeeds = Feeds[executions_pb2.ExecutionUpdate, feed_pb2.OpenFeedResponse]
 
 
 def response(
@@ -68,8 +66,7 @@ class ExecutionFeedApi(feed_pb2_grpc.ExecutionFeedServiceServicer):
         execution_id = names.execution_of(request.watch.name, field="watch.name")
         after = check_after(request.watch.after_sequence, field="watch.after_sequence")
         book = self._executions.get(execution_id).book
-        mark = functools.partial(feed.mark, request.subscription)
-        feed.add(request.subscription, book.follow(after=after, mark=mark))
+        following.add(feed, request.subscription, book, after=after)
         return feed_pb2.SubscribeResponse()
 
     async def Unsubscribe(

@@ -17,11 +17,11 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis import feed_link
 from services.chassis.client import Peer
 from services.chassis.failures import Failure
-from services.chassis.identity import Identity
 from services.chassis.tasks import Tasks
 from services.session.deliveries import PASSING
 from services.session.executor import Listener, Subscription
 from services.session.executor_clock import ExecutorClock
+from services.session.followed import IDENTITY, Followed, execution_name
 from services.session.patience import Patience
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ Update: TypeAlias = executions_pb2.ExecutionUpdate
 _EXECUTIONS = "/moorline.executor.v1.ExecutionService/"
 _FEED = "/moorline.executor.v1.ExecutionFeedService/"
 _WORKSPACES = "/moorline.executor.v1.WorkspaceService/"
-_IDENTITY = Identity(user="services/session")
 _CALL_TIMEOUT = timedelta(seconds=10)
 _UNANSWERED = (
     errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
@@ -57,6 +56,9 @@ _ABANDONED_SECONDS = 300.0
 
 _REPEAT_SECONDS = 1.0
 
+_EARLY_SECONDS = 1.0
+"""How long what a new execution tells is kept for its listener, who comes at once."""
+
 
 class ExecutorLink:
     """The way to one executor; a `chassis.pool.Member`.
@@ -79,7 +81,9 @@ class ExecutorLink:
         self._unreachable = unreachable
         self._tasks = Tasks()
         self._link: feed_link.FeedLink[Update] | None = None
-        self._followed: set[_Followed] = set()
+        self._followed: set[Followed] = set()
+        # What is followed since its creation and has no listener yet, by execution.
+        self._early: dict[str, Followed] = {}
         self._acknowledgements: dict[str, int] = {}
         self._due = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -100,7 +104,7 @@ class ExecutorLink:
             unsubscribe_method=f"{_FEED}Unsubscribe",
             split=self._split,
             tasks=self._tasks,
-            identity=_IDENTITY,
+            identity=IDENTITY,
         )
         self._tasks.spawn(self._acknowledge_all(), name="acknowledge")
         self._tasks.spawn(self._give_up(self._link), name="executor-watch")
@@ -109,6 +113,7 @@ class ExecutorLink:
 
     async def close(self) -> None:
         """Close the feed; executions go on."""
+        self._early.clear()
         await self._tasks.close()
         await self._peer.close()
 
@@ -150,16 +155,25 @@ class ExecutorLink:
                 "The executor cannot be reached. Try again.",
                 service="executor",
             )
-        try:
-            await self._peer.call(
+
+        async def call(feed_id: str, subscription: int) -> bool:
+            response = await self._peer.call(
                 f"{_EXECUTIONS}CreateExecution",
                 executions_pb2.CreateExecutionRequest(
-                    execution_id=execution_id, execution=execution
+                    execution_id=execution_id,
+                    execution=execution,
+                    feed_id=feed_id,
+                    subscription=subscription,
                 ),
                 executions_pb2.CreateExecutionResponse,
-                identity=_IDENTITY,
+                identity=IDENTITY,
                 timeout=_CALL_TIMEOUT,
             )
+            return response.followed
+
+        followed = Followed(self, execution_id)
+        try:
+            await followed.begin(self._opened(), call)
         except Failure as failure:
             if failure.reason in _REFUSALS:
                 self._refuses = asyncio.get_running_loop().time() + _REFUSED_SECONDS
@@ -169,29 +183,20 @@ class ExecutorLink:
                 errors_pb2.ERROR_REASON_EXECUTION_LOST,
                 "The executor did not answer; the execution may have started.",
             ) from failure
+        self._drop_early(execution_id)
+        if followed.open:
+            # Whoever created it is about to follow it.
+            self._early[execution_id] = followed
+            loop = asyncio.get_running_loop()
+            loop.call_later(_EARLY_SECONDS, self._drop_early, execution_id, followed)
 
     async def subscribe(self, execution_id: str, listener: Listener) -> Subscription:
         """Follow an execution."""
-        link = self._opened()
-        followed = _Followed(self, listener)
-
-        def request(feed_id: str, subscription: int) -> feed_pb2.SubscribeRequest:
-            return feed_pb2.SubscribeRequest(
-                feed_id=feed_id,
-                subscription=subscription,
-                watch=executions_pb2.WatchExecutionRequest(
-                    name=_name(execution_id), after_sequence=listener.position()
-                ),
-            )
-
-        followed.subscription = await link.subscribe(
-            identity=_IDENTITY,
-            request=request,
-            on_updates=followed.updates,
-            on_end=followed.end,
-            on_reset=listener.reset,
-        )
-        if followed.subscription.open:
+        followed = self._early.pop(execution_id, None)
+        if followed is None or not followed.take(listener):
+            followed = Followed(self, execution_id, listener)
+            await followed.begin(self._opened())
+        if followed.open:
             self._followed.add(followed)
         return followed
 
@@ -199,9 +204,9 @@ class ExecutorLink:
         """Ask an execution to stop."""
         await self._peer.call(
             f"{_EXECUTIONS}CancelExecution",
-            executions_pb2.CancelExecutionRequest(name=_name(execution_id)),
+            executions_pb2.CancelExecutionRequest(name=execution_name(execution_id)),
             executions_pb2.CancelExecutionResponse,
-            identity=_IDENTITY,
+            identity=IDENTITY,
             timeout=_CALL_TIMEOUT,
         )
 
@@ -209,9 +214,11 @@ class ExecutorLink:
         """Hand over a permission decision."""
         await self._peer.call(
             f"{_EXECUTIONS}ResolvePermission",
-            executions_pb2.ResolvePermissionRequest(name=_name(execution_id), decision=decision),
+            executions_pb2.ResolvePermissionRequest(
+                name=execution_name(execution_id), decision=decision
+            ),
             executions_pb2.ResolvePermissionResponse,
-            identity=_IDENTITY,
+            identity=IDENTITY,
             timeout=_CALL_TIMEOUT,
         )
 
@@ -233,16 +240,26 @@ class ExecutorLink:
             f"{_WORKSPACES}DeleteWorkspace",
             backends_pb2.DeleteWorkspaceRequest(name=f"workspaces/{workspace}"),
             backends_pb2.DeleteWorkspaceResponse,
-            identity=_IDENTITY,
+            identity=IDENTITY,
             timeout=_CALL_TIMEOUT,
         )
 
-    def forget(self, followed: _Followed) -> None:
+    def forget(self, followed: Followed) -> None:
         """Take a closed subscription off."""
         self._followed.discard(followed)
         subscription = followed.subscription
-        if self._link is not None and subscription is not None and subscription.open:
+        if self._link is None or subscription is None or not subscription.open:
+            return
+        if followed.ended:
+            self._link.finished(subscription)
+        else:
             self._tasks.spawn(self._link.unsubscribe(subscription), name="executor-unsubscribe")
+
+    def _drop_early(self, execution_id: str, only: Followed | None = None) -> None:
+        followed = self._early.get(execution_id)
+        if followed is not None and only in (None, followed):
+            del self._early[execution_id]
+            followed.close()
 
     def translate(self, event: executions_pb2.ExecutionEvent) -> None:
         """Put the database's time in the place of the executor's."""
@@ -308,13 +325,13 @@ class ExecutorLink:
     async def _send(self, batch: dict[str, int]) -> None:
         request = executions_pb2.AcknowledgeExecutionsRequest()
         for execution_id, sequence in batch.items():
-            request.acknowledgements.add(name=_name(execution_id), sequence=sequence)
+            request.acknowledgements.add(name=execution_name(execution_id), sequence=sequence)
         try:
             await self._peer.call(
                 f"{_EXECUTIONS}AcknowledgeExecutions",
                 request,
                 executions_pb2.AcknowledgeExecutionsResponse,
-                identity=_IDENTITY,
+                identity=IDENTITY,
                 timeout=_CALL_TIMEOUT,
             )
         except Failure as failure:
@@ -343,34 +360,3 @@ class ExecutorLink:
             # Any other answer says that the execution does not run there.
             return failure.reason not in PASSING
         return True
-
-
-class _Followed:
-    """One subscription over the link."""
-
-    __slots__ = ("_link", "_listener", "subscription")
-
-    def __init__(self, link: ExecutorLink, listener: Listener) -> None:
-        self._link = link
-        self._listener = listener
-        self.subscription: feed_link.Subscription[Update] | None = None
-
-    def updates(self, updates: Sequence[Update]) -> None:
-        """Pass news on."""
-        for update in updates:
-            if update.HasField("event"):
-                self._link.translate(update.event)
-        self._listener.updates(updates)
-
-    def end(self, failure: Failure) -> None:
-        """Pass the end on."""
-        self._link.forget(self)
-        self._listener.end(failure)
-
-    def close(self) -> None:
-        """Stop following; see `executor.Subscription`."""
-        self._link.forget(self)
-
-
-def _name(execution_id: str) -> str:
-    return f"executions/{execution_id}"

@@ -6,7 +6,7 @@ The session service's feed stands for any: a shape with an `end`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -205,7 +205,9 @@ class Follower:
         """Note that it happened."""
         self.resets += 1
 
-    async def follow(self, link: FeedLink[Any]) -> Subscription[Any]:
+    async def follow(
+        self, link: FeedLink[Any], call: Callable[[str, int], Awaitable[bool]] | None = None
+    ) -> Subscription[Any]:
         """Subscribe for Ada."""
         return await link.subscribe(
             identity=ADA,
@@ -213,6 +215,7 @@ class Follower:
             on_updates=self.on_updates,
             on_end=self.on_end,
             on_reset=self.on_reset,
+            call=call,
         )
 
     async def has(self, head: int) -> None:

@@ -16,9 +16,51 @@ from tests.unit.chassis.followed import (
     FeedService,
     Follower,
     History,
+    Numbers,
     link_to,
 )
 from tests.unit.chassis.service import Running, peer_of, until
+
+
+async def test_another_call_may_put_it_on_the_feed(
+    link: FeedLink[Any], service: FeedService, history: History
+) -> None:
+    """Given the feed and a number; one that did not is not followed."""
+    history.append(2)
+    followed, ignored = Follower(), Follower()
+
+    async def put(feed_id: str, number: int) -> bool:
+        opened = service.feeds.get(feed_id)
+        source = Numbers(history, 0, lambda: opened.mark(number))
+        history.sources.append(source)
+        opened.add(number, source)
+        return True
+
+    async def leave(feed_id: str, number: int) -> bool:
+        return False
+
+    await followed.follow(link, put)
+    subscription = await ignored.follow(link, leave)
+    await followed.has(2)
+
+    assert 1 == len(link)
+    assert not subscription.open
+    assert [] == service.callers
+
+
+async def test_what_the_peer_has_ended_needs_no_call(
+    link: FeedLink[Any], service: FeedService, history: History
+) -> None:
+    """It is forgotten; doing it twice changes nothing."""
+    subscription = await Follower().follow(link)
+    link.finished(subscription)
+    link.finished(subscription)
+    other = await Follower().follow(link)
+    await link.unsubscribe(other)
+    await until(lambda: bool(service.unsubscribed))
+
+    assert [other.number] == service.unsubscribed
+    assert not subscription.open
 
 
 async def test_updates_arrive_in_order(

@@ -59,6 +59,18 @@ class Server:
         )
         return response.execution
 
+    async def create_followed(self, prompt: str, feed_id: str, number: int) -> bool:
+        """Start execution e1, to be followed by a feed; return whether it is."""
+        execution = executions_pb2.Execution(workspace=WORKSPACE)
+        execution.prompt.text = prompt
+        request = executions_pb2.CreateExecutionRequest(
+            execution_id="e1", execution=execution, feed_id=feed_id, subscription=number
+        )
+        response = await self.call(
+            EXECUTIONS + "CreateExecution", request, executions_pb2.CreateExecutionResponse
+        )
+        return response.followed
+
     async def get(self, execution_id: str = "e1") -> executions_pb2.Execution:
         """Return an execution."""
         request = executions_pb2.GetExecutionRequest(name=f"executions/{execution_id}")

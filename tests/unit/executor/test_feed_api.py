@@ -52,6 +52,33 @@ async def test_every_response_tells_the_executors_time(server: Server) -> None:
     assert response.time.ToDatetime(UTC).timestamp() <= time.time()
 
 
+async def test_created_execution_is_followed_from_its_beginning(server: Server) -> None:
+    """The call that creates it puts it on a feed; what cannot be followed is created all the same.
+
+    The number is used then, and freed by the outcome.
+    """
+    feed_id, stream = await server.open_feed()
+    followed = [
+        await server.create_followed("/sim say first", feed_id, 7),
+        await server.create_followed("/sim say first", "no-such-feed", 8),
+    ]
+    updates: list[executions_pb2.ExecutionUpdate] = []
+    async for response in stream:
+        for subscribed in response.subscriptions:
+            assert 7 == subscribed.subscription
+            updates += subscribed.updates
+        if updates and updates[-1].event.item.HasField("turn_outcome"):
+            break
+    await server.acknowledge("e1", 1)
+    followed.append(await server.create_followed("/sim say first", feed_id, 7))
+    with pytest.raises(Failure) as without_number:
+        await server.create_followed("/sim say first", feed_id, 0)
+
+    assert [True, False, False] == followed
+    assert "first" == updates[-2].event.item.agent_message.text
+    assert "FIELD_INVALID" == reason(without_number)
+
+
 async def test_feed_carries_many_executions(server: Server) -> None:
     """Each under its number; one taken off falls silent, and a number is used once."""
     feed_id, stream = await server.open_feed()

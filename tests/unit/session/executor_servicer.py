@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import (
     backends_pb2,
     backends_pb2_grpc,
@@ -97,6 +98,10 @@ class Servicer(
     status: grpc.StatusCode | None = None
     refusal: Failure | None = None
     clock_error: timedelta = timedelta(0)
+    follows: bool = False
+    """Whether creating an execution puts it on the feed."""
+    unsubscribed: list[int] = field(default_factory=list)
+    feed_ids: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Make the feeds."""
@@ -107,6 +112,11 @@ class Servicer(
         self.script.append(update)
         for cursor in self.cursors:
             cursor.mark()
+
+    def break_feed(self) -> None:
+        """End the open feed as a lost connection does."""
+        failure = Failure(errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, "Broken.")
+        self.feeds.get(self.feed_ids[-1]).end(failure)
 
     def register(self, to: grpc.aio.Server) -> None:
         """Add this to a server."""
@@ -127,7 +137,9 @@ class Servicer(
             await context.abort(self.status)
         if self.refusal is not None:
             raise self.refusal
-        return executions_pb2.CreateExecutionResponse()
+        if self.follows:
+            self._follow(request.feed_id, request.subscription, 0)
+        return executions_pb2.CreateExecutionResponse(followed=self.follows)
 
     async def CancelExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Record the call."""
@@ -160,6 +172,7 @@ class Servicer(
 
     async def OpenFeed(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Open a feed."""
+        self.feed_ids.append(request.feed_id)
         async for response in self.feeds.open(request.feed_id, caller().user):
             yield response
 
@@ -168,17 +181,20 @@ class Servicer(
         self.calls.append(("subscribe", request))
         if not self.known:
             raise not_found()
-        feed = self.feeds.get(request.feed_id)
-        mark = partial(feed.mark, request.subscription)
-        cursor = Cursor(self.script, request.watch.after_sequence, mark)
-        self.cursors.append(cursor)
-        feed.add(request.subscription, cursor)
+        self._follow(request.feed_id, request.subscription, request.watch.after_sequence)
         return feed_pb2.SubscribeResponse()
 
     async def Unsubscribe(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Leave the script."""
+        self.unsubscribed.append(request.subscription)
         self.feeds.get(request.feed_id).remove(request.subscription)
         return feed_pb2.UnsubscribeResponse()
+
+    def _follow(self, feed_id: str, subscription: int, after: int) -> None:
+        feed = self.feeds.get(feed_id)
+        cursor = Cursor(self.script, after, partial(feed.mark, subscription))
+        self.cursors.append(cursor)
+        feed.add(subscription, cursor)
 
     def _wrap(self, batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
         response = feed_pb2.OpenFeedResponse(
