@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.tasks import Tasks
+from services.session.history import History
 from services.session.limits import Limits
 from services.session.store import Store
 from services.session.stores.firestore import FirestoreStore
@@ -18,6 +19,7 @@ from tests.contract.store.limits import LimitedStore
 from tests.emulator import FirestoreEmulator
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore
 from tests.unit.session.following import World, make_world
+from tests.unit.session.log_writing import NAME, Writer
 from tests.unit.session.service import Service
 from tests.unit.session.shared import Pod, Pods
 
@@ -62,6 +64,12 @@ def executors(executor: FakeExecutor, other: FakeExecutor) -> FakeExecutors:
     executors = FakeExecutors(executor, other)
     executors.unwilling.add("e2:1")
     return executors
+
+
+@pytest.fixture
+def both_willing(executors: FakeExecutors) -> None:
+    """Both executors take what they are given."""
+    executors.unwilling.clear()
 
 
 @pytest.fixture
@@ -111,3 +119,15 @@ async def first(pods: Pods) -> Pod:
 async def second(pods: Pods, first: Pod) -> Pod:
     """Another one."""
     return await pods.start("two:2")
+
+
+@pytest.fixture
+def writer(store: FaultyStore, tasks: Tasks) -> Writer:
+    """A writer on an empty log."""
+    return Writer(store, tasks)
+
+
+@pytest.fixture
+def history(store: FaultyStore) -> History:
+    """The log's reading end."""
+    return History(store=store, agent=NAME, log="log")

@@ -203,6 +203,16 @@ class FakeExecutors:
         self.members = {f"e{number}:1": member for number, member in enumerate(members, start=1)}
         self.unwilling: set[str] = set()
 
+    def lose(self, address: str = "e1:1") -> None:
+        """Let an executor be away for too long; what it runs goes on without us."""
+        lost = self.members[address]
+        self.unwilling.add(address)
+        lost.away = True
+        for execution in lost.executions.values():
+            for listener in list(execution.listeners):
+                execution.listeners.remove(listener)
+                listener.end(unavailable())
+
     def place(self, *, preferred: str, avoid: Collection[str] = ()) -> str:
         """See `executor.Executors`."""
         willing = dict.fromkeys(self.members.keys() - {*avoid, *self.unwilling})

@@ -35,12 +35,20 @@ from services.session.store import Store
 from services.session.sweeper import Sweeper
 from services.session.turns_api import TurnApi
 from services.session.watches import Watches
+from tests.unit.session.fakes import FaultyStore
 
 ADA = Identity(user="users/ada")
 BOB = Identity(user="users/bob")
 GATEWAY = Identity(user="services/gateway")
 AGENT = "users/ada/agents/a1"
 CONTEXT: Any = None
+
+
+async def recorded_executor(store: FaultyStore, path: str) -> str:
+    """Return the address of the executor that a document names."""
+    document = await store.inner.get(path)
+    assert document is not None
+    return str(document.fields["executor"])
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:

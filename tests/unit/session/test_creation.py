@@ -15,7 +15,7 @@ from services.chassis.failures import Failure
 from services.session.creation import Creation
 from services.session.records import TurnRecord
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore, unavailable
-from tests.unit.session.service import AGENT, Service, until
+from tests.unit.session.service import AGENT, Service, recorded_executor, until
 
 Turn = turns_pb2.Turn
 MakeService = Callable[[], Service]
@@ -33,17 +33,7 @@ DRAINING = errors_pb2.ERROR_REASON_DRAINING
 BACKEND = errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE
 
 
-async def recorded(store: FaultyStore, path: str = TURN) -> str:
-    """Return the address that a document has."""
-    document = await store.inner.get(path)
-    assert document is not None
-    return str(document.fields["executor"])
-
-
-@pytest.fixture(autouse=True)
-def both(executors: FakeExecutors) -> None:
-    """Both executors take what they are given."""
-    executors.unwilling.clear()
+pytestmark = pytest.mark.usefixtures("both_willing")
 
 
 class TestWhereItIsCreated:
@@ -56,7 +46,7 @@ class TestWhereItIsCreated:
         await service.create_turn()
         await until(lambda: "create" in executor.calls)
 
-        assert "e1:1" == await recorded(store)
+        assert "e1:1" == await recorded_executor(store, TURN)
         assert 1 == len(store.commits) - commits
 
     async def test_a_finished_turn_costs_two_commits(
@@ -69,7 +59,7 @@ class TestWhereItIsCreated:
         await service.ended()
 
         assert 2 == len(store.commits) - commits
-        assert "e1:1" == await recorded(store, AGENT)
+        assert "e1:1" == await recorded_executor(store, AGENT)
 
     async def test_an_agent_stays_where_its_files_are(
         self,
@@ -101,7 +91,7 @@ class TestWhereItIsCreated:
         """Not when it was asked for."""
         await service.create_turn("t0")
         await service.create_turn("t1")
-        assert "" == await recorded(store)
+        assert "" == await recorded_executor(store, TURN)
         execution = await executor.execution()
         executors.unwilling = {"e1:1"}
         other.script = lambda other: other.end()
@@ -109,7 +99,7 @@ class TestWhereItIsCreated:
         execution.end()
         await service.ended("t1")
 
-        assert "e2:1" == await recorded(store)
+        assert "e2:1" == await recorded_executor(store, TURN)
         assert 1 == len(other.created)
 
 
@@ -134,7 +124,7 @@ class TestAfterARefusal:
         other.stuck = {"create"}
         await service.create_turn()
         await until(lambda: "create" in other.calls)
-        assert "e2:1" == await recorded(store)
+        assert "e2:1" == await recorded_executor(store, TURN)
         other.stuck = set()
         await service.cancel_turn()
 
@@ -196,14 +186,14 @@ class TestWithoutAnExecutor:
         """It is recorded without an address, and with one before it is created."""
         executors.unwilling = {"e1:1", "e2:1"}
         await service.create_turn()
-        assert "" == await recorded(store)
+        assert "" == await recorded_executor(store, TURN)
         other.script = lambda execution: execution.end()
 
         executors.unwilling = {"e1:1"}
         turn = await service.ended()
 
         assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
-        assert "e2:1" == await recorded(store)
+        assert "e2:1" == await recorded_executor(store, TURN)
 
     async def test_after_a_while_it_fails(self, service: Service, executors: FakeExecutors) -> None:
         """With a reason to act on."""

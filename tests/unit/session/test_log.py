@@ -3,88 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from moorline.errors.v1 import errors_pb2
-from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
-from services.chassis.tasks import Tasks
 from services.session import log as log_module
-from services.session.clock import DatabaseClock
-from services.session.encoding import LoggedEvent
 from services.session.history import History
-from services.session.log import Log
-from services.session.names import AgentName
-from services.session.ownership import Lease, SoleLease
 from services.session.store import Create, Delete
 from tests.unit.session.fakes import FaultyStore, store_unavailable
+from tests.unit.session.log_writing import Writer, message
 from tests.unit.session.service import until
-
-NAME = AgentName("ada", "a1")
-
-
-def message(text: str) -> transcript_pb2.Item:
-    """Return an item."""
-    return transcript_pb2.Item(agent_message=transcript_pb2.AgentMessage(text=text))
-
-
-@dataclass
-class Writer:
-    """A log and what it has told."""
-
-    store: FaultyStore
-    tasks: Tasks
-    published: list[LoggedEvent] = field(default_factory=list)
-    cursors: dict[str, int] = field(default_factory=dict)
-    fences: int = 0
-    lease: Lease = field(default_factory=SoleLease)
-    gather: timedelta = timedelta(0)
-    linger: timedelta = timedelta(0)
-    pace: timedelta = timedelta(0)
-
-    async def open(self) -> Log:
-        """Return the log, from its newest segment on."""
-        clock = DatabaseClock(monotonic=time.monotonic)
-        clock.observe(await self.store.now())
-        history = History(store=self.store, agent=NAME, log="log")
-        return Log(
-            store=self.store,
-            agent=NAME,
-            history=history,
-            lease=self.lease,
-            clock=clock,
-            tasks=self.tasks,
-            tail=await history.tail(),
-            gather=self.gather,
-            linger=self.linger,
-            pace=self.pace,
-            committed=self._committed,
-            fenced=self._fenced,
-        )
-
-    def _committed(self, events: Sequence[LoggedEvent], cursors: Mapping[str, int]) -> None:
-        self.published += events
-        self.cursors.update(cursors)
-
-    def _fenced(self) -> None:
-        self.fences += 1
-
-
-@pytest.fixture
-def writer(store: FaultyStore, tasks: Tasks) -> Writer:
-    """A writer on an empty log."""
-    return Writer(store, tasks)
-
-
-@pytest.fixture
-def history(store: FaultyStore) -> History:
-    """The log's reading end."""
-    return History(store=store, agent=NAME, log="log")
 
 
 class TestAppend:
@@ -415,35 +345,3 @@ class TestTrouble:
 
         numbers = [event.sequence for event in await history.events(0)]
         assert list(range(1, 10)) == numbers
-
-
-class TestHistory:
-    async def test_events_after_any_number(self, writer: Writer, history: History) -> None:
-        """Each position gives exactly the rest, through segments of any size."""
-        log = await writer.open()
-        for size in (1, 3, 0, 0, 2, 5, 0):
-            await log.append("t1", [message("x") for _ in range(size)])
-
-        for after in range(12):
-            found = [event.sequence for event in await history.events(after)]
-            assert list(range(after + 1, 12)) == found
-
-    async def test_a_long_log_comes_in_pages(self, writer: Writer, history: History) -> None:
-        """A page has a bounded number of segments, and the next goes on after it."""
-        log = await writer.open()
-        for _ in range(80):
-            await log.append("t1", [message("x")])
-
-        numbers: list[int] = []
-        pages = 0
-        while events := await history.events(len(numbers)):
-            numbers += [event.sequence for event in events]
-            pages += 1
-
-        assert list(range(1, 81)) == numbers
-        assert 3 == pages
-
-    async def test_an_empty_log_has_no_tail(self, history: History) -> None:
-        """Nothing was written yet."""
-        assert await history.tail() is None
-        assert [] == await history.events(0)
