@@ -17,9 +17,9 @@ from services.session.environment import Environment
 from services.session.event_source import EventSource
 from services.session.forms import EventForm
 from services.session.history import History, Segment
+from services.session.loader import Loader
 from services.session.log import Log
 from services.session.outcomes import Outcome, end_turn, outcome_label, queue_full, turn_exists
-from services.session.owner import Owner
 from services.session.ownership import Lease
 from services.session.permissions import require_same
 from services.session.recordings import Recordings
@@ -46,13 +46,13 @@ class LiveAgent:
         version: Version of its document.
         tail: Newest segment of its log.
         lease: The lease on its user.
-        owner: Who has loaded it.
+        loader: Who has loaded it.
     """
 
     __slots__ = (
         "_environment",
         "_lease",
-        "_owner",
+        "_loader",
         "_recordings",
         "_run",
         "_share",
@@ -74,11 +74,11 @@ class LiveAgent:
         version: str,
         tail: Segment | None,
         lease: Lease,
-        owner: Owner,
+        loader: Loader,
     ) -> None:
         self._environment = environment
         self._lease = lease
-        self._owner = owner
+        self._loader = loader
         self.record = record
         self.history = History(store=environment.store, agent=record.name, log=record.log)
         self.archive = TurnArchive(store=environment.store, agent=record.name, log=record.log)
@@ -94,7 +94,7 @@ class LiveAgent:
             linger=environment.limits.linger,
             pace=environment.limits.pace,
             committed=self._committed,
-            fenced=lambda: owner.fenced(record.name.agent),
+            fenced=lambda: loader.fenced(record.name.agent),
         )
         self.log.track(str(record.name), version)
         if tail is not None and "agent" in tail.carried:
@@ -346,7 +346,7 @@ class LiveAgent:
 
     def _next(self) -> None:
         """Start the turn that waits longest, unless one runs."""
-        if self._run is not None or not self._waiting or self._owner.holds_back():
+        if self._run is not None or not self._waiting or self._loader.holds_back():
             return
         turn = self._waiting.pop(0)
         self._start(turn)
@@ -395,4 +395,4 @@ class LiveAgent:
     def _changed(self) -> None:
         requests = self._run.open_requests if self._run is not None else 0
         self._share.set(queued=len(self._waiting), requests=requests)
-        self._owner.changed(self.record.name.agent)
+        self._loader.changed(self.record.name.agent)

@@ -11,7 +11,7 @@ from services.chassis.failures import not_found
 from services.session.agents import LiveAgent
 from services.session.environment import Environment
 from services.session.history import History, Segment
-from services.session.owner import Owner
+from services.session.loader import Loader
 from services.session.ownership import Lease
 from services.session.records import AgentRecord, read_agent
 from services.session.takeover import fence
@@ -44,14 +44,14 @@ class Gone(Exception):  # noqa: N818 - an expected answer, not an error
         self.tombstone = tombstone
 
 
-async def load(environment: Environment, lease: Lease, held: Held, owner: Owner) -> LiveAgent:
+async def load(environment: Environment, lease: Lease, held: Held, loader: Loader) -> LiveAgent:
     """Load an agent, with its turns running on.
 
     Args:
         environment: What it works with.
         lease: The lease on its user.
         held: The agent; its record becomes what is stored now.
-        owner: Who loads it.
+        loader: Who loads it.
 
     Raises:
         Gone: There is no such agent.
@@ -74,7 +74,7 @@ async def load(environment: Environment, lease: Lease, held: Held, owner: Owner)
         version=document.version,
         tail=tail,
         lease=lease,
-        owner=owner,
+        loader=loader,
     )
     await live.resume()
     held.live = live

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2
 from services.chassis.failures import Failure, not_found
+from services.session.agent_creation import agent_exists, create_agent
+from services.session.agent_deletion import bury, delete_documents
 from services.session.agent_settings import (
     AgentSettings,
     change,
@@ -20,12 +22,10 @@ from services.session.agent_settings import (
     require_etag,
 )
 from services.session.agents import LiveAgent
-from services.session.deletion import bury, delete_documents
 from services.session.deliveries import FIRST_DELAY, pause
 from services.session.environment import Environment
 from services.session.loading import Gone, Held, load
 from services.session.names import AgentName, UserName
-from services.session.new_agents import agent_exists, create_agent
 from services.session.outcomes import moved
 from services.session.ownership import Lease
 from services.session.records import WORK, read_agent, user_work_range
@@ -38,7 +38,7 @@ _SETTLE_SECONDS = 0.005
 class Session:
     """One user's agents, the only writer of their documents.
 
-    Also the `Owner` of its loaded agents.
+    Also the `Loader` of its loaded agents.
 
     Args:
         environment: What it works with.
@@ -176,7 +176,7 @@ class Session:
         self._leave_if_free()
 
     def holds_back(self) -> bool:
-        """See `owner.Owner`."""
+        """See `loader.Loader`."""
         return self._leaving is not None and not self.roster.running
 
     async def create(self, agent_id: str, settings: AgentSettings) -> agents_pb2.Agent:
@@ -239,12 +239,12 @@ class Session:
         await asyncio.shield(self._clear_later(held))
 
     def changed(self, agent_id: str) -> None:
-        """Hear that an agent changed; see `owner.Owner`."""
+        """Hear that an agent changed; see `loader.Loader`."""
         self.roster.changed(agent_id)
         self._leave_if_free()
 
     def fenced(self, agent_id: str) -> None:
-        """Hear that an agent must be loaded anew; see `owner.Owner`."""
+        """Hear that an agent must be loaded anew; see `loader.Loader`."""
         held = self.roster.agents.get(agent_id)
         if held is None or held.live is None:
             return

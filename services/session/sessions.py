@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
+from services.session.agent_deletion import delete_workspace
 from services.session.agents import LiveAgent
-from services.session.deletion import delete_workspace
 from services.session.environment import Environment
 from services.session.lease import not_owner, unavailable
 from services.session.names import AgentName

@@ -17,7 +17,6 @@ from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.session.attempt import Attempt
-from services.session.creation import Creation
 from services.session.deliveries import FIRST_DELAY, PASSING, Deliveries, pause
 from services.session.encoding import LoggedEvent
 from services.session.environment import Environment
@@ -26,6 +25,7 @@ from services.session.log import Log, succeeded
 from services.session.outcomes import UNHEARD, Outcome, broken, end_turn, lost, outcome_label
 from services.session.patience import Patience
 from services.session.permissions import Permissions
+from services.session.placement import Placement
 from services.session.records import AgentRecord, TurnRecord, turn_work_path
 from services.session.timeline import Timeline
 
@@ -85,7 +85,7 @@ class TurnRun:
         self._followed: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
         # Set while the execution is being created.
-        self._creation: Creation | None = None
+        self._placement: Placement | None = None
         # Set while the execution is followed; a failure on it says that it is lost.
         self._following: asyncio.Future[None] | None = None
         self._cancellation: asyncio.Future[None] | None = None
@@ -191,11 +191,11 @@ class TurnRun:
 
     async def _create(self) -> None:
         """Start the execution, or conclude the turn without one."""
-        self._creation = Creation(
+        self._placement = Placement(
             environment=self._environment, agent=self._agent, turn=self.turn, agent_log=self._log
         )
-        failure = await self._creation.run()
-        self._creation = None
+        failure = await self._placement.run()
+        self._placement = None
         if failure is None:
             return
         if self.turn.cancelled:
@@ -377,8 +377,8 @@ class TurnRun:
     def _cancellation_recorded(self, done: asyncio.Future[None]) -> None:
         if not succeeded(done) or self._conclusion is not None:
             return
-        if self._creation is not None:
-            self._creation.interrupt()
+        if self._placement is not None:
+            self._placement.interrupt()
         else:
             self._deliveries.cancel()
 

@@ -1,4 +1,4 @@
-"""Tests of `services.session.deletion`: nothing is left, whatever dies."""
+"""Tests of `services.session.agent_deletion`: nothing is left, whatever dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of `services.session.deletion` where several processes share the database."""
+"""Tests of `services.session.agent_deletion` where several processes share the database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from moorline.session.v1 import agents_pb2
-from services.session.deletion import delete_documents
+from services.session.agent_deletion import delete_documents
 from services.session.names import AgentName
 from services.session.store import Committed, Create, Delete, Write
 from tests.unit.session.fakes import FakeExecutor

@@ -25,7 +25,7 @@ _TRY = timedelta(seconds=12)
 """Longer than one try to create an execution takes, its pause included."""
 
 
-class Creation:
+class Placement:
     """Asks executors until one has taken the execution, or long enough.
 
     Args:

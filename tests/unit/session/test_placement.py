@@ -1,4 +1,4 @@
-"""Tests of `services.session.creation`: which executor gets an execution, and what lasts of it."""
+"""Tests of `services.session.placement`: which executor gets an execution, and what lasts of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import turns_pb2
 from services.chassis.failures import Failure
-from services.session.creation import Creation
+from services.session.placement import Placement
 from services.session.records import TurnRecord
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore, unavailable
 from tests.unit.session.service import AGENT, Service, recorded_executor, until
@@ -294,8 +294,8 @@ async def test_nothing_is_created_while_the_agent_may_be_somebody_elses(
         executor="e1:1",
     )
     log: Any = SimpleNamespace(owned=False)
-    creation = Creation(environment=service.environment, agent=agent, turn=turn, agent_log=log)
-    running = asyncio.ensure_future(creation.run())
+    placement = Placement(environment=service.environment, agent=agent, turn=turn, agent_log=log)
+    running = asyncio.ensure_future(placement.run())
     await asyncio.sleep(0.5)
     assert [] == executor.calls
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Owner(Protocol):
+class Loader(Protocol):
     """Whoever has loaded an agent."""
 
     def changed(self, agent_id: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
-from services.session.deletion import delete_documents
+from services.session.agent_deletion import delete_documents
 from services.session.names import AgentName
 from services.session.ownership import Lease
 from services.session.records import AgentRecord, read_agent
