@@ -24,7 +24,7 @@ from tests.nemesis.cluster import Cluster, Shape
 from tests.nemesis.evidence import Fields
 from tests.nemesis.pods import Pod
 from tests.nemesis.reading import emulator_documents
-from tests.system.wire import Transcript, Wire, open_wire
+from tests.system.wire import Frame, Transcript, Wire, WireError, open_wire
 
 BACK_SECONDS = 60.0
 
@@ -130,6 +130,17 @@ async def user(cluster: Cluster, name: str, gateway: str = "gateway-1") -> Async
     """A connection of a user."""
     async with open_wire(cluster.gateways[gateway], cluster.token(name)) as wire:
         yield wire
+
+
+async def insist(wire: Wire, call: str, request: Frame) -> Frame:
+    """Make a call that is safe to repeat until it is no more refused for the moment only."""
+    while True:
+        try:
+            return await wire.call(call, request)
+        except WireError as error:
+            if "retryDelay" not in error.error:
+                raise
+        await asyncio.sleep(0.5)
 
 
 class Direct:
