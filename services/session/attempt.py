@@ -114,6 +114,7 @@ class Attempt:
                     if not delta.snapshot:
                         if self._unconfirmed:
                             self._discard_unconfirmed()
+                        timeline.complete()
                         timeline.extend(delta.block_id, delta.text, thought=delta.thought)
                     elif delta.block_id not in self._completed:
                         self._unconfirmed.discard(delta.block_id)

@@ -173,7 +173,8 @@ class EventSource(Generic[U]):
             return self._cursor < self._timeline.head
         if self._include_deltas and not self._take_deltas(updates, budget):
             return True
-        if not self._checkpointed:
+        # Or text that a client shows would be taken for taken back.
+        if not self._checkpointed and (self._timeline.whole or not self._include_deltas):
             self._checkpointed = True
             updates.append(self._form.checkpoint(self._cursor, self._log_id))
         return False

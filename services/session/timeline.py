@@ -6,6 +6,7 @@ queued for anybody. Does not know the store, nor where its input comes from.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -44,13 +45,16 @@ class Timeline:
     Attributes:
         head: Number of the newest event.
         blocks: Pieces still being written, by id, in the order they began.
+        whole: False while there may be pieces that are not known here yet.
     """
 
-    __slots__ = ("_bytes", "_events", "_followers", "blocks", "head")
+    __slots__ = ("_bytes", "_events", "_followers", "_timer", "blocks", "head", "whole")
 
     def __init__(self, *, head: int) -> None:
         self.head = head
         self.blocks: dict[str, Block] = {}
+        self.whole = True
+        self._timer: asyncio.TimerHandle | None = None
         self._events: deque[LoggedEvent] = deque()
         self._bytes = 0
         self._followers: list[Follower] = []
@@ -82,6 +86,19 @@ class Timeline:
         if follower in self._followers:
             self._followers.remove(follower)
 
+    def expect(self, seconds: float) -> None:
+        """Hear that there may be pieces that are not known yet, for so long at most."""
+        self.whole = False
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.complete)
+
+    def complete(self) -> None:
+        """Hear that every piece is known. Repeating it changes nothing."""
+        if not self.whole:
+            self.whole = True
+            self._stop_timer()
+            self._mark()
+
     def publish(self, events: Sequence[LoggedEvent]) -> None:
         """Add events that are stored; they end the blocks they complete."""
         for event in events:
@@ -89,6 +106,7 @@ class Timeline:
             self._bytes += len(event.json)
             if event.closes_blocks:
                 self.blocks.clear()
+                self.complete()
             elif event.block_id:
                 self.blocks.pop(event.block_id, None)
         if events:
@@ -127,8 +145,14 @@ class Timeline:
 
     def end(self, failure: Failure) -> None:
         """Tell every follower that nothing will follow."""
+        self._stop_timer()
         for follower in list(self._followers):
             follower.end(failure)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _mark(self) -> None:
         for follower in self._followers:

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 _TRY = timedelta(seconds=12)
 """Longer than one try to follow an execution takes, its pause included."""
 
+_TEXT_SECONDS, _FIRST_SECONDS = 10.0, 0.5
+"""How long text of a turn that was taken up is waited for; and once its execution is followed."""
+
 
 class TurnRun:
     """Brings one turn to exactly one outcome.
@@ -71,7 +74,7 @@ class TurnRun:
             tasks=environment.tasks,
             executors=environment.executors,
             turn=turn,
-            over=lambda: self._conclusion is not None,
+            over=lambda: self._let_go or self._conclusion is not None,
         )
         self._permissions = Permissions(
             log=agent_log,
@@ -115,6 +118,8 @@ class TurnRun:
         recorded.set_result(None)
         self._permissions.expire()
         # Without an address it was asked for nowhere.
+        if self.turn.executor:
+            self._timeline.expect(_TEXT_SECONDS)
         self._spawn(recorded, created=bool(self.turn.executor))
 
     def stop(self) -> None:
@@ -211,6 +216,8 @@ class TurnRun:
         subscription: Subscription | None = None
         try:
             subscription = await self._subscribe()
+            if not self._timeline.whole:
+                self._timeline.expect(_FIRST_SECONDS)
             self._deliver_again()
             # No time limit: a turn may take days. The executor limits it, and
             # tells us itself when it cannot be reached any more.

@@ -188,3 +188,40 @@ class TestHistory:
             agent.follow(**options, log_id="other")
 
         assert errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN == raised.value.reason
+
+
+class TestText:
+    async def test_text_being_written_is_known_before_anybody_is_told_that_they_know_all(
+        self, first: Pod, second: Pod, executor: FakeExecutor
+    ) -> None:
+        """What a client shows of it would be taken back, and come again a moment later."""
+        await first.create_turn()
+        execution = await executor.execution()
+        execution.say("b1", "Hello")
+        execution.listeners.clear()
+        executor.away = True
+        await first.sessions.drain()
+        client = await follow(second)
+        await until(lambda: not client.take() and client.log != [])
+        client.take_all()
+        assert ["event"] == client.log
+
+        executor.away = False
+        await until(lambda: execution.listeners != [])
+        await until(lambda: not client.take() and "checkpoint" in client.log)
+
+        assert ["event", "delta", "checkpoint"] == client.log
+        assert {"b1": "Hello"} == client.blocks
+
+    async def test_nobody_waits_long_for_text_that_does_not_come(
+        self, first: Pod, second: Pod, executor: FakeExecutor
+    ) -> None:
+        """An agent that thinks writes nothing."""
+        await first.create_turn()
+        execution = await executor.execution()
+        execution.listeners.clear()
+        await first.sessions.drain()
+        client = await follow(second)
+        await until(lambda: not client.take() and "checkpoint" in client.log)
+
+        assert ["event", "checkpoint"] == client.log
