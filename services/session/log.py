@@ -100,6 +100,7 @@ class Log:
         "_latest",
         "_lease",
         "_linger_seconds",
+        "_newest",
         "_pending",
         "_position",
         "_tasks",
@@ -141,6 +142,8 @@ class Log:
         self._linger_seconds = linger.total_seconds()
         self._hurry = asyncio.Event()
         self._late = LateDocument(pace=pace.total_seconds(), due=self._flush)
+        # What the agent's document shall be, as it was last told.
+        self._newest: Mapping[str, Any] | None = None
         self._position = tail.end if tail is not None else Position()
         self._pending: deque[_Append] = deque()
         # Size of what waits, and when the next commit begins at the latest.
@@ -222,6 +225,7 @@ class Log:
         ]
         self.next += len(events)
         self._latest = done
+        self._newest = (documents or {}).get(str(self._agent), self._newest)
         size = sum(item.ByteSize() + 200 for item in items)
         size += sum(len(orjson.dumps(fields)) for fields in (documents or {}).values())
         due = asyncio.get_running_loop().time()
@@ -239,6 +243,7 @@ class Log:
 
         Segments tell `carried` until it is, as `Segment.carried["agent"]`.
         """
+        self._newest = fields
         self._late.waiting = Late(fields, carried)
 
     async def durable(self, append: asyncio.Future[None]) -> None:
@@ -347,6 +352,8 @@ class Log:
         carried: dict[str, Any] = {}
         path = str(self._agent)
         if path in documents:
+            # It may have changed since that was asked for, and would not be told again.
+            documents[path] = self._newest
             self._late.written()
         elif (late := self._late.take()) is not None:
             documents[path] = late.fields

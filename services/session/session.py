@@ -224,11 +224,11 @@ class Session:
             held = self.roster.held(agent_id)
             require_etag(held.record, etag)
             live, held.live = held.live, None
-            if live is not None:
-                # Its writes in flight first: they would change the version below.
-                live.close(not_found())
-                await live.log.settled()
             try:
+                if live is not None:
+                    # Its writes in flight first: they would change the version below.
+                    live.close(not_found())
+                    await live.log.settled()
                 await bury(self._environment.store, self.lease, held.record.name)
             except (Failure, asyncio.CancelledError):
                 # It lives on, for all we know, and so must its turns.

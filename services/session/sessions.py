@@ -168,6 +168,9 @@ class Sessions:
             ),
             *(asyncio.wait([task], timeout=_DRAIN_SECONDS) for task in under_way),
         )
+        if self._closing:
+            # Of users who were being opened.
+            await asyncio.wait(self._closing.values(), timeout=_DRAIN_SECONDS)
 
     def release(self, user: str) -> None:
         """Have a user served elsewhere, as soon as none of the user's turns runs."""
@@ -317,9 +320,11 @@ class Sessions:
             try:
                 await closing
             finally:
-                del self._closing[user]
+                # One that took too long may have been given up, and another begun.
+                if self._closing.get(user) is task:
+                    del self._closing[user]
 
-        self._closing[user] = self._environment.tasks.spawn(close(), name="session-close")
+        task = self._closing[user] = self._environment.tasks.spawn(close(), name="session-close")
 
     def _drop(self, user: str, session: Session) -> None:
         if self._sessions.get(user) is session:
