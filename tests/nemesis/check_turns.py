@@ -35,6 +35,8 @@ def check_turns(evidence: Evidence) -> Iterator[Violation]:
     """Yield what is wrong with turns."""
     sent = _collect(evidence)
     for name, agent in evidence.agents.items():
+        if not agent.listed:
+            yield Violation("deadline", name, "cannot be listed although no fault is left")
         yield from _check_agent(agent, sent.pop(name, {}), evidence)
     if not evidence.emptied:
         for name, turns in sent.items():

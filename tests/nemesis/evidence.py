@@ -47,6 +47,8 @@ class AgentEvidence:
             the store directly.
         documents: The turns' documents by the turn's id, read likewise.
         work: Ids of turns the work list has.
+        listed: False when the API did not answer: `events` and `turns` are then those
+            of the store.
     """
 
     name: str
@@ -56,6 +58,7 @@ class AgentEvidence:
     segments: Sequence[tuple[str, Fields]] = ()
     documents: Mapping[str, Fields] = field(default_factory=dict)
     work: Sequence[str] = ()
+    listed: bool = True
 
     def of_turn(self, turn: str) -> list[Fields]:
         """Events of a turn."""

@@ -135,8 +135,11 @@ class Matrix:
         documents = emulator_documents(emulator) if emulator is not None else None
         reader = self._device(-1, "reads")
         names = [name for device in self._devices for name in device.following]
-        async with _connected(reader), asyncio.timeout(PATIENCE_SECONDS):
-            return {name: await read_agent(reader, name, documents) for name in names}
+        async with _connected(reader):
+            return {
+                name: await read_agent(reader, name, documents, seconds=PATIENCE_SECONDS)
+                for name in names
+            }
 
     def _device(self, number: int, name: str) -> Device:
         device = Device(

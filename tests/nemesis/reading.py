@@ -6,6 +6,7 @@ Reads the store without the product's code. Judges nothing.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -65,20 +66,48 @@ def emulator_documents(emulator: FirestoreEmulator) -> Documents:
     return read_in_thread
 
 
-async def read_agent(device: Device, name: str, documents: Documents | None) -> AgentEvidence:
+async def read_agent(
+    device: Device, name: str, documents: Documents | None, *, seconds: float
+) -> AgentEvidence:
     """Read everything there is about an agent.
 
     Args:
         device: Whose calls are made; it must be connected.
         name: The agent's name.
         documents: Reads the store; None when it cannot be read directly.
+        seconds: How long the platform may take to list it; then only what is
+            stored is known.
     """
+    stored = await _stored(name, documents) if documents is not None else None
+    try:
+        async with asyncio.timeout(seconds):
+            events, turns = await _events(device, name), await _turns(device, name)
+    except TimeoutError:
+        if stored is None:
+            raise
+        events = [event for _, fields in stored.segments for event in fields["events"]]
+        turns = [
+            {"name": f"{name}/turns/{turn}", "state": fields["state"]}
+            for turn, fields in stored.documents.items()
+        ]
+        return dataclasses.replace(stored, events=events, turns=turns, listed=False)
+    if stored is None:
+        known = {turn["name"].rpartition("/")[2]: turn for turn in turns}
+        return AgentEvidence(name=name, events=events, turns=turns, documents=known)
+    return dataclasses.replace(stored, events=events, turns=turns)
+
+
+async def _events(device: Device, name: str) -> list[Fields]:
     events: list[Fields] = []
     after = -1
     while (head := events[-1]["sequence"] if events else 0) > after:
         after = head
         request = {"parent": name, "pageSize": _PAGE, "afterSequence": after}
         events += (await _insist(device, "listEvents", request)).get("events", [])
+    return events
+
+
+async def _turns(device: Device, name: str) -> list[Fields]:
     turns: list[Fields] = []
     token = ""
     while True:
@@ -87,20 +116,17 @@ async def read_agent(device: Device, name: str, documents: Documents | None) -> 
         turns += reply.get("turns", [])
         token = reply.get("nextPageToken", "")
         if not token:
-            break
-    if documents is None:
-        known = {turn["name"].rpartition("/")[2]: turn for turn in turns}
-        return AgentEvidence(name=name, events=events, turns=turns, documents=known)
+            return turns
+
+
+async def _stored(name: str, documents: Documents) -> AgentEvidence:
     _, user, _, agent = name.split("/")
     mine = f"{user}~{agent}~"
-    entries = [entry for entry, _ in await documents("work")]
     log = str(dict(await documents(f"users/{user}/agents")).get(agent, {}).get("log", ""))
     # What other logs of that name have left behind is nobody's history.
     prefix = f"{log}-"
     return AgentEvidence(
         name=name,
-        events=events,
-        turns=turns,
         log_id=log,
         segments=[
             (segment.removeprefix(prefix), fields)
@@ -108,7 +134,11 @@ async def read_agent(device: Device, name: str, documents: Documents | None) -> 
             if segment.startswith(prefix)
         ],
         documents=dict(await documents(f"{name}/turns")),
-        work=[entry.removeprefix(mine) for entry in entries if entry.startswith(mine)],
+        work=[
+            entry.removeprefix(mine)
+            for entry, _ in await documents("work")
+            if entry.startswith(mine)
+        ],
     )
 
 

@@ -229,14 +229,15 @@ class Run:
     async def _agents(self) -> dict[str, AgentEvidence]:
         emulator = self.cluster.emulator
         documents = emulator_documents(emulator) if emulator is not None else None
-        agents = {}
-        try:
-            async with asyncio.timeout(2 * self.plan.settle):
-                for person in self.people:
-                    for agent in person.accepted:
-                        agents[agent] = await read_agent(person.devices[0], agent, documents)
-        except TimeoutError:
-            self.history.add(Kind.NOTE, text="the logs could not be read in time")
+        agents: dict[str, AgentEvidence] = {}
+
+        async def read(person: Person) -> None:
+            for agent in person.accepted:
+                agents[agent] = await read_agent(
+                    person.devices[0], agent, documents, seconds=self.plan.settle / 3
+                )
+
+        await asyncio.gather(*map(read, self.people))
         return agents
 
     async def _caught_up(self, agents: Mapping[str, AgentEvidence]) -> None:

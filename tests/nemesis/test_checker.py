@@ -315,6 +315,11 @@ def test_what_the_api_lists_must_be_what_is_stored() -> None:
     assert "P3" in _rules(_with(evidence, segments=segments))
 
 
+def test_an_agent_that_cannot_be_listed_is_found() -> None:
+    """When no fault is left the platform must answer."""
+    assert "deadline" in _rules(_with(healthy().evidence(), listed=False))
+
+
 def test_an_agent_that_is_gone_is_found() -> None:
     """An agent whose turns were accepted cannot vanish."""
     evidence = healthy().evidence()
