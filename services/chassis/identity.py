@@ -29,7 +29,8 @@ _REUSE = 30.0
 _MOST_AHEAD = 600.0
 TIME_KEY = "time"
 """Metadata of TOKEN_INVALID for a token whose only fault is its time: the checker's seconds since
-the epoch. Tells the owner of the key, and nobody else, how much the clocks differ."""
+the epoch, signed. Tells the owner of the key, and nobody else, how much the clocks differ; and
+whoever lacks the key gets no token for a time of their choice."""
 
 _KEY_LENGTH = 32
 
@@ -95,10 +96,15 @@ class Signer:
 
         None when it refused something else than the time of a token.
         """
-        time_there = failure.metadata.get(TIME_KEY, "")
-        if failure.reason != errors_pb2.ERROR_REASON_TOKEN_INVALID or not time_there.isdecimal():
+        told = failure.metadata.get(TIME_KEY, "")
+        if failure.reason != errors_pb2.ERROR_REASON_TOKEN_INVALID or not told:
             return None
-        return int(time_there) - round(self._clock())
+        try:
+            time_there = jwt.decode(told, self._key, algorithms=[_ALGORITHM]).claims.get("time")
+        except (JoseError, ValueError):
+            return None
+        # Without it, it is somebody's identity, which says nothing about the time there.
+        return time_there - round(self._clock()) if isinstance(time_there, int) else None
 
 
 class Checker:
@@ -128,12 +134,15 @@ class Checker:
         """
         now = self._clock()
         cached = self._identities.get(token)
-        if cached is not None and now < cached[1]:
+        # The time again, too: the clock may have been set back meanwhile.
+        if cached is not None and _is_timely(cached[1], now):
             return cached[0]
         identity, expiry = self._decode(token)
-        if not 0 < expiry - now <= _MOST_AHEAD + _LIFETIME:
+        if not _is_timely(expiry, now):
             failure = _invalid("The identity token has expired. Call again with a new one.")
-            failure.metadata[TIME_KEY] = str(round(now))
+            claims = {"iss": _ISSUER, "time": round(now)}
+            told = jwt.encode({"alg": _ALGORITHM}, claims, self._key, algorithms=[_ALGORITHM])
+            failure.metadata[TIME_KEY] = told
             raise failure
         _make_room(self._identities, now, self._cache_size)
         self._identities[token] = (identity, expiry)
@@ -167,6 +176,10 @@ def caller() -> Identity:
 def act_as(identity: Identity) -> None:
     """Make `identity` the caller for the rest of the running task."""
     _caller.set(identity)
+
+
+def _is_timely(expiry: float, now: float) -> bool:
+    return 0 < expiry - now <= _MOST_AHEAD + _LIFETIME
 
 
 def _invalid(message: str) -> Failure:
