@@ -17,6 +17,7 @@ from typing import Self
 import orjson
 
 from services.local.ports import free_port
+from services.local.readiness import until_ready
 from tests.emulator import DATABASE, PROJECT, FirestoreEmulator
 from tests.load.systems import ROOT, START_SECONDS, System
 from tests.nemesis.pods import Pod
@@ -46,14 +47,19 @@ class Cluster:
         self.emulator = FirestoreEmulator(log=folder / "emulator.log", port=self._port())
 
     async def __aenter__(self) -> Self:
-        """Start everything, and wait until each process accepts connections."""
+        """Start everything, and wait until all of it is ready."""
         await asyncio.to_thread(self.emulator.start)
         try:
             self._add_pods()
-            for pod in self.pods.values():
+            # Gateways last, or some would wait to try again whom they found too early.
+            for name, pod in self.pods.items():
                 pod.start()
-            for name in self.pods:
                 await self.listening(name)
+            async with asyncio.timeout(START_SECONDS):
+                await until_ready(
+                    grpc_ports=self._ports_of("executor") + self._ports_of("session"),
+                    http_ports=self._ports_of("gateway"),
+                )
         except BaseException:
             await self._end()
             raise
@@ -103,6 +109,9 @@ class Cluster:
                 for operation, count in DOCUMENTS.findall(await _page(address)):
                     documents[operation] += float(count)
         return documents
+
+    def _ports_of(self, service: str) -> list[int]:
+        return [pod.port for pod in self.pods.values() if pod.service == service]
 
     def _add_pods(self) -> None:
         numbers = range(1, REPLICAS + 1)

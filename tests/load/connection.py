@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import orjson
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
@@ -78,9 +78,7 @@ class Connection(WSListener):
         self._turn = ""
 
     @classmethod
-    async def open(
-        cls, *, url: str, account: Account, agent: str, recorder: Recorder
-    ) -> Connection:
+    async def open(cls, *, url: str, account: Account, agent: str, recorder: Recorder) -> Self:
         """Connect and prove who it is; nothing is watched yet."""
         connection = cls(account=account, recorder=recorder, agent=agent)
         await ws_connect(

@@ -23,7 +23,7 @@ from tests.load.cluster import Cluster
 from tests.load.connection import Account, Connection, Recorder
 from tests.load.figures import Latency, Operations, Resume, Shared, Takeover, Turns
 from tests.load.frames import FragmentCounter
-from tests.load.returning import come_back, settled
+from tests.load.returning import Returning, come_back, settled
 from tests.load.silence import Follower
 
 TOOL_CALLS = 10
@@ -31,6 +31,8 @@ ITEMS_PER_TURN = 20
 ITEM_PAUSE_MS = 150
 PAUSE_MS = 20
 PATIENCE_SECONDS = 60.0
+SETTLE_SECONDS = 3.0
+"""From the connecting of many clients to their being cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,8 @@ class Plan:
     items: int = 200
     counted: int = 20
     seconds: float = 60.0
-    streams: int = 10
-    endings: int = 3
+    streams: int = 16
+    endings: int = 2
     clients: int = 1000
 
 
@@ -96,7 +98,7 @@ async def _measure(plan: Plan, folder: Path, progress: Callable[[str], None]) ->
             turns=await run.turns(),
             durable=await run.durable(),
             takeovers=(await run.takeover(kill=True), await run.takeover(kill=False)),
-            resumes=(await run.resume(restarted=True), await run.resume(restarted=False)),
+            resumes=await run.resumes(),
         )
 
 
@@ -222,31 +224,40 @@ class _Run:
         await self._cluster.listening(name)
         return silences
 
-    async def resume(self, *, restarted: bool) -> Resume:
-        """Kill a gateway under its clients, and see when all of them are back."""
-        way = "it, started again" if restarted else "the other one"
+    async def resumes(self) -> tuple[Resume, ...]:
+        """Kill a gateway under its clients, and see when all of them are back; both ways."""
         clients = self._plan.clients
-        self._progress(f"shared database: {clients} clients of a killed gateway back to {way}")
-        gone = self._cluster.pods["gateway-1"]
+        self._progress(f"shared database: {clients} clients connect")
         there = await settled(self._url, self._users[:clients])
+        resumes = []
+        for restarted in (True, False):
+            resume, there = await self._resume(there, restarted=restarted)
+            resumes.append(resume)
+        for one in there:
+            one.close()
+        return tuple(resumes)
+
+    async def _resume(
+        self, there: Sequence[Returning], *, restarted: bool
+    ) -> tuple[Resume, list[Returning]]:
+        way = "it, started again" if restarted else "the other one"
+        self._progress(f"shared database: they come back from a killed gateway to {way}")
+        await asyncio.sleep(SETTLE_SECONDS)
+        gone = self._cluster.pods["gateway-1"]
         url = self._url if restarted else self._cluster.system("gateway-2").url
         cut = time.perf_counter()
         gone.kill()
         if restarted:
             gone.start()
         returns = await asyncio.gather(*(come_back(one, url=url, cut=cut) for one in there))
-        for one in returns:
-            one.connection.close()
-        if not restarted:
-            gone.start()
-        await self._cluster.listening("gateway-1")
-        return Resume(
-            clients=clients,
+        resume = Resume(
+            clients=len(there),
             restarted=restarted,
             median_seconds=round(statistics.median(one.seconds for one in returns), 3),
             most_seconds=round(max(one.seconds for one in returns), 3),
             refused=sum(one.refused for one in returns),
         )
+        return resume, [one.connection for one in returns]
 
     async def _turn(self, connection: Connection, prompt: str) -> None:
         await connection.start_turn(client.turn_id(), prompt)

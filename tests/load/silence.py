@@ -30,7 +30,6 @@ class Follower(Connection):
         follower = await cls.open(
             url=url, account=account, agent=client.turn_id(), recorder=Recorder()
         )
-        assert isinstance(follower, cls)
         await follower.watch()
         return follower
 
