@@ -21,6 +21,9 @@ _TICK_SECONDS = 1.0
 _SPREAD_SECONDS = 20.0
 # Reconnections a second that the servers which remain are expected to bear.
 _RECONNECTIONS = 100
+_SEVERED = "this server cannot reach the user's data; reconnect to another"
+STAY_SECONDS = 5.0
+"""How long a connection stays at least that had better be another server's."""
 LEAVE_SECONDS = 1.0
 """How long clients have to answer the close at the end."""
 
@@ -36,7 +39,8 @@ class Connections:
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._by_user: dict[str, dict[Connection, None]] = {}
+        # With the loop time at which each came.
+        self._by_user: dict[str, dict[Connection, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -64,7 +68,8 @@ class Connections:
 
     def add(self, connection: Connection) -> None:
         """Keep a connection until `remove`."""
-        self._by_user.setdefault(connection.principal.user, {})[connection] = None
+        connections = self._by_user.setdefault(connection.principal.user, {})
+        connections[connection] = self._loop.time()
         self._empty.clear()
 
     def remove(self, connection: Connection) -> None:
@@ -87,6 +92,17 @@ class Connections:
             if connection.principal.key == key:
                 # Soon and not now: one that revokes its own key is answered first.
                 self._loop.call_soon(connection.close, CloseCode.UNAUTHENTICATED, REVOKED)
+
+    def send_away(self, user: str) -> None:
+        """Close a user's connections, so that they come to another server.
+
+        Not those that are new: where there is no other server that works they would
+        come back at once, without end.
+        """
+        now = self._loop.time()
+        for connection, since in self._by_user.get(user, {}).items():
+            if now - since >= STAY_SECONDS:
+                self._loop.call_soon(connection.close, CloseCode.SERVICE_RESTART, _SEVERED)
 
     async def drain(self, limit: timedelta) -> None:
         """Send all away: say when to come back, finish calls in progress, close.

@@ -54,6 +54,11 @@ class Pod(Caller, Protocol):
         ...
 
     @property
+    def away_seconds(self) -> float:
+        """For how long its feed has not been open; 0 while it is."""
+        ...
+
+    @property
     def lost(self) -> bool:
         """True when its feed has not been open for longer than a new start takes."""
         ...
@@ -111,10 +116,15 @@ class SessionPod:
         return self.link.connected
 
     @property
-    def lost(self) -> bool:
+    def away_seconds(self) -> float:
         """See `Pod`."""
         since = self.link.disconnected_since
-        return since is not None and self._loop.time() - since >= LOST_SECONDS
+        return 0.0 if since is None else self._loop.time() - since
+
+    @property
+    def lost(self) -> bool:
+        """See `Pod`."""
+        return self.away_seconds >= LOST_SECONDS
 
     @property
     def busy(self) -> bool:

@@ -32,6 +32,8 @@ LAST_DELAY = 1.0
 """At most this long."""
 SHORT_SECONDS = 7.0
 """How long a call is tried again when it is the store or room that is missing."""
+SEVERED_SECONDS = 20.0
+"""An owner that is named after so long out of reach lives: a dead one's lease is over sooner."""
 USERS = 100_000
 """How many users' pods are remembered."""
 
@@ -123,6 +125,8 @@ class Router:
         pods: The pods there are.
         silent_seconds: How long a pod may say nothing during a call.
         short_seconds: How long a call is repeated when the store or room is missing.
+        on_severed: Called with a user whose owner lives, by what other pods say, but
+            cannot be reached from here; again and again for as long as that is so.
     """
 
     def __init__(
@@ -131,11 +135,13 @@ class Router:
         pods: Pods,
         silent_seconds: float = SILENT_SECONDS,
         short_seconds: float = SHORT_SECONDS,
+        on_severed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.owners = Owners()
         self._pods = pods
         self._silent_seconds = silent_seconds
         self._short_seconds = short_seconds
+        self._on_severed = on_severed
         # By address: until when a pod that takes no new users is not chosen.
         self._full: dict[str, float] = {}
 
@@ -179,6 +185,8 @@ class Router:
                 if failure.reason != errors_pb2.ERROR_REASON_NOT_OWNER:
                     self._learn(pod, failure, trip)
                 elif not self._follow(pod, failure, trip):
+                    if remember and self._is_severed(failure):
+                        self._on_severed(user)
                     hint = failure.retry_delay or timedelta(0)
                     await self._rest(trip, hint.total_seconds(), last_delay())
             else:
@@ -216,6 +224,10 @@ class Router:
         trip.hops += 1
         trip.target = address
         return True
+
+    def _is_severed(self, failure: Failure) -> bool:
+        address = failure.metadata.get("address", "")
+        return bool(address) and self._pods.get(address).away_seconds >= SEVERED_SECONDS
 
     def _learn(self, pod: Pod, failure: Failure, trip: _Trip) -> None:
         now = asyncio.get_running_loop().time()

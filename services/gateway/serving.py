@@ -100,7 +100,8 @@ async def serve(
             lambda target: ExecutorPod(peer=peer(Service.EXECUTOR, target)),
         )
         tasks = await stack.enter_async_context(Tasks())
-        router = Router(pods=sessions)
+        connections = await stack.enter_async_context(Connections(loop=loop))
+        router = Router(pods=sessions, on_severed=connections.send_away)
         tasks.spawn(Rebalancer(pods=sessions, owners=router.owners).run(), name="rebalancer")
         peers = ServicePeers(
             router=router,
@@ -129,7 +130,6 @@ async def serve(
             attempts=figures.auth_attempts,
         )
         stalls = Stalls(loop=loop)
-        connections = await stack.enter_async_context(Connections(loop=loop))
 
         def revoked(key: str) -> None:
             keys.revoked(key)

@@ -36,6 +36,7 @@ class FakePod:
         self.address = address
         self.connected = True
         self.lost = False
+        self.away_seconds = 0.0
         self.heard = asyncio.get_running_loop().time()
         self.link = FakeLink()
         self.slots = asyncio.Semaphore(64)

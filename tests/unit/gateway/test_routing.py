@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.chassis.failures import Failure, not_found
-from services.gateway.routing import Owners, Router
+from services.gateway.routing import SEVERED_SECONDS, Owners, Router
 from tests.unit.gateway.fake_pods import (
     FakePods,
     failure,
@@ -288,6 +288,27 @@ class TestFailures:
 
         assert calls == len(asked)
         assert (reason if calls == 1 else second.address) == answer
+
+
+class TestSevered:
+    """An owner that only this gateway cannot reach."""
+
+    @pytest.mark.parametrize(("seconds", "told"), [(SEVERED_SECONDS, True), (14, False)])
+    async def test_whose_owner_lives_out_of_reach_is_told_of(
+        self, seconds: float, told: bool
+    ) -> None:
+        """Were it dead, another pod would have become the owner by then."""
+        pods, severed = FakePods("a:1", "b:1"), set[str]()
+        first, second = pods.order(ADA)
+        second.go()
+        second.away_seconds = seconds
+        first.answers = [not_owner(second.address)]
+        router = Router(pods=pods, on_severed=severed.add)
+        _, answer = await routed(router, seconds=0.2)
+        await routed(router, "users/key", seconds=0.2, remember=False)
+
+        assert "SERVICE_UNAVAILABLE" == answer
+        assert ({ADA} if told else set()) == severed
 
 
 def test_the_memory_is_bounded() -> None:
