@@ -126,9 +126,9 @@ MUTANTS = (
                 "        if now - document.update_time > ",
             ),
         ),
-        script=scripts.kill_one_session_for_good,
+        script=scripts.kill_an_owner_for_good,
         seconds=6,
-        clocks=(("session-2", "-1h"),),
+        clocks=(("session-1", "-1h"), ("session-2", "-1h")),
     ),
     Mutant(
         name="numbered-delta",

@@ -6,8 +6,10 @@ Each takes a run in progress and returns when it is over.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from tests.nemesis.history import Kind
+from tests.nemesis.reading import emulator_documents
 from tests.nemesis.run import Run
 
 _READY_SECONDS = 15.0
@@ -39,11 +41,17 @@ async def kill_executors(run: Run) -> None:
     await kill(run, "executor", 1.5)
 
 
-async def kill_one_session_for_good(run: Run) -> None:
-    """Only a pod whose clock is slow is left."""
+async def kill_an_owner_for_good(run: Run) -> None:
+    """The users of a session pod that never comes back need another one."""
     await asyncio.sleep(run.plan.seconds)
-    run.gone.add("session-1")
-    run.cluster.pods["session-1"].kill()
+    emulator = run.cluster.emulator
+    if emulator is None:
+        raise RuntimeError("a SQLite store has one owner")
+    leases = await emulator_documents(emulator)("users")
+    address = Counter(fields["address"] for _, fields in leases).most_common(1)[0][0]
+    pod = next(pod for pod, proxy in run.cluster.to_session.items() if proxy.host == address)
+    run.gone.add(pod)
+    run.cluster.pods[pod].kill()
 
 
 async def kill_while_the_store_hangs(run: Run) -> None:
