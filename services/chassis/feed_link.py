@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
@@ -18,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.message import Message
 
 from moorline.errors.v1 import errors_pb2
+from services.chassis.backoff import Backoff
 from services.chassis.client import Peer
 from services.chassis.failures import Failure
 from services.chassis.feed_calls import FeedCalls, Subscription
@@ -35,8 +35,6 @@ SILENCE_SECONDS = 10.0
 """A feed that brought nothing for so long is broken; it should beat every 3 s."""
 
 _CONCURRENCY = 64
-_FIRST_DELAY = 0.05
-_LAST_DELAY = 1.0
 # A stream that lasted this long was a good one; its end is no reason to wait.
 _GOOD_SECONDS = 1.0
 
@@ -220,13 +218,13 @@ class FeedLink(Generic[U]):
         return Failure(
             errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
             f"The {self._service} service cannot be reached. Try again.",
-            retry_delay=timedelta(seconds=_LAST_DELAY),
+            retry_delay=timedelta(seconds=1),
             service=self._service,
         )
 
     async def _keep_open(self) -> None:
         loop = asyncio.get_running_loop()
-        delay = _FIRST_DELAY
+        backoff = Backoff()
         while True:
             start = loop.time()
             # A task of its own, so that a bug in a callback ends a stream and no more.
@@ -237,9 +235,9 @@ class FeedLink(Generic[U]):
             finally:
                 reader.cancel()
                 self._broken()
-            delay = _FIRST_DELAY if loop.time() - start > _GOOD_SECONDS else delay
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-            delay = min(_LAST_DELAY, delay * 2)
+            if loop.time() - start > _GOOD_SECONDS:
+                backoff.reset()
+            await backoff.pause()
 
     async def _read(self, feed_id: str) -> None:
         loop = asyncio.get_running_loop()
@@ -343,7 +341,7 @@ class FeedLink(Generic[U]):
     async def _subscribe_again(
         self, subscription: Subscription[U], feed_id: str, slots: asyncio.Semaphore
     ) -> None:
-        delay = _FIRST_DELAY
+        backoff = Backoff()
         while True:
             try:
                 async with slots:
@@ -357,8 +355,7 @@ class FeedLink(Generic[U]):
                     return
                 # After a timeout the peer may follow it all the same.
                 self._take_back(subscription, feed_id)
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-                delay = min(_LAST_DELAY, delay * 2)
+                await backoff.pause()
             else:
                 if not subscription.open:
                     # Unsubscribed meanwhile, perhaps before the peer knew of it.

@@ -7,8 +7,9 @@ files after that. Does not know sessions.
 from __future__ import annotations
 
 from moorline.errors.v1 import errors_pb2
+from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
-from services.session.deliveries import FIRST_DELAY, PASSING, pause
+from services.session.deliveries import PASSING
 from services.session.environment import Environment
 from services.session.history import History, Position, Segment
 from services.session.names import AgentName
@@ -103,7 +104,7 @@ async def delete_workspace(environment: Environment, agent: AgentName, workspace
     Raises:
         Failure: An executor refused, or STORE_UNAVAILABLE.
     """
-    delay = FIRST_DELAY
+    backoff = Backoff()
     while True:
         try:
             await environment.executors.delete_workspace(workspace)
@@ -112,7 +113,7 @@ async def delete_workspace(environment: Environment, agent: AgentName, workspace
                 raise
         else:
             break
-        delay = await pause(delay)
+        await backoff.pause()
     await environment.store.commit([Delete(deletion_work_path(agent, workspace))])
 
 

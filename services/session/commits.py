@@ -5,12 +5,11 @@ Does not know what is in them, nor what waits.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.session.clock import DatabaseClock
 from services.session.history import History, Segment
@@ -18,9 +17,6 @@ from services.session.ownership import Lease
 from services.session.store import Create, Delete, Store, StoreConflict, Update, Write
 
 log = logging.getLogger(__name__)
-
-_RETRY_FIRST = 0.05
-_RETRY_MOST = 1.0
 
 
 class Commits:
@@ -69,10 +65,10 @@ class Commits:
             documents: Fields by path; None deletes.
         """
         writes = self._writes(segment, documents)
-        delay = _RETRY_FIRST
+        backoff = Backoff()
         while True:
             await self._lease.settled()
-            if self._over():
+            if self._over() or not self._lease.held:
                 return False
             try:
                 committed = await self._store.commit(writes)
@@ -84,7 +80,7 @@ class Commits:
                 log.warning(
                     "log commit failed", extra={"path": path, "reason": failure.reason_name}
                 )
-                delay = await _pause(delay)
+                await backoff.pause()
                 continue
             self._clock.observe(committed.time)
             for write, version in zip(writes[1:], committed.versions[1:], strict=True):
@@ -110,7 +106,7 @@ class Commits:
         self, segment: Segment, documents: Mapping[str, Mapping[str, Any] | None]
     ) -> bool:
         """Tell whether the segment found at its position is this very one."""
-        delay = _RETRY_FIRST
+        backoff = Backoff()
         while not self._over():
             try:
                 found = await self._history.at(segment.position)
@@ -120,12 +116,7 @@ class Commits:
                     document = await self._store.get(path)
                     self.track(path, document.version if document is not None else "")
             except Failure:
-                delay = await _pause(delay)
+                await backoff.pause()
                 continue
             return True
         return False
-
-
-async def _pause(delay: float) -> float:
-    await asyncio.sleep(delay * (0.5 + random.random()))  # noqa: S311
-    return min(_RETRY_MOST, delay * 2)

@@ -5,13 +5,12 @@ Does not know what led to the calls.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 
 from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
+from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
 from services.session.executor import Executors
@@ -28,17 +27,6 @@ PASSING = frozenset(
     }
 )
 """Reasons after which the same call to the executor may succeed."""
-
-FIRST_DELAY = 0.05
-"""Seconds before the first repetition."""
-
-_LAST_DELAY = 1.0
-
-
-async def pause(delay: float) -> float:
-    """Wait about `delay` seconds before a repetition; return the delay after it."""
-    await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-    return min(_LAST_DELAY, delay * 2)
 
 
 class Deliveries:
@@ -73,7 +61,7 @@ class Deliveries:
         self._tasks.spawn(self._repeat(execution, call), name="delivery")
 
     async def _repeat(self, execution: str, call: Callable[[], Awaitable[None]]) -> None:
-        delay = FIRST_DELAY
+        backoff = Backoff()
         while True:
             try:
                 await call()
@@ -84,6 +72,6 @@ class Deliveries:
                     return
             else:
                 return
-            delay = await pause(delay)
+            await backoff.pause()
             if self._over() or self._turn.execution != execution:
                 return

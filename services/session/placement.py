@@ -13,8 +13,9 @@ from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
+from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
-from services.session.deliveries import FIRST_DELAY, PASSING, pause
+from services.session.deliveries import PASSING
 from services.session.environment import Environment
 from services.session.log import Log
 from services.session.outcomes import unreachable
@@ -74,7 +75,7 @@ class Placement:
         return self._failure
 
     async def _ask_all(self) -> bool:
-        delay, asked = FIRST_DELAY, ""
+        backoff, asked = Backoff(), ""
         while not self._turn.cancelled and not self._patience.over():
             address = self._executors.place(
                 preferred=self._turn.executor or self._agent.executor, avoid=self._unfit
@@ -83,7 +84,7 @@ class Placement:
                 # Those that are left may be away; what the others said will not change.
                 return False
             if address in ("", asked):
-                delay = await pause(delay)
+                await backoff.pause()
             if address:
                 asked = address
                 await self._record(address)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2
+from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure, not_found
 from services.session.agent_creation import agent_exists, create_agent
 from services.session.agent_deletion import bury, delete_documents
@@ -22,7 +23,6 @@ from services.session.agent_settings import (
     require_etag,
 )
 from services.session.agents import LiveAgent
-from services.session.deliveries import FIRST_DELAY, pause
 from services.session.environment import Environment
 from services.session.loading import Gone, Held, load
 from services.session.names import AgentName, UserName
@@ -314,13 +314,13 @@ class Session:
 
     async def _clear(self, held: Held) -> None:
         """Remove what a tombstone has, however long the store is away; then its files."""
-        delay = FIRST_DELAY
+        backoff = Backoff()
         while not self.closed:
             try:
                 async with self._lock:
                     await delete_documents(self._environment.store, held.record.name)
             except Failure:
-                delay = await pause(delay)
+                await backoff.pause()
             else:
                 break
         self._burials -= 1
@@ -370,14 +370,14 @@ class Session:
             self.fenced(entry.fields["agent"])
 
     async def _take_up_surely(self, entry: Document) -> None:
-        delay = FIRST_DELAY
+        backoff = Backoff()
         while not self.closed:
             try:
                 await self.take_up(entry)
             except Failure as failure:
                 if failure.reason == errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND:
                     return
-                delay = await pause(delay)
+                await backoff.pause()
             else:
                 return
 
@@ -386,12 +386,12 @@ class Session:
 
     async def _reload(self, agent_id: str) -> None:
         """Load an agent again so that its turns go on, however long the store is away."""
-        delay = FIRST_DELAY
+        backoff = Backoff()
         while agent_id in self.roster.agents and not self.closed:
             try:
                 await self.lease.verify()
                 await self.agent(agent_id)
             except Failure:
-                delay = await pause(delay)
+                await backoff.pause()
             else:
                 return

@@ -15,9 +15,10 @@ from datetime import UTC, datetime, timedelta
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
+from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.session.attempt import Attempt
-from services.session.deliveries import FIRST_DELAY, PASSING, Deliveries, pause
+from services.session.deliveries import PASSING, Deliveries
 from services.session.encoding import LoggedEvent
 from services.session.environment import Environment
 from services.session.executor import Subscription
@@ -236,7 +237,7 @@ class TurnRun:
                 subscription.close()
 
     async def _subscribe(self) -> Subscription:
-        delay = FIRST_DELAY
+        backoff = Backoff()
         patience = Patience(whole=self._environment.limits.unreachable, step=_TRY)
         self._followed[self.turn.execution] = self.turn.executor
         while True:
@@ -247,7 +248,7 @@ class TurnRun:
             except Failure as failure:
                 if failure.reason not in PASSING or patience.over():
                     raise
-            delay = await pause(delay)
+            await backoff.pause()
 
     async def _recover(self, failure: Failure) -> None:
         """Decide how to go on after the execution was lost."""

@@ -6,7 +6,6 @@ Does not know the calls beside it, nor how the connection is opened.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from google.cloud.firestore_v1.types import (
 )
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.chassis.backoff import Backoff
 from services.session.store import Committed, Document
 from services.session.stores.firestore_batch import Batch
 from services.session.stores.firestore_channel import Connection
@@ -36,8 +36,6 @@ from services.session.stores.firestore_values import Stored, stored
 
 T = TypeVar("T")
 
-_FIRST_DELAY = 0.05
-_LAST_DELAY = 1.0
 _BYTES_A_SECOND = 1_000_000
 """What a request of some size gets on top of its time."""
 
@@ -55,7 +53,7 @@ class Call:
         attempt: Seconds that each request may take.
     """
 
-    __slots__ = ("_attempt", "_connection", "_delay", "_end", "_root")
+    __slots__ = ("_attempt", "_backoff", "_connection", "_end", "_root")
 
     def __init__(
         self, *, connection: Connection, root: str, seconds: float, attempt: float
@@ -64,7 +62,7 @@ class Call:
         self._root = root
         self._attempt = attempt
         self._end = asyncio.get_running_loop().time() + seconds
-        self._delay = _FIRST_DELAY
+        self._backoff = Backoff()
 
     async def commit(self, batch: Batch) -> Committed:
         """Make a commit, once however often it is sent.
@@ -197,15 +195,14 @@ class Call:
 
     async def _after(self, error: ApiError) -> None:
         """Wait before a repetition; raise where none would help."""
-        if not passes(error) or self._left() <= self._delay:
+        if not passes(error) or self._left() <= self._backoff.seconds:
             raise error
         await self._pause()
 
     async def _pause(self) -> None:
-        if self._left() <= self._delay:
+        if self._left() <= self._backoff.seconds:
             raise unavailable("The store did not answer in time. Try again after a second.")
-        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311
-        self._delay = min(_LAST_DELAY, self._delay * 2)
+        await self._backoff.pause()
 
     def _left(self) -> float:
         return self._end - asyncio.get_running_loop().time()
