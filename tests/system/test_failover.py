@@ -40,7 +40,6 @@ class Program:
     """Reads one turn by one call of the Python client."""
 
     blocks: dict[str, str] = field(default_factory=dict)
-    replaced: list[tuple[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     states: list[ConnectionState] = field(default_factory=list)
 
@@ -52,12 +51,13 @@ class Program:
                     self.times.append(asyncio.get_running_loop().time())
                     self._extend(event)
                 assert not isinstance(event, moorline.TurnAttempt), "it was not begun again"
+                assert not isinstance(event, moorline.MessageDiscarded), "no text was taken back"
             return stream.result
 
     def _extend(self, delta: moorline.TextDelta) -> None:
         known = self.blocks.get(delta.block_id, "")
-        if delta.snapshot and known:
-            self.replaced.append((known, delta.text))
+        if delta.snapshot:
+            assert delta.text.startswith(known), "no text was taken back"
         self.blocks[delta.block_id] = delta.text if delta.snapshot else known + delta.text
 
 
