@@ -25,6 +25,8 @@ SETTLE_SECONDS = 3.0
 """How long a pod must have been there before users are moved to it."""
 RELEASES_PER_SECOND = 20.0
 """How many users are moved a second."""
+_AT_ONCE = 100
+"""How many users are looked at before others get their turn."""
 
 
 class Rebalancer:
@@ -83,8 +85,12 @@ class Rebalancer:
 
     async def _move_to(self, joined: set[str]) -> None:
         moved = 0
-        for user, address in self._owners.items():
-            if ranked(user, self._settled)[0] in joined - {address}:
+        for number, (user, address) in enumerate(self._owners.items(), start=1):
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)
+            choice = ranked(user, self._settled)[0]
+            # It may have left again by now.
+            if choice in joined - {address} and self._pods.get(choice).connected:
                 moved += await self._release(user, address)
                 await asyncio.sleep(self._pause_seconds)
         if moved:

@@ -114,3 +114,41 @@ async def test_a_user_who_is_not_let_go_stays() -> None:
 
     assert set(mine[:-1]) == set(released(pods))
     assert {"a:1", "c:1"} == {owners.get(user) for user in mine}
+
+
+async def test_looking_through_many_users_holds_nobody_up() -> None:
+    """Although none of them has to move."""
+    pods, owners = FakePods("a:1", "b:1"), Owners()
+    for number in range(2000):
+        user = f"users/u{number}"
+        owners.put(user, pods.order(user)[0].address)
+    rebalancer = Rebalancer(pods=pods, owners=owners, look_seconds=0.01, settle_seconds=0)
+    passes = 0
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await asyncio.sleep(0)
+
+    async with Tasks() as tasks:
+        rebalancer._look()
+        tasks.spawn(count(), name="count")
+        await rebalancer._move_to({"b:1"})
+
+        assert passes >= 10
+    assert [] == released(pods)
+
+
+async def test_nobody_is_sent_to_a_pod_that_has_left_again() -> None:
+    """Users would have moved for nothing."""
+    pods = FakePods("a:1")
+    owners = spread(pods)
+    async with rebalancing(pods, owners, pause=0.02):
+        pods.join("c:1")
+        await until(lambda: len(released(pods)) >= 2)
+        pods["c:1"].connected = False
+        count = len(released(pods))
+        await asyncio.sleep(0.2)
+
+        assert len(released(pods)) <= count + 1
