@@ -18,7 +18,7 @@ from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
 from services.session.clock import DatabaseClock
 from services.session.ownership import Keeper
-from services.session.store import Document, Store, StoreConflict, Update
+from services.session.store import Document, Store, StoreConflict, Update, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -89,15 +89,6 @@ def not_owner(address: str = "") -> Failure:
     )
 
 
-def unavailable() -> Failure:
-    """Return the answer while the database cannot tell who owns a user."""
-    return Failure(
-        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
-        "The store did not answer in time. Try again after a second.",
-        retry_delay=timedelta(seconds=1),
-    )
-
-
 class LeaseMeasures:
     """What is counted about leases."""
 
@@ -149,6 +140,7 @@ class HeldLease:
         sent: Monotonic time before that write.
         contested: True when the owner before had not given it back.
         keeper: Hears what becomes of it.
+        robbed: Called with the address of who has taken it, if that is known.
     """
 
     __slots__ = (
@@ -160,6 +152,7 @@ class HeldLease:
         "_over",
         "_path",
         "_record",
+        "_robbed",
         "_shown",
         "_suspended",
         "_task",
@@ -180,12 +173,14 @@ class HeldLease:
         sent: float,
         contested: bool,
         keeper: Keeper,
+        robbed: Callable[[str], None],
     ) -> None:
         self._terms = terms
         self._path = path
         self._record = record
         self._version = version
         self._keeper = keeper
+        self._robbed = robbed
         self.epoch = record.epoch
         self.contested = contested
         # Monotonic times: until when we may act, and until when we may show.
@@ -335,6 +330,7 @@ class HeldLease:
         log.warning("lease lost", extra={"lease": self._path, "epoch": self.epoch})
         self._terms.measures.lost.inc()
         self._end(failure)
+        self._robbed(failure.metadata.get("address", ""))
         self._keeper.lost()
 
     def _end(self, failure: Failure) -> None:

@@ -22,11 +22,10 @@ from services.session.lease import (
     Terms,
     not_owner,
     read_lease,
-    unavailable,
 )
 from services.session.names import UserName
 from services.session.ownership import Keeper
-from services.session.store import Create, Document, StoreConflict, Update
+from services.session.store import Create, Document, StoreConflict, Update, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +50,8 @@ class Leases:
         self._terms = terms
         self._address = address
         self._owner = uuid.uuid4().hex
+        # False once somebody else was seen who has it, too.
+        self._alone = True
         # Monotonic times until which another's lease cannot have expired, by user.
         self._foreign: dict[str, float] = {}
 
@@ -92,7 +93,7 @@ class Leases:
             cause = self._cause(document, found)
             if not cause:
                 self._remember(user, document, asked)
-                raise not_owner(found.address)
+                raise not_owner(found.address if found.address != self._address else "")
             record = LeaseRecord(owner=self._owner, address=self._address, epoch=found.epoch + 1)
             write = Update(path, record.fields(), document.version)
             contested = not found.released
@@ -111,6 +112,7 @@ class Leases:
             sent=sent,
             contested=contested,
             keeper=keeper,
+            robbed=self._robbed,
         )
 
     async def _write(self, write: Create | Update) -> str:
@@ -130,13 +132,22 @@ class Leases:
         """Return why a lease may be taken, or nothing when it may not."""
         if found.released:
             return "released"
-        if found.owner == self._owner or found.address == self._address:
+        if found.owner == self._owner or (self._alone and found.address == self._address):
             # Of a process that is gone: we have its address. Or a lease that we
             # got, or kept, without hearing of it.
             return "address"
         if document.read_time - document.update_time > timedelta(seconds=self._terms.seconds):
             return "expired"
         return ""
+
+    def _robbed(self, address: str) -> None:
+        """Hear who has taken a lease from us; it is not to go to and fro for ever."""
+        if self._alone and address == self._address:
+            self._alone = False
+            log.error(
+                "another process has this address: each needs its own MOORLINE_ADDRESS",
+                extra={"address": address},
+            )
 
     def _remember(self, user: str, document: Document, asked: float) -> None:
         age = (document.read_time - document.update_time).total_seconds()

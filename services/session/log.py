@@ -34,10 +34,13 @@ from services.session.history import History, Position, Segment
 from services.session.late import Late, LateDocument
 from services.session.names import AgentName
 from services.session.ownership import Lease
-from services.session.store import Store
+from services.session.store import Store, unavailable
 
 SEGMENT_BYTES = 256 * 1024
 """Largest segment, unless a single append is larger; Firestore's limit is 1 MiB."""
+
+_SEGMENT_APPENDS = 100
+"""Most appends in a segment; a commit has 500 writes at most, and each some documents."""
 
 LINGER_BYTES = 16 * 1024
 """When more waits, it waits no longer: whoever sent it keeps it until it is durable."""
@@ -236,6 +239,7 @@ class Log:
         self._begin_by(due if self._bytes <= LINGER_BYTES else -math.inf)
         if self._writer is None:
             self._writer = self._tasks.spawn(self._write(), name="log-write")
+            self._writer.add_done_callback(self._stopped)
         return done
 
     def late(self, fields: Mapping[str, Any], carried: Mapping[str, Any]) -> None:
@@ -256,11 +260,7 @@ class Log:
         try:
             await asyncio.wait_for(asyncio.shield(append), _DURABLE_SECONDS)
         except TimeoutError:
-            raise Failure(
-                errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
-                "The store did not answer in time. Try again after a second.",
-                retry_delay=timedelta(seconds=1),
-            ) from None
+            raise unavailable() from None
 
     async def caught_up(self) -> None:
         """Wait until what was appended before this call is durable.
@@ -325,6 +325,12 @@ class Log:
         finally:
             self._writer = None
 
+    def _stopped(self, writer: asyncio.Task[None]) -> None:
+        """See that nothing is appended after what a bug has kept from being written."""
+        if not writer.cancelled() and writer.exception() is not None:
+            self.fence()
+            self._fenced()
+
     def _begin_by(self, due: float) -> None:
         """Let the next commit begin then, or earlier."""
         if due < self._due:
@@ -342,7 +348,9 @@ class Log:
     def _gather(self) -> _Batch:
         appends: list[_Append] = []
         size = 0
-        while self._pending and (not appends or size + self._pending[0].size <= SEGMENT_BYTES):
+        while self._pending and len(appends) < _SEGMENT_APPENDS:
+            if appends and size + self._pending[0].size > SEGMENT_BYTES:
+                break
             append = self._pending.popleft()
             size += append.size
             appends.append(append)

@@ -48,7 +48,7 @@ class Timeline:
         whole: False while there may be pieces that are not known here yet.
     """
 
-    __slots__ = ("_bytes", "_events", "_followers", "_timer", "blocks", "head", "whole")
+    __slots__ = ("_bytes", "_ended", "_events", "_followers", "_timer", "blocks", "head", "whole")
 
     def __init__(self, *, head: int) -> None:
         self.head = head
@@ -58,6 +58,7 @@ class Timeline:
         self._events: deque[LoggedEvent] = deque()
         self._bytes = 0
         self._followers: list[Follower] = []
+        self._ended: Failure | None = None
 
     @property
     def first(self) -> int:
@@ -78,7 +79,10 @@ class Timeline:
         return (events[index] for index in range(len(events) - missing, len(events)))
 
     def follow(self, follower: Follower) -> None:
-        """Add a follower."""
+        """Add a follower; one that comes too late is told so."""
+        if self._ended is not None:
+            follower.end(self._ended)
+            return
         self._followers.append(follower)
 
     def leave(self, follower: Follower) -> None:
@@ -146,6 +150,7 @@ class Timeline:
     def end(self, failure: Failure) -> None:
         """Tell every follower that nothing will follow."""
         self._stop_timer()
+        self._ended = failure
         for follower in list(self._followers):
             follower.end(failure)
 

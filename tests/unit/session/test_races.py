@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 from moorline.session.v1 import agents_pb2, turns_pb2
+from services.session.forms import MessageEvents
+from services.session.lease import not_owner
+from services.session.outcomes import moved
 from tests.unit.session.fakes import FakeExecutor, FaultyStore
+from tests.unit.session.log_writing import message
 from tests.unit.session.service import AGENT, CONTEXT, Service, until
-from tests.unit.session.shared import Pod, Pods
+from tests.unit.session.shared import Pod, Pods, reasons
 
 MakeService = Callable[[], Service]
 LEASE = "users/ada"
@@ -70,6 +74,93 @@ class TestDeletion:
         await until(lambda: len(execution.positions) == 2 and bool(execution.listeners))
         execution.end()
         assert turns_pb2.Turn.STATE_FINISHED == (await service.ended("t1")).state
+
+
+class TestOutage:
+    async def test_a_queue_filled_again_and_again_is_written_in_commits_a_store_takes(
+        self, service: Service, store: FaultyStore, executor: FakeExecutor
+    ) -> None:
+        """However many turns came and went while it was away."""
+        await service.create_turn("first")
+        await executor.execution()
+        live = await service.live()
+        store.held.clear()
+        calls: list[asyncio.Task[object]] = []
+        for number in range(10):
+            turns = [f"t{number}-{n}" for n in range(20)]
+            calls += [asyncio.create_task(live.create_turn(turn, "hello")) for turn in turns]
+            await until(lambda turns=turns: live.knows(turns[-1]))  # type: ignore[misc]
+            calls += [asyncio.create_task(live.cancel_turn(turn)) for turn in turns]
+            await asyncio.sleep(0.01)
+        store.held.set()
+
+        await asyncio.gather(*calls)
+
+        events = await service.list_events()
+        assert list(range(1, 402)) == [event.sequence for event in events]
+
+    async def test_nothing_follows_what_a_bug_has_kept_from_being_written(
+        self, service: Service, store: FaultyStore, executor: FakeExecutor
+    ) -> None:
+        """The history has no hole: the agent is loaded anew, and its turn goes on."""
+        await service.create_turn("t1")
+        execution = await executor.execution()
+        store.before.append(ValueError("a bug"))
+
+        execution.call_tool("one")
+        execution.call_tool("two")
+
+        await until(lambda: len(execution.positions) == 2 and bool(execution.listeners))
+        execution.end()
+        await service.ended("t1")
+        kinds = ["user_message", "tool_call", "tool_call", "turn_outcome"]
+        assert kinds == await service.kinds()
+        assert [1, 2, 3, 4] == [event.sequence for event in await service.list_events()]
+
+
+class TestOwner:
+    async def test_who_has_given_a_user_back_writes_nothing_more(
+        self, pods: Pods, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """The next owner takes for granted that nothing is on its way."""
+        live = await first.live()
+        session = first.sessions.find("ada")
+        assert session is not None
+        await session.lease.release(not_owner())
+        before = dict(pods.database.documents)
+
+        late = live.log.append("t1", [message("late")])
+
+        await asyncio.wait([late])
+        assert late.exception() is not None
+        assert before == pods.database.documents
+
+    async def test_two_processes_with_one_address_do_not_rob_each_other_for_ever(
+        self, pods: Pods, first: Pod
+    ) -> None:
+        """Once robbed by another that has its address, a process waits for leases to expire."""
+        twin = await pods.start("one:1")
+        await twin.get_agent()
+        session = first.sessions.find("ada")
+        assert session is not None
+        assert ["NOT_OWNER"] == await reasons(session.lease.verify())
+
+        assert ["NOT_OWNER"] == await reasons(first.get_agent())
+
+        assert AGENT == (await twin.get_agent()).name
+        assert pods.database.documents[LEASE][0]["epoch"] == 2
+
+    async def test_who_follows_what_has_ended_is_told(self, service: Service) -> None:
+        """The agent may end between a call's answer and the next step."""
+        live = await service.live()
+        live.close(moved())
+
+        source = live.follow(
+            form=MessageEvents(), after_sequence=0, include_deltas=True, mark=lambda: None
+        )
+
+        source.take(1000)
+        assert source.done
 
 
 class TestDeliveries:
