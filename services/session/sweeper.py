@@ -22,6 +22,7 @@ from services.session.store import Document
 
 log = logging.getLogger(__name__)
 
+_PAGE = 1000
 _AT_ONCE = 8
 
 
@@ -97,11 +98,14 @@ class Sweeper:
         """Return what has not ended, by user."""
         work: dict[str, list[Document]] = {}
         after = ""
-        while entries := await self._environment.store.read(WORK, after=after):
+        while True:
+            entries = await self._environment.store.read(WORK, after=after, limit=_PAGE)
             for entry in entries:
                 work.setdefault(entry.fields["user"], []).append(entry)
+            # A look for more would be paid for, each time.
+            if len(entries) < _PAGE:
+                return work
             after = entries[-1].id
-        return work
 
     async def _user(
         self, user: str, entries: Sequence[Document], slots: asyncio.Semaphore, *, admit: bool
