@@ -6,8 +6,7 @@ import asyncio
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import grpc
@@ -30,7 +29,7 @@ from services.chassis.settings import read
 from services.chassis.tasks import Tasks
 from services.session import feed_api
 from services.session.agents_api import AgentApi
-from services.session.clock import DatabaseClock
+from services.session.clock import DatabaseClock, stopwatch
 from services.session.environment import Environment, Measures
 from services.session.events_api import EventApi
 from services.session.executor_links import ExecutorLinks
@@ -65,7 +64,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         metrics = Metrics(service=SERVICE)
         await stack.enter_async_context(metrics.serve(settings.metrics_listen))
         store = await stack.enter_async_context(open_store(settings, metrics))
-        clock = DatabaseClock(monotonic=time.monotonic)
+        clock = DatabaseClock(monotonic=stopwatch)
         discovery = await stack.enter_async_context(Discovery(target=settings.executor))
         executors = await stack.enter_async_context(
             ExecutorLinks(
@@ -73,7 +72,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
                 signer=Signer(key=settings.identity_key),
                 metrics=metrics,
                 clock=clock,
-                monotonic=time.monotonic,
+                monotonic=stopwatch,
                 unreachable=settings.executor_unreachable,
             )
         )
@@ -124,7 +123,17 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             watches.drain()
             await feeds.drain()
 
-        await _take_up(sessions, sweeper)
+        await _repeat(sessions.start)
+        if not ownership.shared:
+            await _repeat(sweeper.start)
+
+        def listening(port: int) -> None:
+            if ownership.shared:
+                # Not before: an owner that has our address is taken to be gone.
+                tasks.spawn(sweeper.start(), name="sweeper-start")
+            if on_listening is not None:
+                on_listening(port)
+
         await server.serve(
             settings=settings,
             service=SERVICE,
@@ -132,7 +141,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             checker=Checker(key=settings.identity_key),
             metrics=metrics,
             draining=drain,
-            on_listening=on_listening,
+            on_listening=listening,
         )
 
 
@@ -144,18 +153,17 @@ def _ownership(settings: Settings, environment: Environment, measures: LeaseMeas
         tasks=environment.tasks,
         clock=environment.clock,
         seconds=settings.lease_seconds.total_seconds(),
-        monotonic=time.monotonic,
+        monotonic=stopwatch,
         measures=measures,
     )
     return Leases(terms=terms, address=settings.reached_at)
 
 
-async def _take_up(sessions: Sessions, sweeper: Sweeper) -> None:
-    """Take up what an earlier process left, however long the store is away."""
+async def _repeat(step: Callable[[], Awaitable[None]]) -> None:
+    """Take a step of the start, however long the store is away."""
     while True:
         try:
-            await sessions.start()
-            await sweeper.start()
+            await step()
         except Failure as failure:
             log.warning("the store is away", extra={"reason": failure.message})
             await asyncio.sleep(_RETRY_SECONDS)

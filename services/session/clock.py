@@ -1,4 +1,4 @@
-"""The database's time, known between two answers of the database.
+"""The database's time, known between two answers of the database, and the stopwatch for it.
 
 Pods' clocks may be wrong by an hour; what users see must not be. Does not read
 any wall clock.
@@ -6,11 +6,20 @@ any wall clock.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 _STEP_BACK = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_STOPWATCH = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""On Linux the other one stands still while the machine is suspended; elsewhere there is one."""
+
+
+def stopwatch() -> float:
+    """Return seconds that never step, and that pass while the machine is suspended."""
+    return time.clock_gettime(_STOPWATCH)
 
 
 class DatabaseClock:

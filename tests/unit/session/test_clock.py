@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.session.clock import DatabaseClock
+from services.session.clock import DatabaseClock, stopwatch
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
@@ -72,3 +73,10 @@ def test_it_waits_for_a_database_that_was_set_back(
     monotonic.seconds += 3601
 
     assert NOON + timedelta(seconds=1) == clock.now()
+
+
+def test_the_stopwatch_runs_while_the_machine_is_suspended() -> None:
+    """As far as the system has such a clock: a lease expires then, too."""
+    before = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+    assert 0 <= stopwatch() - before < 5

@@ -83,7 +83,8 @@ async def test_it_waits_for_the_store(
     monkeypatch.setattr(program, "_RETRY_SECONDS", 0.001)
     store.unreadable = [store_unavailable(), store_unavailable()]
 
-    await program._take_up(service.sessions, service.sweeper)
+    await program._repeat(service.sessions.start)
+    await program._repeat(service.sweeper.start)
 
     assert [] == store.unreadable
     assert ["the store is away"] * 2 == [record.message for record in caplog.records]
