@@ -18,11 +18,12 @@ from services.chassis.failures import Failure
 from services.session.agent_deletion import delete_workspace
 from services.session.agents import LiveAgent
 from services.session.environment import Environment
-from services.session.lease import not_owner, unavailable
+from services.session.lease import not_owner
 from services.session.names import AgentName
 from services.session.outcomes import moved
 from services.session.ownership import Ownership
 from services.session.session import Session
+from services.session.store import unavailable
 
 T = TypeVar("T")
 

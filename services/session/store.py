@@ -7,9 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
+
+from moorline.errors.v1 import errors_pb2
+from services.chassis.failures import Failure
+
+
+def unavailable(
+    message: str = "The store did not answer in time. Try again after a second.",
+) -> Failure:
+    """Return the failure of a call that may succeed later."""
+    return Failure(
+        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, retry_delay=timedelta(seconds=1)
+    )
 
 
 @dataclass(frozen=True, slots=True)

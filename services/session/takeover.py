@@ -11,8 +11,7 @@ from typing import Any
 
 from services.session.encoding import time_text
 from services.session.history import History, Position, Segment
-from services.session.lease import unavailable
-from services.session.store import Create, Store, StoreConflict
+from services.session.store import Create, Store, StoreConflict, unavailable
 
 _TRIES = 10
 """An owner that is gone has at most a few commits on their way."""

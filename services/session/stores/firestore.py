@@ -20,7 +20,7 @@ from google.cloud.firestore_v1.types import Cursor, RunQueryRequest, StructuredQ
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
-from services.session.store import Committed, Delete, Document, Write
+from services.session.store import Committed, Delete, Document, Write, unavailable
 from services.session.stores.firestore_batch import Batch
 from services.session.stores.firestore_call import Call
 from services.session.stores.firestore_channel import Connection, connect
@@ -29,7 +29,6 @@ from services.session.stores.firestore_errors import (
     advice,
     failure,
     passes,
-    unavailable,
 )
 from services.session.stores.firestore_values import instant
 

@@ -20,7 +20,7 @@ from google.cloud.firestore_v1.types import (
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis.backoff import Backoff
-from services.session.store import Committed, Document
+from services.session.store import Committed, Document, unavailable
 from services.session.stores.firestore_batch import Batch
 from services.session.stores.firestore_channel import Connection
 from services.session.stores.firestore_errors import (
@@ -30,7 +30,6 @@ from services.session.stores.firestore_errors import (
     is_condition,
     may_have_happened,
     passes,
-    unavailable,
 )
 from services.session.stores.firestore_values import Stored, stored
 
@@ -201,7 +200,7 @@ class Call:
 
     async def _pause(self) -> None:
         if self._left() <= self._backoff.seconds:
-            raise unavailable("The store did not answer in time. Try again after a second.")
+            raise unavailable()
         await self._backoff.pause()
 
     def _left(self) -> float:

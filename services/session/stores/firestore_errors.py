@@ -6,12 +6,11 @@ Does not know which call failed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from google.api_core import exceptions
 
-from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
+from services.session.store import unavailable
 
 ApiError = exceptions.GoogleAPICallError
 
@@ -34,8 +33,6 @@ _PASSING = (
 _PLUGIN = "from plugin failed"  # The plugin renews the credentials.
 _NOT_SENT = ("failed to connect to all addresses", _PLUGIN)
 _NO_DATABASE = ("does not exist for project", "datastore mode", "datastore-mode")
-
-_RETRY_DELAY = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +125,6 @@ def credentials_advice(problem: str) -> str:
         f"{problem}: run `gcloud auth application-default login`, or run as a service account,"
         " or set FIRESTORE_EMULATOR_HOST to use an emulator."
     )
-
-
-def unavailable(message: str) -> Failure:
-    """Return the failure of a call that may succeed later."""
-    return Failure(errors_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, retry_delay=_RETRY_DELAY)
 
 
 def failure(error: ApiError) -> Failure:

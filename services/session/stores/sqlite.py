@@ -25,9 +25,16 @@ from typing import Any, Self
 
 import orjson
 
-from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
-from services.session.store import Committed, Create, Document, StoreConflict, Update, Write
+from services.session.store import (
+    Committed,
+    Create,
+    Document,
+    StoreConflict,
+    Update,
+    Write,
+    unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +52,6 @@ INSERT OR IGNORE INTO clock VALUES (1, 0);
 _PROBE = "SELECT collection, id, fields, time FROM documents LIMIT 1"
 """Fails when somebody else's database has a table of the same name."""
 _LOCK_PAUSE = 0.02
-_RETRY_DELAY = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_AT_ONCE = 256
 """Commits that share one transaction, so that none waits long for the others."""
@@ -101,7 +107,7 @@ class SqliteStore:
         try:
             writer, reader = await loop.run_in_executor(self._reads, self._open)
         except (sqlite3.Error, OSError) as error:
-            raise _unavailable(f"{self._path} cannot be opened: {error}") from error
+            raise unavailable(f"{self._path} cannot be opened: {error}") from error
         self._reader = reader
         thread = threading.Thread(
             target=self._write_all, args=(writer, loop), name="store-write", daemon=True
@@ -131,7 +137,7 @@ class SqliteStore:
     async def commit(self, writes: Sequence[Write]) -> Committed:
         """Make all writes or none; see `Store`."""
         if not self._writing:
-            raise _unavailable("The store is not open.")
+            raise unavailable("The store is not open.")
         done: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(writes, done))
         return await done
@@ -390,10 +396,6 @@ def _seam() -> Iterator[None]:
 
 def _unusable(error: Exception) -> Failure:
     # Only the kind: the text of an error may hold a user's.
-    return _unavailable(
+    return unavailable(
         f"The store cannot be used ({type(error).__name__}). Try again after a second."
     )
-
-
-def _unavailable(message: str) -> Failure:
-    return Failure(errors_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, retry_delay=_RETRY_DELAY)
