@@ -1,1 +1,1 @@
-"""Implementations of `store.Store`, one file each; all pass `tests/contract/store`."""
+"""Implementations of `store.Store`, each of some files; all pass `tests/contract/store`."""

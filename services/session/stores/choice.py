@@ -1,4 +1,7 @@
-"""Makes the store that the settings name."""
+"""Makes the store that the settings name.
+
+Does not know what a store can do.
+"""
 
 from __future__ import annotations
 

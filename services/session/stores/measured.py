@@ -1,4 +1,7 @@
-"""A store that counts and times what is done with another one."""
+"""A store that counts and times what is done with another one.
+
+Does not know which database that is in.
+"""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
 One thread writes. Whatever waits while it commits goes into its next
 transaction, so that many commits share one flush to disk. Another thread reads.
+Does not know what documents mean, nor how the file is made.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import queue
@@ -35,23 +35,10 @@ from services.session.store import (
     Write,
     unavailable,
 )
+from services.session.stores.sqlite_file import abandon, check, connect, lock_file, make
 
 log = logging.getLogger(__name__)
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS documents (
-  collection TEXT NOT NULL,
-  id TEXT NOT NULL,
-  fields BLOB NOT NULL,
-  time INTEGER NOT NULL,
-  PRIMARY KEY (collection, id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS clock (only INTEGER PRIMARY KEY CHECK (only = 1), time INTEGER NOT NULL);
-INSERT OR IGNORE INTO clock VALUES (1, 0);
-"""
-_PROBE = "SELECT collection, id, fields, time FROM documents LIMIT 1"
-"""Fails when somebody else's database has a table of the same name."""
-_LOCK_PAUSE = 0.02
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_AT_ONCE = 256
 """Commits that share one transaction, so that none waits long for the others."""
@@ -188,7 +175,7 @@ class SqliteStore:
 
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self._path.with_name(f"{self._path.name}.lock"), self._lock_seconds)
+        self._lock = lock_file(self._path.with_name(f"{self._path.name}.lock"), self._lock_seconds)
         try:
             return self._open_locked()
         except BaseException:
@@ -201,12 +188,10 @@ class SqliteStore:
             self._lock = None
 
     def _open_locked(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-        writer = _connect(self._path, self._lock_seconds, create=True)
-        writer.executescript(_SCHEMA)
-        writer.execute(_PROBE).fetchone()
-        _check(writer, self._check_seconds)
+        writer = make(self._path, self._lock_seconds)
+        check(writer, self._check_seconds)
         (self._time,) = writer.execute("SELECT time FROM clock").fetchone()
-        return writer, _connect(self._path, self._lock_seconds)
+        return writer, connect(self._path, self._lock_seconds)
 
     def _write_all(self, opened: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
         connection: sqlite3.Connection | None = opened
@@ -237,7 +222,7 @@ class SqliteStore:
         """Commit a batch; return the connection for the next, None when that must open one."""
         try:
             if connection is None:
-                connection = _connect(self._path, self._lock_seconds)
+                connection = connect(self._path, self._lock_seconds)
             connection.execute("BEGIN IMMEDIATE")
             for job in batch:
                 job.result = self._apply(connection, job.writes)
@@ -249,7 +234,7 @@ class SqliteStore:
             for job in batch:
                 job.result = _unusable(error)
             if connection is not None:
-                _abandon(connection)
+                abandon(connection)
             return None
         return connection
 
@@ -301,74 +286,6 @@ def _deliver(batch: list[_Job]) -> None:
             job.done.set_exception(job.result)
         else:
             job.done.set_result(job.result)
-
-
-def _locked(path: Path, seconds: float) -> int:
-    """Return a file that is locked, so that one process at a time uses the store.
-
-    The lock goes with the process, however that ends.
-
-    Raises:
-        BlockingIOError: Another process has it, and has not ended meanwhile.
-    """
-    deadline = time.monotonic() + seconds
-    # Not the database itself: closing that would take SQLite's own locks away.
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(_LOCK_PAUSE)
-                continue
-            os.close(lock)
-            raise BlockingIOError("another process uses it") from None
-        return lock
-
-
-def _connect(path: Path, lock_seconds: float, *, create: bool = False) -> sqlite3.Connection:
-    # Not made anew unless asked to: an empty one would hide that the file is gone.
-    mode = "rwc" if create else "rw"
-    # check_same_thread: opened in the reading thread, then each used by one thread.
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=lock_seconds,
-    )
-    connection.execute("PRAGMA journal_mode = WAL")
-    # FULL, not NORMAL: an acknowledged turn must survive a power cut. A flush
-    # took 0.2 ms on the machine this was measured on.
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
-
-
-def _check(connection: sqlite3.Connection, seconds: float) -> None:
-    """Look for damage for so long; a larger file is looked through in part.
-
-    Raises:
-        sqlite3.DatabaseError: The file is damaged.
-    """
-    deadline = time.monotonic() + seconds
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, 1000)
-    try:
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError:
-        # Out of time; whatever else it may be comes up again with the next statement.
-        return
-    finally:
-        connection.set_progress_handler(None, 0)
-    if found != "ok":
-        raise sqlite3.DatabaseError(f"it is damaged: {found}")
-
-
-def _abandon(connection: sqlite3.Connection) -> None:
-    """Close a connection after a failure, which takes back what it has not committed."""
-    try:
-        connection.close()
-    except sqlite3.Error:
-        log.exception("store connection not closed")
 
 
 def _document(collection: str, row: tuple[str, bytes, int], now: datetime) -> Document:
