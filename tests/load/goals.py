@@ -207,7 +207,7 @@ def _shared(figures: Figures) -> Iterator[Verdict]:
         yield Verdict(
             name=f"takeover_{takeover.signal.lower()}",
             goal=f"session service ended by {takeover.signal}: streams go on within {limit:.0f} s",
-            figure=f"{takeover.most_seconds:.1f} s (median {takeover.median_seconds:.1f} s)",
+            figure=f"{takeover.most_seconds:.1f} s (p50 {takeover.median_seconds:.1f} s)",
             met=takeover.most_seconds <= limit,
         )
     for resume in shared.resumes:
@@ -218,7 +218,7 @@ def _shared(figures: Figures) -> Iterator[Verdict]:
                 f"{resume.clients:,} clients of a killed gateway back to {way}: all within"
                 f" {RESUME_SECONDS:.0f} s"
             ),
-            figure=f"{resume.most_seconds:.1f} s (median {resume.median_seconds:.1f} s)",
+            figure=f"{resume.most_seconds:.1f} s (p50 {resume.median_seconds:.1f} s)",
             met=resume.most_seconds <= RESUME_SECONDS,
         )
     refused = sum(resume.refused for resume in shared.resumes)

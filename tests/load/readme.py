@@ -97,7 +97,8 @@ ENGLISH = Wording(
     turn_names=("short turn", "a minute of streaming, ten tool calls"),
     prices=(
         "Everything that both session services do meanwhile is counted, renewals of leases"
-        " included. The price follows from ${write:.2f} for 100,000 documents written,"
+        " included. The tools of simulated agents answer at once; the result of one that takes"
+        " longer is a write of its own. The price follows from ${write:.2f} for 100,000 documents written,"
         " ${read:.2f} read and ${delete:.2f} deleted: list prices of Firestore that nobody here"
         " has been billed, so look up those of your region."
     ),
@@ -132,7 +133,9 @@ KOREAN = Wording(
     operations=("턴 하나의 문서", "쓰기", "읽기", "삭제", "1,000턴 가격"),
     turn_names=("짧은 턴", "1분 스트리밍, 도구 호출 10번"),
     prices=(
-        "그동안 세션 서비스 둘이 한 모든 작업을 셌고, 임대 갱신도 들어 있습니다. 가격은 문서"
+        "그동안 세션 서비스 둘이 한 모든 작업을 셌고, 임대 갱신도 들어 있습니다. 시뮬레이션"
+        " 에이전트의 도구는 바로 답하며, 더 오래 걸리는 도구라면 결과마다 쓰기가 하나 더 듭니다."
+        " 가격은 문서"
         " 100,000개당 쓰기 ${write:.2f}, 읽기 ${read:.2f}, 삭제 ${delete:.2f}로 계산한 Firestore"
         " 정가이며 실제 청구서로 확인한 값이 아니므로, 쓰는 지역의 가격을 확인하세요."
     ),
