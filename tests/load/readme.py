@@ -98,9 +98,9 @@ ENGLISH = Wording(
     prices=(
         "Everything that both session services do meanwhile is counted, renewals of leases"
         " included. The tools of simulated agents answer at once; the result of one that takes"
-        " longer is a write of its own. The price follows from ${write:.2f} for 100,000 documents written,"
-        " ${read:.2f} read and ${delete:.2f} deleted: list prices of Firestore that nobody here"
-        " has been billed, so look up those of your region."
+        " longer is a write of its own. The price follows from ${write:.2f} for 100,000 documents"
+        " written, ${read:.2f} read and ${delete:.2f} deleted: list prices of Firestore that nobody"
+        " here has been billed, so look up those of your region."
     ),
 )
 
