@@ -15,6 +15,7 @@ from tests.nemesis.copies import Replacement, copy_services
 from tests.nemesis.run import Plan, Result, Run, run
 
 _SETTLE_SECONDS = 12.0
+_LISTING_SECONDS = 5.0
 _SEED = 7
 
 
@@ -56,6 +57,7 @@ class Mutant:
             agents=self.agents,
             script=self.script,
             settle=_SETTLE_SECONDS,
+            listing=_LISTING_SECONDS,
         )
 
 

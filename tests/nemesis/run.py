@@ -47,6 +47,8 @@ class Plan:
         outages: How many things may be away at the same time.
         script: Makes the faults instead of a schedule when it is given.
         settle: Seconds in which everything must have ended after the last fault.
+        listing: Seconds in which an agent must then be listed whole; an emulator with
+            many documents is slow.
     """
 
     seconds: float
@@ -59,6 +61,7 @@ class Plan:
     outages: int = 1
     script: Callable[[Run], Awaitable[None]] | None = None
     settle: float = SETTLE_SECONDS
+    listing: float = 45.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +237,7 @@ class Run:
         async def read(person: Person) -> None:
             for agent in person.accepted:
                 agents[agent] = await read_agent(
-                    person.devices[0], agent, documents, seconds=self.plan.settle / 3
+                    person.devices[0], agent, documents, seconds=self.plan.listing
                 )
 
         await asyncio.gather(*map(read, self.people))
