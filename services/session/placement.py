@@ -22,6 +22,10 @@ from services.session.outcomes import unreachable
 from services.session.patience import Patience
 from services.session.records import AgentRecord, TurnRecord
 
+_ANSWERED_WITHIN = 4
+"""Rounds of the event loop in which whoever asked for a turn is answered once it is durable:
+to ask an executor takes half a millisecond, for which they need not wait."""
+
 _TRY = timedelta(seconds=12)
 """Longer than one try to create an execution takes, its pause included."""
 
@@ -61,6 +65,8 @@ class Placement:
         Raises:
             Failure: FENCED.
         """
+        for _ in range(_ANSWERED_WITHIN):
+            await asyncio.sleep(0)
         self._patience.begin()
         try:
             # No time limit: each step has one.

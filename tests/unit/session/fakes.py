@@ -69,6 +69,7 @@ class FakeExecutor:
         cancels: True ends an execution as cancelled when asked to.
         abandoned: Ids of executions that it was to stop when it can be reached.
         refuse: Makes the failure of every creation, unless it is None.
+        called: Called with the name of every method that is called.
     """
 
     def __init__(self) -> None:
@@ -85,6 +86,7 @@ class FakeExecutor:
         self.refuse: Callable[[], Failure] | None = None
         self.calls: list[str] = []
         self.stuck: set[str] = set()
+        self.called: Callable[[str], None] = lambda method: None
         self._news = asyncio.Event()
 
     @property
@@ -181,6 +183,7 @@ class FakeExecutor:
 
     async def _called(self, method: str) -> None:
         self.calls.append(method)
+        self.called(method)
         # A call takes at least one turn of the loop.
         await asyncio.sleep(0)
         if method in self.stuck:

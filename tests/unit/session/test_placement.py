@@ -241,12 +241,16 @@ async def test_the_store_may_take_longer_than_executors_may_be_away(
     store: FaultyStore,
 ) -> None:
     """Waiting until the next address is durable is not held against the executors."""
+
+    def hold(_: str) -> None:
+        executors.unwilling = {"e1:1"}
+        store.held.clear()
+
+    executor.called = hold
     executor.failures["create"] = [refusal(DRAINING)]
     executor.stuck = set()
     other.script = lambda execution: execution.end()
     await service.create_turn()
-    executors.unwilling = {"e1:1"}
-    store.held.clear()
     await until(lambda: "create" in executor.calls)
     await asyncio.sleep(0.5)
     assert [] == other.calls
