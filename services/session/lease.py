@@ -140,7 +140,7 @@ class HeldLease:
         sent: Monotonic time before that write.
         contested: True when the owner before had not given it back.
         keeper: Hears what becomes of it.
-        robbed: Called with the address of who has taken it, if that is known.
+        robbed: Called with the address of another process that has taken it.
     """
 
     __slots__ = (
@@ -261,6 +261,8 @@ class HeldLease:
             if document is None or found is None:
                 raise not_owner() from None
             if (found.owner, found.epoch) != (record.owner, record.epoch):
+                if found.owner != record.owner:
+                    self._robbed(found.address)
                 raise not_owner(found.address) from None
             self._version = document.version
             return found == record
@@ -330,7 +332,6 @@ class HeldLease:
         log.warning("lease lost", extra={"lease": self._path, "epoch": self.epoch})
         self._terms.measures.lost.inc()
         self._end(failure)
-        self._robbed(failure.metadata.get("address", ""))
         self._keeper.lost()
 
     def _end(self, failure: Failure) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from moorline.session.v1 import agents_pb2, turns_pb2
 from services.session.forms import MessageEvents
 from services.session.lease import not_owner
@@ -149,6 +151,32 @@ class TestOwner:
 
         assert AGENT == (await twin.get_agent()).name
         assert pods.database.documents[LEASE][0]["epoch"] == 2
+
+    async def test_a_process_does_not_rob_itself(
+        self, first: Pod, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It may take a user again whom it could not give back in time."""
+
+        class Nobody:
+            """Wants nothing."""
+
+            def wanted(self) -> bool:
+                """See `ownership.Keeper`."""
+                return True
+
+            def unwanted(self) -> None:
+                """See `ownership.Keeper`."""
+
+            def lost(self) -> None:
+                """See `ownership.Keeper`."""
+
+        session = first.sessions.find("ada")
+        assert session is not None
+        await first.ownership.acquire("ada", Nobody())
+
+        assert ["NOT_OWNER"] == await reasons(session.lease.verify())
+
+        assert "ERROR" not in {record.levelname for record in caplog.records}
 
     async def test_who_follows_what_has_ended_is_told(self, service: Service) -> None:
         """The agent may end between a call's answer and the next step."""
