@@ -36,6 +36,16 @@ def check_target(target: str) -> None:
     _parse(target)
 
 
+def check_address(address: str) -> None:
+    """Check that a setting is one address, `host:port`.
+
+    Raises:
+        ValueError: It is not; says what it must look like.
+    """
+    if _match(address) is None:
+        raise ValueError(f"{address!r} is not an address: write `host:port`.")
+
+
 async def system_resolve(host: str, port: int) -> list[str]:
     """Return every A and AAAA record of a name, as the system finds them.
 
@@ -161,10 +171,17 @@ def _parse(target: str) -> tuple[tuple[str, int] | None, frozenset[str]]:
 
 
 def _split(address: str, target: str) -> tuple[str, int]:
-    match = _ADDRESS.fullmatch(address)
-    if match is None or not 1 <= int(match[2]) <= _LARGEST_PORT:
+    found = _match(address)
+    if found is None:
         raise ValueError(
             f"{target!r} is not a target: write `host:port`, several of them with commas"
             " between, or `dns:///name:port` for all addresses of a name."
         )
+    return found
+
+
+def _match(address: str) -> tuple[str, int] | None:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 1 <= int(match[2]) <= _LARGEST_PORT:
+        return None
     return match[1], int(match[2])

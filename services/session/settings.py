@@ -5,11 +5,12 @@ Read once, in `__main__.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from services.chassis.discovery import check_target
+from services.chassis.discovery import check_address, check_target
 from services.chassis.settings import ServerSettings, setting
 from services.session.limits import Limits
 
@@ -29,7 +30,7 @@ class Settings(ServerSettings):
 
     listen: str = setting("Address to serve on, `host:port`; port 0 takes any.", "127.0.0.1:7001")
     address: str = setting(
-        "Address at which gateways reach this one, `host:port`; empty for that of"
+        "Address at which gateways reach this one and no other, `host:port`; empty for that of"
         " `MOORLINE_LISTEN`.",
         "",
     )
@@ -87,10 +88,9 @@ class Settings(ServerSettings):
 
     def __post_init__(self) -> None:
         """Check what one field alone cannot tell."""
-        try:
-            check_target(self.executor)
-        except ValueError as error:
-            raise ValueError(f"MOORLINE_EXECUTOR: {error}") from None
+        _check("MOORLINE_EXECUTOR", check_target, self.executor)
+        if self.address:
+            _check("MOORLINE_ADDRESS", check_address, self.address)
         kind, colon, rest = self.store.partition(":")
         if not (kind == _FIRESTORE and bool(colon) == bool(rest)) and not (
             kind == "sqlite" and rest
@@ -99,7 +99,6 @@ class Settings(ServerSettings):
                 "MOORLINE_STORE must be `sqlite:` and the path of a file, `firestore`, or"
                 " `firestore:` and the id of a database."
             )
-
         if self.database is not None and not self.reached_at:
             raise ValueError(
                 "MOORLINE_ADDRESS is required, `host:port`: MOORLINE_LISTEN does not say where"
@@ -142,3 +141,10 @@ class Settings(ServerSettings):
             linger=timedelta(0) if self.database is None else _LINGER,
             pace=timedelta(0) if self.database is None else _PACE,
         )
+
+
+def _check(variable: str, check: Callable[[str], None], value: str) -> None:
+    try:
+        check(value)
+    except ValueError as error:
+        raise ValueError(f"{variable}: {error}") from None

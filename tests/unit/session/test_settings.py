@@ -81,6 +81,16 @@ def test_an_executor_that_is_no_address_is_refused(executor: str) -> None:
     assert "host:port" in str(raised.value)
 
 
+@pytest.mark.parametrize("address", ["me", "a:1,b:1", "dns:///me:7001", "me:0"])
+def test_an_address_of_its_own_is_one_address(address: str) -> None:
+    """Gateways are told it as it is, and dial it."""
+    with pytest.raises(SettingsError) as raised:
+        load(Settings, REQUIRED | {"MOORLINE_ADDRESS": address})
+
+    assert "MOORLINE_ADDRESS" in str(raised.value)
+    assert "host:port" in str(raised.value)
+
+
 def test_every_setting_is_explained() -> None:
     """The table of the README has a sentence for each."""
     rows = table(Settings).splitlines()[2:]
