@@ -110,14 +110,15 @@ async def serve(
             timeout=settings.call_timeout,
             clock=loop.time,
         )
-        keys = KeyVerifier(peer=AnyPod(router=router), clock=clock, monotonic=loop.time)
+        any_pod = AnyPod(router=router)
+        keys = KeyVerifier(peer=any_pod, clock=clock, monotonic=loop.time)
         tokens = await _verifier(settings, keys, clock, stack)
         cookies = CookieVerifier(seal=_seal(settings, "cookie", clock), keys=keys)
         tickets = Tickets(
             seal=_seal(settings, "ticket", clock),
+            peer=any_pod,
             keys=keys,
             nonce=lambda: secrets.token_urlsafe(16),
-            clock=clock,
         )
         origins = Origins(allowed=settings.allowed_origins)
         credentials = Credentials(

@@ -43,6 +43,7 @@ from services.session.sessions_api import SessionApi
 from services.session.settings import Settings
 from services.session.stores.choice import open_store
 from services.session.sweeper import Sweeper
+from services.session.tickets import Tickets
 from services.session.turns_api import TurnApi
 from services.session.watches import Watches
 
@@ -111,7 +112,12 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
                 feed_api.FeedApi(sessions=sessions, feeds=feeds), to
             )
             keys_pb2_grpc.add_KeyServiceServicer_to_server(
-                KeyApi(keys=Keys(store=store, limit=limits.keys), limits=limits), to
+                KeyApi(
+                    keys=Keys(store=store, limit=limits.keys),
+                    tickets=Tickets(store=store),
+                    limits=limits,
+                ),
+                to,
             )
             sessions_pb2_grpc.add_SessionServiceServicer_to_server(
                 SessionApi(sessions=sessions), to

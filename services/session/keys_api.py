@@ -1,8 +1,12 @@
-"""The door of `KeyService`: checks requests and who may manage whose keys."""
+"""The door of `KeyService`: checks requests and who may manage whose keys.
+
+Does not know how keys and tickets are kept.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import UTC, timedelta
 from typing import Any, TypeAlias
 
 import grpc
@@ -15,6 +19,7 @@ from services.session.checks import check_length
 from services.session.keys import Keys
 from services.session.limits import Limits
 from services.session.names import KeyName, UserName, parse_key, parse_user, require_owner
+from services.session.tickets import Tickets
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -22,13 +27,16 @@ _LEAST_SECONDS = 1
 _MOST_SECONDS = 366 * 24 * 3600
 _DEFAULT_TTL = timedelta(days=90)
 _SECRET_CHARACTERS = 200
+_TICKET = re.compile(r"[0-9a-f]{64}")
+_REDEMPTION_CHARACTERS = 64
 
 
 class KeyApi(keys_pb2_grpc.KeyServiceServicer):
-    """Makes, lists, revokes and checks API keys."""
+    """Makes, lists, revokes and checks API keys, and uses tickets up."""
 
-    def __init__(self, *, keys: Keys, limits: Limits) -> None:
+    def __init__(self, *, keys: Keys, tickets: Tickets, limits: Limits) -> None:
         self._keys = keys
+        self._tickets = tickets
         self._limits = limits
 
     async def CreateKey(
@@ -69,6 +77,21 @@ class KeyApi(keys_pb2_grpc.KeyServiceServicer):
         if not caller().user.startswith("services/"):
             raise _forbidden("Only a service may verify keys.")
         return keys_pb2.VerifyKeyResponse(key=await self._keys.verify(request.secret))
+
+    async def RedeemTicket(
+        self, request: keys_pb2.RedeemTicketRequest, context: Context
+    ) -> keys_pb2.RedeemTicketResponse:
+        """Use a ticket up; see `keys.proto`."""
+        if _TICKET.fullmatch(request.ticket) is None:
+            raise field_invalid("ticket", "be 64 hexadecimal digits")
+        check_length("redemption", request.redemption, least=1, most=_REDEMPTION_CHARACTERS)
+        if request.expire_time.seconds <= 0:
+            raise field_invalid("expire_time", "be set")
+        if not caller().user.startswith("services/"):
+            raise _forbidden("Only a service may redeem tickets.")
+        end = request.expire_time.ToDatetime(UTC)
+        await self._tickets.redeem(request.ticket, request.redemption, end)
+        return keys_pb2.RedeemTicketResponse()
 
 
 def _require_manager(name: UserName | KeyName) -> None:

@@ -9,42 +9,41 @@ import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 
+from moorline.session.v1 import keys_pb2
 from services.gateway.auth.keys import KeyVerifier
 from services.gateway.auth.seal import Seal
-from services.gateway.auth.verifier import Principal, token_invalid
+from services.gateway.auth.verifier import Principal
+from services.gateway.pods import Caller
+from services.gateway.upstream import GATEWAY
 
 LIFE = timedelta(seconds=30)
 """How long a ticket waits to be used."""
-_MAX_USED = 100_000
+_TIMEOUT = timedelta(seconds=5)
+_METHOD = "/moorline.session.v1.KeyService/RedeemTicket"
 
 
 class Tickets:
-    """Makes tickets and accepts each once.
-
-    Once for each gateway: they do not tell each other which were used. The 30 s
-    bound what that is worth to a thief.
+    """Makes tickets and accepts each once, at whichever gateway it is shown.
 
     Args:
         seal: Made for tickets and nothing else.
+        peer: The session service, which knows those that were used.
         keys: Asked again about a ticket that an API key paid for.
-        nonce: Returns a text that is never the same.
-        clock: Seconds since the epoch.
+        nonce: Returns a text that is never the same, 64 characters at most.
     """
 
     def __init__(
         self,
         *,
         seal: Seal,
+        peer: Caller,
         keys: KeyVerifier,
         nonce: Callable[[], str],
-        clock: Callable[[], float],
     ) -> None:
         self._seal = seal
+        self._peer = peer
         self._keys = keys
         self._nonce = nonce
-        self._clock = clock
-        # By digest of a used ticket, in the order of use: when it may be forgotten.
-        self._used: dict[bytes, float] = {}
 
     def make(self, principal: Principal) -> tuple[str, float]:
         """Return a ticket and when it ends, in seconds since the epoch."""
@@ -53,15 +52,16 @@ class Tickets:
     async def verify(self, token: str) -> Principal:
         """See `Verifier`. A good ticket is used up by this.
 
-        The proof it gives ends with the one that paid for it.
+        The proof it gives ends with the one that paid for it. Fails as the session
+        service does when it cannot be asked; the ticket may be used up then.
         """
-        principal, _ = self._seal.open(token)
-        now = self._clock()
-        self._forget(now)
-        digest = hashlib.sha256(token.encode()).digest()
-        if digest in self._used or len(self._used) >= _MAX_USED:
-            raise token_invalid("The ticket was used before. Ask for another one.")
-        self._used[digest] = now + LIFE.total_seconds()
+        principal, end = self._seal.open(token)
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        request = keys_pb2.RedeemTicketRequest(ticket=digest, redemption=self._nonce())
+        request.expire_time.FromNanoseconds(int(end * 1e9))
+        await self._peer.call(
+            _METHOD, request, keys_pb2.RedeemTicketResponse, identity=GATEWAY, timeout=_TIMEOUT
+        )
         if principal.key:
             await self._keys.require_good(principal)
         return principal
@@ -74,9 +74,3 @@ class Tickets:
         """
         await self._keys.require_good(principal)
         return principal
-
-    def _forget(self, now: float) -> None:
-        for digest, end in list(self._used.items()):
-            if end > now:
-                return
-            del self._used[digest]

@@ -53,12 +53,14 @@ class FakeSession:
 
     Attributes:
         keys: By secret.
+        tickets: The use of each ticket that was used.
         updates: What every subscription begins with.
         time: The database's, in seconds since the epoch; 0 when it is not told.
         asked: The methods called, with the identity.
     """
 
     keys: dict[str, keys_pb2.Key] = field(default_factory=lambda: {SECRET: keys_pb2.Key(name=KEY)})
+    tickets: dict[str, str] = field(default_factory=dict)
     updates: list[Update] = field(default_factory=list)
     asked: list[tuple[str, Identity]] = field(default_factory=list)
     time: int = 0
@@ -111,6 +113,12 @@ class _Keys(keys_pb2_grpc.KeyServiceServicer):
     async def ListKeys(self, request: keys_pb2.ListKeysRequest, context: Any) -> Any:
         self._state.asked.append(("ListKeys", caller()))
         return keys_pb2.ListKeysResponse(keys=self._state.keys.values())
+
+    async def RedeemTicket(self, request: keys_pb2.RedeemTicketRequest, context: Any) -> Any:
+        use = self._state.tickets.setdefault(request.ticket, request.redemption)
+        if use != request.redemption:
+            raise token_invalid()
+        return keys_pb2.RedeemTicketResponse()
 
     async def RevokeKey(self, request: keys_pb2.RevokeKeyRequest, context: Any) -> Any:
         self._state.asked.append(("RevokeKey", caller()))

@@ -33,6 +33,7 @@ from services.session.sessions import Sessions
 from services.session.sessions_api import SessionApi
 from services.session.store import Store
 from services.session.sweeper import Sweeper
+from services.session.tickets import Tickets
 from services.session.turns_api import TurnApi
 from services.session.watches import Watches
 from tests.unit.session.fakes import FaultyStore
@@ -109,7 +110,9 @@ class Service:
         self.events = EventApi(sessions=self.sessions, watches=self.watches)
         self.feed = feed_api.FeedApi(sessions=self.sessions, feeds=self.feeds)
         self.session = SessionApi(sessions=self.sessions)
-        self.keys = KeyApi(keys=Keys(store=store, limit=limits.keys), limits=limits)
+        self.keys = KeyApi(
+            keys=Keys(store=store, limit=limits.keys), tickets=Tickets(store=store), limits=limits
+        )
 
     async def __aenter__(self) -> Self:
         act_as(ADA)
