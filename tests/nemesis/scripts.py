@@ -93,6 +93,8 @@ async def empty_the_database(run: Run) -> None:
     run.history.add(Kind.FAULT, number=-1, fault="empty", target="database")
     await asyncio.to_thread(emulator.clear)
     run.history.add(Kind.HEALED, number=-1)
+    # Answers that are on their way tell of turns that are gone, too.
+    await asyncio.sleep(1)
     for person in run.people:
         person.forget()
     await asyncio.sleep(run.plan.seconds / 2)

@@ -25,7 +25,7 @@ async def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 async def test_an_emptied_database_is_told_and_never_mixed(tmp_path: Path) -> None:
     """Who follows is told to forget everything, and shows nothing of what is gone."""
-    plan = Plan(seconds=12, seed=SEED, script=empty_the_database)
+    plan = Plan(seconds=12, seed=SEED, users=4, agents=3, script=empty_the_database)
     result = await run(plan, folder=tmp_path)
 
     assert [] == result.violations, result.report()
