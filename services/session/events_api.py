@@ -66,7 +66,9 @@ class EventApi(events_pb2_grpc.EventServiceServicer):
         name = parse_agent("parent", request.parent)
         check_sequence("after_sequence", request.after_sequence)
         require_owner(name, caller())
-        agent = await self._sessions.agent(name)
+        agent = await self._sessions.agent(
+            name, known=request.after_sequence, log_id=request.log_id
+        )
 
         def subscribe(mark: Callable[[], None]) -> EventSource[events_pb2.EventUpdate]:
             return agent.follow(

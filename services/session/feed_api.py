@@ -100,7 +100,7 @@ class FeedApi(feed_pb2_grpc.SessionFeedServiceServicer):
         require_owner(name, caller())
         feed: Feed[FeedUpdate] = self._feeds.get(request.feed_id)
 
-        agent = await self._sessions.agent(name)
+        agent = await self._sessions.agent(name, known=watch.after_sequence, log_id=watch.log_id)
         source = agent.follow(
             form=self._events[json],
             after_sequence=watch.after_sequence,

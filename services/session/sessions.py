@@ -18,6 +18,7 @@ from services.chassis.failures import Failure
 from services.session.agent_deletion import delete_workspace
 from services.session.agents import LiveAgent
 from services.session.environment import Environment
+from services.session.keeping import SessionKeeper
 from services.session.lease import not_owner
 from services.session.names import AgentName
 from services.session.outcomes import moved
@@ -137,17 +138,26 @@ class Sessions:
 
         return await self.with_session(name.user, run)
 
-    async def agent(self, name: AgentName) -> LiveAgent:
+    async def agent(self, name: AgentName, *, known: int = 0, log_id: str = "") -> LiveAgent:
         """Return a loaded agent of a user who is surely ours until the next wait.
+
+        Args:
+            name: Its name.
+            known: Number of an event that the caller knows.
+            log_id: Id of the history that it is in; empty when that is not known.
 
         Raises:
             Failure: RESOURCE_NOT_FOUND, and as for `with_session`.
         """
 
-        async def itself(agent: LiveAgent) -> LiveAgent:
+        async def loaded(session: Session) -> LiveAgent:
+            agent = await session.agent(name.agent)
+            if known > agent.log.head or log_id not in ("", agent.record.log_id):
+                # Whoever knows more than we do may have it from an owner after us.
+                await session.lease.verify()
             return agent
 
-        return await self.with_agent(name, itself)
+        return await self.with_session(name.user, loaded)
 
     async def drain(self) -> None:
         """Let go of every running turn and of every user, and end what follows.
@@ -239,12 +249,12 @@ class Sessions:
                 await asyncio.wait([closing])
             self._require_free(user)
             self._make_room(admit=admit)
-            place = _Place(
+            keeper = SessionKeeper(
                 let_go=lambda session: self._let_go(user, session),
                 drop=lambda session: self._drop(user, session),
             )
-            lease = await self._ownership.acquire(user, place)
-            session = place.session = Session(
+            lease = await self._ownership.acquire(user, keeper)
+            session = keeper.session = Session(
                 environment=self._environment,
                 user=user,
                 lease=lease,
@@ -360,32 +370,6 @@ class _AgainError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__()
         self.failure = failure
-
-
-class _Place:
-    """Hears of a user's lease; an `ownership.Keeper`."""
-
-    def __init__(
-        self, *, let_go: Callable[[Session], None], drop: Callable[[Session], None]
-    ) -> None:
-        self._let_go = let_go
-        self._drop = drop
-        self.session: Session | None = None
-
-    def wanted(self) -> bool:
-        """See `Keeper`."""
-        return self.session is None or self.session.wanted()
-
-    def unwanted(self) -> None:
-        """See `Keeper`."""
-        if self.session is not None:
-            self._let_go(self.session)
-
-    def lost(self) -> None:
-        """See `Keeper`."""
-        if self.session is not None:
-            self.session.close(moved())
-            self._drop(self.session)
 
 
 def _handed_over() -> Failure:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from moorline.session.v1 import agents_pb2, turns_pb2
+from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2
 from services.session.forms import MessageEvents
 from services.session.lease import not_owner
 from services.session.outcomes import moved
@@ -151,6 +151,21 @@ class TestOwner:
 
         assert AGENT == (await twin.get_agent()).name
         assert pods.database.documents[LEASE][0]["epoch"] == 2
+
+    async def test_a_client_that_knows_more_than_the_owner_is_believed(
+        self, pods: Pods, first: Pod, second: Pod
+    ) -> None:
+        """A process whose stopwatch stood still, too, does not tell it to forget what it knows."""
+        await first.live()
+        pods.pass_time(16)
+        await second.create_turn()
+        request = events_pb2.WatchEventsRequest(parent=AGENT, after_sequence=1)
+
+        assert ["NOT_OWNER"] == await reasons(anext(first.events.WatchEvents(request, CONTEXT)))
+
+        request.after_sequence = 9
+        unknown = await reasons(anext(second.events.WatchEvents(request, CONTEXT)))
+        assert ["SEQUENCE_UNKNOWN"] == unknown
 
     async def test_a_process_does_not_rob_itself(
         self, first: Pod, caplog: pytest.LogCaptureFixture
