@@ -290,23 +290,27 @@ class Session:
         record = read_agent(self._user, document)
         if not record.deleted and document.id not in self.roster.agents:
             self.roster.agents[document.id] = Held(record, contested=contested)
+            self.changed(document.id)
 
     async def _create(self, agent_id: str, settings: AgentSettings) -> Held:
-        limit = self._environment.limits.agents
-        if len(self.roster.agents) >= limit:
+        if len(self.roster.agents) >= (limit := self._environment.limits.agents):
             raise Failure(
                 errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
                 f"A user may have {limit} agents. Delete one first.",
                 limit=str(limit),
                 limitName="agents",
             )
-        name = AgentName(self._user, agent_id)
-        record = new_record(name, settings, self._environment.clock.now())
-        stored = await create_agent(self._environment.store, self.lease, record)
+        now = self._environment.clock.now()
+        record = new_record(AgentName(self._user, agent_id), settings, now)
+        try:
+            stored = await create_agent(self._environment.store, self.lease, record)
+        except (Failure, asyncio.CancelledError):
+            # It may be there all the same: the list has to be read anew.
+            self._loaded = False
+            raise
         # One that was there already may be another owner's.
         contested = stored is not record and bool(self.lease.epoch)
-        held = self.roster.agents[agent_id] = Held(stored, contested=contested)
-        return held
+        return self.roster.agents.setdefault(agent_id, Held(stored, contested=contested))
 
     def _clear_later(self, held: Held) -> asyncio.Task[None]:
         self._burials += 1
@@ -357,7 +361,6 @@ class Session:
                 await store.commit([Delete(entry.path, entry.version)])
             return False
         self._add(document, contested=bool(self.lease.epoch))
-        self.changed(name.agent)
         return name.agent in self.roster.agents
 
     async def _take_up_turn(self, live: LiveAgent, entry: Document) -> None:

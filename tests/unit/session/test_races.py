@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2
+from services.chassis.failures import Failure
 from services.session.forms import MessageEvents
 from services.session.lease import not_owner
 from services.session.outcomes import moved
-from tests.unit.session.fakes import FakeExecutor, FaultyStore
+from tests.unit.session.fakes import FakeExecutor, FaultyStore, store_unavailable
 from tests.unit.session.log_writing import message
 from tests.unit.session.service import AGENT, CONTEXT, Service, until
 from tests.unit.session.shared import Pod, Pods, reasons
@@ -52,6 +53,25 @@ class TestSettings:
             assert "new" == (await service.get_agent()).display_name
             await service.create_turn("t2")
             assert "handle" == (await executor.execution(2)).asked.resume_from
+
+
+class TestCreation:
+    async def test_an_agent_whose_creation_nobody_waited_for_is_in_the_list(
+        self, service: Service, store: FaultyStore
+    ) -> None:
+        """Whoever creates it again, or only looks, finds it."""
+        store.held.clear()
+        creation = asyncio.create_task(service.create_agent("a2"))
+        await until(lambda: len(store.commits) == 2)
+        store.after.append(store_unavailable())
+        store.held.set()
+        with pytest.raises(Failure):
+            await creation
+
+        request = agents_pb2.ListAgentsRequest(parent="users/ada")
+        agents = (await service.agents.ListAgents(request, CONTEXT)).agents
+
+        assert {AGENT, "users/ada/agents/a2"} == {agent.name for agent in agents}
 
 
 class TestDeletion:
