@@ -109,6 +109,7 @@ class Result:
             f"faults {sum(self.faults.values())}: {_counted(self.faults)}",
             f"turns {self.turns}: {_counted(states)}",
             f"acknowledged {len(seconds)}: {_percentiles(seconds)}",
+            f"files written by tools {sum(self.evidence.effects.values())}",
             f"takeovers {took}, extra attempts {self._items('turnAttempt')}, resets {self.resets}",
             f"violations {len(self.violations)}",
             *(f"  {violation}" for violation in self.violations[:40]),
