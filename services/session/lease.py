@@ -194,6 +194,7 @@ class HeldLease:
         # By callback, as one may ask again and again.
         self._known: dict[Callable[[], None], None] = {}
         self._task = terms.tasks.spawn(self._keep(), name="lease")
+        self._task.add_done_callback(self._stopped)
 
     @property
     def held(self) -> bool:
@@ -283,6 +284,11 @@ class HeldLease:
             self._kicked.clear()
             renewed = await self._renew()
             delay = _RENEW * self._terms.seconds if renewed else self._retry_seconds()
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        """Do not hold on to a lease that a bug keeps from being renewed."""
+        if not task.cancelled() and task.exception() is not None and self._over is None:
+            self._lost(not_owner())
 
     def _retry_seconds(self) -> float:
         return min(_RETRY_SECONDS, _RENEW * self._terms.seconds / 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -11,6 +12,7 @@ from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2
 from services.chassis.failures import Failure
 from services.session.forms import MessageEvents
 from services.session.lease import not_owner
+from services.session.limits import Limits
 from services.session.outcomes import moved
 from tests.unit.session.fakes import FakeExecutor, FaultyStore, store_unavailable
 from tests.unit.session.log_writing import message
@@ -140,6 +142,51 @@ class TestOutage:
         assert [1, 2, 3, 4] == [event.sequence for event in await service.list_events()]
 
 
+class Nobody:
+    """Wants nothing; an `ownership.Keeper`.
+
+    Attributes:
+        over: Set when it has lost its lease.
+        bug: Raised when it is asked.
+    """
+
+    def __init__(self, bug: Exception | None = None) -> None:
+        self.over = asyncio.Event()
+        self.bug = bug
+
+    def wanted(self) -> bool:
+        """See `ownership.Keeper`."""
+        if self.bug is not None:
+            raise self.bug
+        return True
+
+    def unwanted(self) -> None:
+        """See `ownership.Keeper`."""
+
+    def lost(self) -> None:
+        """See `ownership.Keeper`."""
+        self.over.set()
+
+
+class TestRenewals:
+    @pytest.fixture
+    def limits(self) -> Limits:
+        """Leases that are renewed within the test."""
+        return Limits(lease=timedelta(seconds=1))
+
+    async def test_a_lease_that_a_bug_keeps_from_being_renewed_is_given_up(
+        self, pods: Pods
+    ) -> None:
+        """Else its user would be served by nobody, here, until the process is started again."""
+        pod = await pods.start("one:1")
+        nobody = Nobody(ValueError("a bug"))
+        lease = await pod.ownership.acquire("bob", nobody)
+
+        await asyncio.wait_for(nobody.over.wait(), 5)
+
+        assert ["NOT_OWNER"] == await reasons(lease.confirm())
+
+
 class TestOwner:
     async def test_who_has_given_a_user_back_writes_nothing_more(
         self, pods: Pods, first: Pod, executor: FakeExecutor
@@ -191,20 +238,6 @@ class TestOwner:
         self, first: Pod, caplog: pytest.LogCaptureFixture
     ) -> None:
         """It may take a user again whom it could not give back in time."""
-
-        class Nobody:
-            """Wants nothing."""
-
-            def wanted(self) -> bool:
-                """See `ownership.Keeper`."""
-                return True
-
-            def unwanted(self) -> None:
-                """See `ownership.Keeper`."""
-
-            def lost(self) -> None:
-                """See `ownership.Keeper`."""
-
         session = first.sessions.find("ada")
         assert session is not None
         await first.ownership.acquire("ada", Nobody())

@@ -34,6 +34,23 @@ class TestSweeper:
         await second.ended()
         assert ["user_message", "turn_outcome"] == await second.kinds()
 
+    async def test_a_user_who_cannot_be_loaded_is_no_hindrance_to_others(
+        self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
+    ) -> None:
+        """Whatever is wrong with what the database has of them."""
+        await first.create_turn()
+        execution = await executor.execution()
+        await first.sessions.drain()
+        [path] = [path for path in pods.database.documents if path.startswith("work/")]
+        fields, version, time = pods.database.documents[path]
+        pods.database.documents["work/bob a1"] = ({**fields, "user": "bob"}, version, time)
+        pods.database.documents["users/bob/agents/a1"] = ({"broken": True}, version, time)
+        execution.listeners.clear()
+
+        await second.sweeper.sweep()
+
+        await until(lambda: bool(execution.listeners))
+
     async def test_living_owners_are_left_alone(
         self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
     ) -> None:
