@@ -153,7 +153,9 @@ class Sessions:
         async def loaded(session: Session) -> LiveAgent:
             agent = await session.agent(name.agent)
             if known > agent.log.head or log_id not in ("", agent.record.log_id):
-                # Whoever knows more than we do may have it from an owner after us.
+                # Whoever knows more than we do may have read what we have not heard of
+                # yet, or have it from an owner after us.
+                await agent.log.caught_up()
                 await session.lease.verify()
             return agent
 

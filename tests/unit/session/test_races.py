@@ -142,6 +142,30 @@ class TestOutage:
         assert [1, 2, 3, 4] == [event.sequence for event in await service.list_events()]
 
 
+class TestReturning:
+    async def test_a_client_may_know_what_its_owner_has_not_heard_of_yet(
+        self, service: Service, store: FaultyStore, executor: FakeExecutor
+    ) -> None:
+        """It was read from the store, before the answer to its commit was here."""
+        await service.create_turn("t1")
+        execution = await executor.execution()
+        commits = len(store.commits)
+        store.after.append(store_unavailable())
+        execution.call_tool()
+        await until(lambda: len(store.commits) > commits and not store.after)
+        store.held.clear()
+        assert 2 == len(await service.list_events())
+        request = events_pb2.WatchEventsRequest(parent=AGENT, after_sequence=2)
+        responses = service.events.WatchEvents(request, CONTEXT)
+        returning = asyncio.ensure_future(anext(responses))
+        await asyncio.wait([returning], timeout=0.05)
+        assert not returning.done()
+
+        store.held.set()
+
+        assert [2] == [update.checkpoint.sequence for update in (await returning).updates]
+
+
 class Nobody:
     """Wants nothing; an `ownership.Keeper`.
 
