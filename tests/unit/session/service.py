@@ -195,12 +195,18 @@ class Service:
 
     async def ended(self, turn_id: str = "t1") -> turns_pb2.Turn:
         """Wait until a turn has its outcome and return it."""
+        turn = turns_pb2.Turn()
 
         async def over() -> bool:
+            nonlocal turn
             # Asked for anew, as it may be fenced and loaded again meanwhile.
             agent = await self.live()
             left = [turn.name.turn for turn in agent.unfinished()]
-            return turn_id not in left and agent.log.idle
+            if turn_id in left or not agent.log.idle:
+                return False
+            turn = await self.get_turn(turn_id)
+            # An agent that has just been let go of runs nothing.
+            return turn.HasField("end_time")
 
         await until(over)
-        return await self.get_turn(turn_id)
+        return turn
