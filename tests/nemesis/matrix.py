@@ -213,7 +213,12 @@ async def run_matrix(
     shape = Shape(
         lease_seconds=_LEASE_SECONDS,
         source=copy_with_failpoints(folder / "source", source=source),
-        settings=dict.fromkeys(("gateway", "session", "executor"), told),
+        settings={
+            "gateway": told,
+            # All executors die in some cells, and this machine may be slow to start others.
+            "session": {**told, "MOORLINE_EXECUTOR_UNREACHABLE": "10"},
+            "executor": told,
+        },
     )
     async with Cluster(shape, folder=folder) as cluster:
         passed, evidence = await Matrix(cluster, failpoints).run(cells)
