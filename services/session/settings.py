@@ -18,6 +18,7 @@ _SQLITE = "sqlite:"
 _FIRESTORE = "firestore"
 _ANYWHERE = ("", "0.0.0.0", "[::]", "::", "*")  # noqa: S104 - told apart, not listened on
 _GATHER = timedelta(milliseconds=50)
+"""What comes within it shares a commit; each document written is paid for."""
 _LINGER = timedelta(seconds=2)
 """Time to write what a tool is called with: the call then shares a commit with the text before."""
 _PACE = timedelta(seconds=1)
