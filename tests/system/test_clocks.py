@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.firestore, pytest.mark.timeout(120)]
 
 LEASE_SECONDS = 5.0
 PERMISSION_SECONDS = 3.0
+KEY_SECONDS = 8
 TRUE_SECONDS = 2.0
 """By so much a time may differ from the true one; from the issue."""
 SERVICES = ("gateway", "session", "executor")
@@ -83,11 +84,20 @@ async def test_a_clock_an_hour_off_changes_nothing(site: Cluster) -> None:
         await asyncio.gather(
             *(check_turns(wire, agent, begin) for wire, agent in zip(wires, agents, strict=True))
         )
-        leases = await documents(site, "users")
 
     assert {"session-1", "session-2"} == owners
     assert len(placed) == 2
-    assert {1} == {lease["epoch"] for lease in leases.values()}
+    # Of somebody idle it is given back, and taken again.
+    assert causes(site) <= {"free", "released"}
+
+
+def causes(site: Cluster) -> set[str]:
+    """Return why users were taken, as the session services have logged it."""
+    lines = [line for pod in site.of("session") for line in pod.log.read_text().splitlines()]
+    entries = [json.loads(line) for line in lines if line.startswith("{")]
+    found = {entry["cause"] for entry in entries if entry["message"] == "lease taken"}
+    assert found
+    return found
 
 
 async def check_turns(wire: Wire, agent: str, born: float) -> None:
@@ -169,13 +179,14 @@ async def check_key(browser: aiohttp.ClientSession, site: Cluster, name: str) ->
     """A key is good until it expires, and then no more."""
     begin = time.time()
     async with user(site, f"person-{name}", name) as wire:
-        made = await wire.call("createKey", {"parent": wire.user, "ttl": "6s"})
-    assert abs(instant(made["key"]["createTime"]) - begin) < TRUE_SECONDS
-    assert abs(instant(made["key"]["expireTime"]) - begin - 6) < TRUE_SECONDS
+        made = await wire.call("createKey", {"parent": wire.user, "ttl": f"{KEY_SECONDS}s"})
+    born, expiry = (instant(made["key"][name]) for name in ("createTime", "expireTime"))
+    assert begin - TRUE_SECONDS < born < time.time() + TRUE_SECONDS
+    assert KEY_SECONDS == round(expiry - born)
     headers = {"Authorization": f"Bearer {made['secret']}"}
     for url in site.gateways.values():
         assert await status(browser, url, headers) == 200
-    await asyncio.sleep(begin + 6 + TRUE_SECONDS - time.time())
+    await asyncio.sleep(expiry + TRUE_SECONDS - time.time())
     for url in site.gateways.values():
         assert await status(browser, url, headers) == 401
 
