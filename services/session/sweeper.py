@@ -25,6 +25,18 @@ log = logging.getLogger(__name__)
 _PAGE = 1000
 _AT_ONCE = 8
 
+_EXPECTED = frozenset(
+    {
+        errors_pb2.ERROR_REASON_NOT_OWNER,
+        errors_pb2.ERROR_REASON_DRAINING,
+        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
+        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
+        errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND,
+    }
+)
+"""Why an entry may be left for the next time."""
+"""Why work waits for the next look, or is somebody else's."""
+
 
 class Sweeper:
     """Looks through the list of work, again and again.
@@ -127,15 +139,3 @@ class Sweeper:
                 self._waiting.add(user)
             elif failure.reason not in _EXPECTED:
                 log.warning("work not taken up", extra={"reason": failure.reason_name})
-
-
-_EXPECTED = frozenset(
-    {
-        errors_pb2.ERROR_REASON_NOT_OWNER,
-        errors_pb2.ERROR_REASON_DRAINING,
-        errors_pb2.ERROR_REASON_STORE_UNAVAILABLE,
-        errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE,
-        errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND,
-    }
-)
-"""Why an entry may be left for the next time."""
