@@ -35,7 +35,6 @@ _EXPECTED = frozenset(
     }
 )
 """Why an entry may be left for the next time."""
-"""Why work waits for the next look, or is somebody else's."""
 
 
 class Sweeper:
