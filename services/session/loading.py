@@ -88,12 +88,27 @@ def unload(held: Held) -> None:
         held.live = None
 
 
+async def outdated(live: LiveAgent) -> bool:
+    """Tell whether somebody else has appended to the log of a loaded agent.
+
+    Raises:
+        Failure: STORE_UNAVAILABLE.
+    """
+    tail = await live.history.tail()
+    return tail is not None and tail.end.sequence > live.log.next
+
+
 async def _tail(environment: Environment, lease: Lease, held: Held, log: str) -> Segment | None:
     """Return the newest segment of a log that nobody else can append to."""
     history = History(store=environment.store, agent=held.record.name, log=log)
-    if not held.contested:
-        return await history.tail()
-    await lease.confirm()
+    tail = await history.tail()
+    if tail is not None and tail.epoch > lease.epoch:
+        # Of an owner after us, which this process has slept through; or leases were lost.
+        await lease.verify()
+    elif held.contested:
+        await lease.confirm()
+    else:
+        return tail
     tail = await fence(environment.store, history, lease.epoch)
     held.contested = False
     return tail

@@ -20,6 +20,7 @@ from services.session.agents import LiveAgent
 from services.session.environment import Environment
 from services.session.keeping import SessionKeeper
 from services.session.lease import not_owner
+from services.session.loading import outdated
 from services.session.names import AgentName
 from services.session.outcomes import moved
 from services.session.ownership import Ownership
@@ -154,9 +155,12 @@ class Sessions:
             agent = await session.agent(name.agent)
             if known > agent.log.head or log_id not in ("", agent.record.log_id):
                 # Whoever knows more than we do may have read what we have not heard of
-                # yet, or have it from an owner after us.
+                # yet, or have it from another owner.
                 await agent.log.caught_up()
                 await session.lease.verify()
+                if await outdated(agent):
+                    session.fenced(name.agent)
+                    return await session.agent(name.agent)
             return agent
 
         return await self.with_session(name.user, loaded)

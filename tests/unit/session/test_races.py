@@ -10,10 +10,13 @@ import pytest
 
 from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2
 from services.chassis.failures import Failure
+from services.session.encoding import event_fields
 from services.session.forms import MessageEvents
+from services.session.history import Position, Segment
 from services.session.lease import not_owner
 from services.session.limits import Limits
 from services.session.outcomes import moved
+from services.session.store import Create
 from tests.unit.session.fakes import FakeExecutor, FaultyStore, store_unavailable
 from tests.unit.session.log_writing import message
 from tests.unit.session.service import AGENT, CONTEXT, Service, until
@@ -257,6 +260,62 @@ class TestOwner:
         request.after_sequence = 9
         unknown = await reasons(anext(second.events.WatchEvents(request, CONTEXT)))
         assert ["SEQUENCE_UNKNOWN"] == unknown
+
+    async def test_nobody_writes_after_a_later_owner(
+        self, pods: Pods, first: Pod, second: Pod
+    ) -> None:
+        """A process whose stopwatch stood still loads what the later one has begun."""
+        pods.pass_time(16)
+        await second.create_turn("t1")
+
+        assert ["NOT_OWNER"] == await reasons(first.create_turn("t2"))
+
+        epochs = [
+            fields["epoch"]
+            for path, (fields, *_) in pods.database.documents.items()
+            if path.startswith(f"{AGENT}/log/")
+        ]
+        assert [2, 2] == epochs
+
+    async def test_lost_leases_keep_nobody_from_their_agents(
+        self, pods: Pods, first: Pod, second: Pod
+    ) -> None:
+        """Epochs begin anew then, below those in the histories."""
+        await first.sessions.drain()
+        await second.create_turn("t1")
+        await second.tasks.__aexit__(None, None, None)
+        del pods.database.documents[LEASE]
+        third = await pods.start("three:3")
+
+        await third.create_turn("t2")
+
+        assert ["user_message"] * 2 == (await third.kinds())[:2]
+
+    async def test_an_owner_finds_what_another_has_written_when_a_client_knows_of_it(
+        self, pods: Pods, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """However that came to be; else it would find it with its next append."""
+        await first.create_turn("t1")
+        live = await first.live()
+        await until(lambda: live.log.idle)
+        history = live.history
+        late = Segment(
+            position=Position(2),
+            nonce="other",
+            events=[
+                event_fields(
+                    sequence=2, turn_id="t1", create_time=live.record.create_time, item=message("x")
+                )
+            ],
+            cursors={},
+            epoch=1,
+        )
+        pods.database.commit([Create(history.path(late.position), late.fields())])
+        request = events_pb2.WatchEventsRequest(parent=AGENT, after_sequence=2)
+
+        response = await anext(first.events.WatchEvents(request, CONTEXT))
+
+        assert [2] == [update.checkpoint.sequence for update in response.updates]
 
     async def test_a_process_does_not_rob_itself(
         self, first: Pod, caplog: pytest.LogCaptureFixture
