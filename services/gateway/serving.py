@@ -176,6 +176,7 @@ async def serve(
             behind_tls=settings.behind_tls,
             csp_reports=figures.csp_reports,
             clock=clock,
+            timed=lambda: clock.known,
         )
         runner = web.AppRunner(
             application.make(

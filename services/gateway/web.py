@@ -84,6 +84,7 @@ class Web:
         behind_tls: True when clients use HTTPS.
         csp_reports: `moorline_csp_reports_total`.
         clock: Seconds since the epoch.
+        timed: Tells whether that is the platform's time yet.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Web:
         behind_tls: bool,
         csp_reports: Counter,
         clock: Callable[[], float],
+        timed: Callable[[], bool],
     ) -> None:
         self._door = door
         self._credentials = credentials
@@ -112,6 +114,7 @@ class Web:
         self._behind_tls = behind_tls
         self._csp_reports = csp_reports
         self._clock = clock
+        self._timed = timed
         loop = asyncio.get_running_loop()
         self._csp_log = TokenBucket(rate=0.1, burst=10, now=loop.time())
 
@@ -211,14 +214,19 @@ class Web:
         return json_response({"status": "ok"})
 
     async def _readyz(self, _: web.Request) -> web.StreamResponse:
-        """Ready for clients: without the executor they can still read and queue turns."""
+        """Ready for clients: without the executor they can still read and queue turns.
+
+        Not before the time is known, or who is in time by it would be refused.
+        """
         session, executor = await asyncio.gather(
             self._peers.healthy(Service.SESSION), self._peers.healthy(Service.EXECUTOR)
         )
-        ready = session and not self._door.draining
+        timed = self._timed()
+        ready = session and timed and not self._door.draining
         content = {
             "status": "ok" if ready else "unavailable",
             "session": session,
+            "time": timed,
             "executor": executor,
             "draining": self._door.draining,
         }
