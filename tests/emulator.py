@@ -18,12 +18,11 @@ from typing import Any, Self
 
 import grpc
 
+from services.local.emulator import start_command
+
 PROJECT = "moorline-test"
 DATABASE = "(default)"
 
-_MAIN = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
-# Ready a third sooner than with the machine's defaults, and one process of modest size.
-_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx1g", "-Duser.language=en")
 _WAIT_SECONDS = 60.0
 
 
@@ -126,7 +125,7 @@ class FirestoreEmulator:
             options.append(f"--rules={self._rules}")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [java, *_JVM, "-cp", str(archive), _MAIN, "start", *options],
+                start_command(java, archive, options),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

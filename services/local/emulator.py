@@ -11,7 +11,7 @@ import contextlib
 import http.client
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from services.local.errors import StartError
@@ -65,7 +65,7 @@ class Emulator:
             options.append(f"--import-data={saved}")
         self.program = Program(
             name=NAME,
-            command=(java, *_JVM, "-cp", str(archive), _MAIN, "start", *options),
+            command=start_command(java, archive, options),
             environment={
                 name: environ[name] for name in ("PATH", "HOME", "JAVA_HOME") if name in environ
             },
@@ -138,6 +138,17 @@ class Emulator:
             connection.close()
         if answer.status != http.HTTPStatus.OK or not (folder / _METADATA).exists():
             raise OSError(f"{answer.status} {words[:200]}")
+
+
+def start_command(java: str, archive: Path, options: Sequence[str]) -> tuple[str, ...]:
+    """Return the command that runs the emulator.
+
+    Args:
+        java: The program `java`.
+        archive: The emulator's archive.
+        options: For the emulator, each like `--port=8080`.
+    """
+    return (java, *_JVM, "-cp", str(archive), _MAIN, "start", *options)
 
 
 def find(environ: Mapping[str, str]) -> tuple[str, Path]:
