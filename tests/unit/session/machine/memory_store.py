@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -94,6 +95,8 @@ class PodStore:
     Attributes:
         cut: True while nothing gets through: calls fail after 2 s.
         lose_answers: So many of the next commits are made without the pod hearing of it.
+        delay: Seconds by which the next commits arrive late, after the pod has given them up.
+        delayed: So many of them do.
         dead: True once the pod is gone: nothing it asks for happens any more.
     """
 
@@ -101,6 +104,8 @@ class PodStore:
         self._database = database
         self.cut = False
         self.lose_answers = 0
+        self.delay = 0.0
+        self.delayed = 0
         self.dead = False
 
     async def __aenter__(self) -> Self:
@@ -118,6 +123,11 @@ class PodStore:
     async def commit(self, writes: Sequence[Write]) -> Committed:
         """See `Store`."""
         await self._way()
+        if self.delayed:
+            self.delayed -= 1
+            asyncio.get_running_loop().call_later(self.delay, self._arrive, writes)
+            await asyncio.sleep(_PATIENCE)
+            raise _unavailable()
         committed = self._database.commit(writes)
         if self.lose_answers:
             self.lose_answers -= 1
@@ -156,6 +166,10 @@ class PodStore:
         """See `Store`."""
         await self._way()
         return self._database.time(asyncio.get_running_loop().time())
+
+    def _arrive(self, writes: Sequence[Write]) -> None:
+        with suppress(StoreConflict):
+            self._database.commit(writes)
 
     async def _way(self) -> None:
         if self.dead:

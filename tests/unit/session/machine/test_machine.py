@@ -89,6 +89,24 @@ class SessionMachine(RuleBasedStateMachine):
         """What a pod writes is written, and it does not hear of it."""
         self._pod(data).store.lose_answers = answers
 
+    @precondition(lambda self: self.world.pods)
+    @rule(data=st.data(), commits=st.integers(1, 3), seconds=st.sampled_from((0.5, 3.0, 25.0)))
+    def delay(self, data: st.DataObject, commits: int, seconds: float) -> None:
+        """What a pod has given up writing is written, perhaps when it is the owner no more."""
+        store = self._pod(data).store
+        store.delayed, store.delay = commits, seconds
+
+    @precondition(lambda self: self.world.pods)
+    @rule(data=st.data())
+    def hand_over(self, data: st.DataObject) -> None:
+        """A pod is asked to leave the user to others."""
+        self.world.hand_over(self._pod(data))
+
+    @rule(number=st.integers(1, 9))
+    def rename(self, number: int) -> None:
+        """A client changes a setting."""
+        self.world.rename(f"name {number}")
+
     @rule(data=st.data())
     def restart_executor(self, data: st.DataObject) -> None:
         """An executor forgets everything."""

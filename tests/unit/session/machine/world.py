@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from moorline.errors.v1 import errors_pb2
-from moorline.session.v1 import events_pb2
+from moorline.session.v1 import agents_pb2, events_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import act_as
 from services.session.limits import Limits
@@ -21,7 +21,7 @@ from tests.unit.session.machine.memory_store import MemoryDatabase, PodStore
 from tests.unit.session.machine.pod import LEASE_SECONDS, Pod, PodClock, PodExecutors, leases
 from tests.unit.session.machine.virtual_time import VirtualLoop
 from tests.unit.session.machine.watcher import Watcher
-from tests.unit.session.service import ADA, CONTEXT, Service
+from tests.unit.session.service import ADA, AGENT, CONTEXT, Service
 
 T = TypeVar("T")
 
@@ -31,6 +31,15 @@ _LIMITS = Limits(
     linger=timedelta(seconds=2),
     lease=timedelta(seconds=LEASE_SECONDS),
 )
+
+_NEVER_FOLLOWING = frozenset(
+    {
+        errors_pb2.ERROR_REASON_INTERNAL,
+        errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN,
+        errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND,
+    }
+)
+"""What nobody who follows the agent may ever be told: it is there, and forgets nothing."""
 
 
 class World:
@@ -111,6 +120,17 @@ class World:
             )
         )
 
+    def rename(self, name: str) -> None:
+        """Have a client change a setting."""
+        agent = agents_pb2.Agent(name=AGENT, display_name=name)
+        request = agents_pb2.UpdateAgentRequest(agent=agent)
+        request.update_mask.paths.append("display_name")
+        self._spawn(self._quietly(lambda pod: pod.service.agents.UpdateAgent(request, CONTEXT)))
+
+    def hand_over(self, pod: Pod) -> None:
+        """Have a pod give the user to another one."""
+        self.loop.act(lambda: pod.service.sessions.release("ada"))
+
     def watch(self) -> None:
         """Have one more client follow the agent."""
         self._watches.append(self._following(Watcher()))
@@ -134,6 +154,7 @@ class World:
             pod.clock.go()
             pod.store.cut = False
             pod.store.lose_answers = 0
+            pod.store.delayed = 0
         for _ in range(90):
             for execution in self.running():
                 self.loop.act(execution.end)
@@ -220,8 +241,8 @@ class World:
                         for update in response.updates:
                             watcher.hear(update)
             except Failure as failure:
-                if failure.reason == errors_pb2.ERROR_REASON_INTERNAL:
-                    self.problems.append(failure.message)
+                if failure.reason in _NEVER_FOLLOWING:
+                    self.problems.append(f"a client that follows was told {failure!r}")
             except asyncio.CancelledError:
                 _pass_on()
             await asyncio.sleep(0.1)
