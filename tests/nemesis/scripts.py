@@ -78,7 +78,7 @@ async def commit_late(run: Run) -> None:
     pods = run.cluster.of("session")
     while loop.time() < end:
         pod, proxy = pods[0], run.cluster.to_store[pods[0].name]
-        await run.faults.hang([f"store of {pod.name}"], [proxy], 1.9)
+        await run.faults.hang([f"store of {pod.name}"], [proxy], 3.5)
         await asyncio.sleep(1)
         pods.append(pods.pop(0))
 
