@@ -116,7 +116,7 @@ class TestOutage:
         for number in range(10):
             turns = [f"t{number}-{n}" for n in range(20)]
             calls += [asyncio.create_task(live.create_turn(turn, "hello")) for turn in turns]
-            await until(lambda turns=turns: live.knows(turns[-1]))  # type: ignore[misc]
+            await until(lambda turns=turns: all(map(live.knows, turns)))  # type: ignore[misc]
             calls += [asyncio.create_task(live.cancel_turn(turn)) for turn in turns]
             await asyncio.sleep(0.01)
         store.held.set()
