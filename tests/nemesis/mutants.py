@@ -81,8 +81,9 @@ MUTANTS = (
             ),
         ),
         script=scripts.commit_late,
-        seconds=20,
+        seconds=28,
         lease_seconds=1,
+        agents=8,
     ),
     Mutant(
         name="acknowledge-before-commit",
