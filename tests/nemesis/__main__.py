@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -73,4 +74,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Else what was started and broken would be left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))
