@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from services.session.encoding import LoggedEvent
 from services.session.event_source import EventSource
 from services.session.forms import MessageEvents
 from services.session.names import parse_agent, require_owner
-from services.session.pages import PAGE_BYTES, page_size
+from services.session.pages import PAGE_BYTES, PAGE_SECONDS, page_size
 from services.session.sessions import Sessions
 from services.session.watches import Watches
 
@@ -42,7 +43,9 @@ class EventApi(events_pb2_grpc.EventServiceServicer):
             events: list[LoggedEvent] = []
             after = request.after_sequence
             room = PAGE_BYTES
-            while len(events) < size and room > 0:
+            time = asyncio.get_running_loop().time
+            until = time() + PAGE_SECONDS
+            while len(events) < size and room > 0 and (not events or time() < until):
                 more = await agent.history.events(after)
                 if not more:
                     break

@@ -15,6 +15,9 @@ from services.chassis.failures import field_invalid
 PAGE_BYTES = 512 * 1024
 """About how much a page carries: a client must read it before anything else."""
 
+PAGE_SECONDS = 2.0
+"""How long a page is filled: from a slow store it is short, or there would never be one."""
+
 M = TypeVar("M", bound=Message)
 
 

@@ -15,7 +15,7 @@ from services.session.agents import LiveAgent
 from services.session.checks import check_length
 from services.session.limits import Limits
 from services.session.names import check_turn_id, parse_agent, parse_turn, require_owner
-from services.session.pages import Page, page_size, parse_token
+from services.session.pages import PAGE_SECONDS, Page, page_size, parse_token
 from services.session.sessions import Sessions
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -119,7 +119,9 @@ async def _newest(agent: LiveAgent, before: int, size: int) -> turns_pb2.ListTur
     ids = await agent.archive.ids(before=before, limit=size + 1)
     page: Page[turns_pb2.Turn] = Page(size=size)
     seen = 0
-    while seen < len(ids) and not page.full:
+    time = asyncio.get_running_loop().time
+    until = time() + PAGE_SECONDS
+    while seen < len(ids) and not page.full and (not page.entries or time() < until):
         some = ids[seen : seen + _READ_AT_ONCE]
         for turn in await asyncio.gather(*(agent.stored_turn(turn_id) for turn_id in some)):
             if page.full:

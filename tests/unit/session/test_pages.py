@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 
-from moorline.session.v1 import agents_pb2, turns_pb2
+from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2
 from services.session.limits import Limits
 from services.session.pages import PAGE_BYTES, Page
 from services.session.store import Delete
 from tests.unit.session.fakes import FakeExecutor, FaultyStore
+from tests.unit.session.machine.world import World
 from tests.unit.session.service import AGENT, CONTEXT, Service
 
 LARGEST_TURN = 3 * 100_000 + 1000
@@ -120,3 +122,36 @@ class TestLargeEntries:
 
         assert 21 == len(names) == len(set(names))
         assert max(sizes) < PAGE_BYTES + 3 * 20_000 + 1000
+
+
+def test_a_slow_store_makes_pages_short_and_never_none() -> None:
+    """What was read within two seconds is the page, so that reading on comes to the end."""
+    world = World()
+    try:
+        world.submit("turn-0", "hello")
+        world.loop.advance(1)
+        [execution] = world.running()
+        for number in range(200):
+            world.loop.act(functools.partial(execution.call_tool, f"tool-{number}"))
+            world.loop.advance(0.2)
+        for pod in world.pods:
+            pod.store.way = 0.6
+        pages = [0]
+        while pages[-1] < 200:
+            before = world.loop.time()
+            listed = world.loop.finish(_page(world, after=pages[-1]), within=20)
+            assert world.loop.time() - before < 5
+            assert listed.events
+            pages.append(listed.events[-1].sequence)
+        assert len(pages) > 3
+        for pod in world.pods:
+            pod.store.way = 0.002
+        world.heal()
+        assert [] == world.judge()
+    finally:
+        world.close()
+
+
+async def _page(world: World, *, after: int) -> events_pb2.ListEventsResponse:
+    request = events_pb2.ListEventsRequest(parent=AGENT, page_size=1000, after_sequence=after)
+    return await world.call(lambda pod: pod.service.events.ListEvents(request, CONTEXT))

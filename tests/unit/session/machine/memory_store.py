@@ -15,7 +15,6 @@ from services.chassis.failures import Failure
 from services.session.store import Committed, Create, Document, StoreConflict, Update, Write
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-_WAY_SECONDS = 0.002
 _PATIENCE = 2.0
 
 
@@ -97,6 +96,7 @@ class PodStore:
         lose_answers: So many of the next commits are made without the pod hearing of it.
         delay: Seconds by which the next commits arrive late, after the pod has given them up.
         delayed: So many of them do.
+        way: Seconds that a question or an answer is on its way.
         dead: True once the pod is gone: nothing it asks for happens any more.
     """
 
@@ -106,6 +106,7 @@ class PodStore:
         self.lose_answers = 0
         self.delay = 0.0
         self.delayed = 0
+        self.way = 0.002
         self.dead = False
 
     async def __aenter__(self) -> Self:
@@ -174,7 +175,7 @@ class PodStore:
     async def _way(self) -> None:
         if self.dead:
             await asyncio.get_running_loop().create_future()
-        await asyncio.sleep(_WAY_SECONDS)
+        await asyncio.sleep(self.way)
         if self.cut:
             await asyncio.sleep(_PATIENCE)
             raise _unavailable()

@@ -59,7 +59,7 @@ class World:
         self._pods = 0
         for _ in range(2):
             self.start(self.new_address())
-        self.loop.finish(self._call(lambda pod: pod.service.create_agent()), within=60)
+        self.loop.finish(self.call(lambda pod: pod.service.create_agent()), within=60)
         self.watch()
 
     # What may happen.
@@ -167,7 +167,7 @@ class World:
         """Return what went wrong; nothing, if every promise was kept."""
         problems = list(self.problems)
         events = self.loop.finish(
-            self._call(lambda pod: pod.service.list_events()), within=2 * _CALL_SECONDS
+            self.call(lambda pod: pod.service.list_events()), within=2 * _CALL_SECONDS
         )
         if [event.sequence for event in events] != list(range(1, len(events) + 1)):
             problems.append("the log has a hole")
@@ -249,7 +249,7 @@ class World:
 
     async def _submit(self, turn_id: str, prompt: str) -> None:
         try:
-            turn = await self._call(lambda pod: pod.service.create_turn(turn_id, prompt))
+            turn = await self.call(lambda pod: pod.service.create_turn(turn_id, prompt))
         except Failure as failure:
             if failure.reason != errors_pb2.ERROR_REASON_QUEUE_FULL:
                 self.problems.append(f"{turn_id} was refused: {failure!r}")
@@ -260,13 +260,13 @@ class World:
 
     async def _quietly(self, operation: Callable[[Pod], Awaitable[object]]) -> None:
         try:
-            await self._call(operation)
+            await self.call(operation)
         except Failure as failure:
             # Too late, or nothing to answer: both are right.
             if failure.reason == errors_pb2.ERROR_REASON_INTERNAL:
                 self.problems.append(failure.message)
 
-    async def _call(self, operation: Callable[[Pod], Awaitable[T]]) -> T:
+    async def call(self, operation: Callable[[Pod], Awaitable[T]]) -> T:
         """Call one pod after the other until one of them answers."""
         number = 0
         while True:
