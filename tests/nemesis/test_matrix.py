@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from tests.nemesis.matrix import report, run_matrix
 @pytest.mark.timeout(900)
 async def test_every_service_may_die_at_every_step(tmp_path: Path) -> None:
     """No promise breaks, and the turn ends as the delivery table says."""
-    passed, violations = await run_matrix(matrix(), tmp_path)
+    cells = matrix()
+    # Most of it is waiting for leases to expire, which two clusters do in half the time.
+    halves = await asyncio.gather(
+        *(run_matrix(cells[half::2], tmp_path / str(half)) for half in range(2))
+    )
 
-    assert [] == violations, report(passed, violations)
+    for passed, violations in halves:
+        assert [] == violations, report(passed, violations)

@@ -14,7 +14,7 @@ def test_there_are_ten() -> None:
     assert len({mutant.name for mutant in MUTANTS}) >= 10
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 async def test_the_checker_finds_it(mutant: Mutant, tmp_path: Path) -> None:
     """A run of some seconds that provokes it is enough."""
