@@ -7,6 +7,7 @@ killed process has left is removed by the next.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 _WAIT_SECONDS = "2"
+_NUMBERS = itertools.count()
 
 
 class Packets:
@@ -28,7 +30,7 @@ class Packets:
 
     def __init__(self) -> None:
         self.allowed = False
-        self._chain = f"NEMESIS-{os.getpid()}"
+        self._chain = f"NEMESIS-{os.getpid()}-{next(_NUMBERS)}"
 
     def __enter__(self) -> Self:
         """Make the chain."""
@@ -81,5 +83,5 @@ def _left_behind() -> list[str]:
     """Chains of processes that are gone."""
     command = ["iptables", "-w", _WAIT_SECONDS, "-S"]
     rules = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    chains = re.findall(r"^-N (NEMESIS-(\d+))$", rules, re.MULTILINE)
+    chains = re.findall(r"^-N (NEMESIS-(\d+)-\d+)$", rules, re.MULTILINE)
     return [chain for chain, pid in chains if not Path(f"/proc/{pid}").exists()]
