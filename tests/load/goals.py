@@ -215,7 +215,7 @@ def _shared(figures: Figures) -> Iterator[Verdict]:
         yield Verdict(
             name="resume_restarted" if resume.restarted else "resume_other",
             goal=(
-                f"{resume.clients:,} clients of a killed gateway back to {way}: all within"
+                f"all of {resume.clients:,} clients of a killed gateway back to {way}: within"
                 f" {RESUME_SECONDS:.0f} s"
             ),
             figure=f"{resume.most_seconds:.1f} s (p50 {resume.median_seconds:.1f} s)",
