@@ -18,6 +18,10 @@ from moorline.cli.exits import Exit, exit_of_outcome
 from moorline.cli.invocation import Invocation
 from moorline.cli.views import View
 
+_NO_HANDLERS = (NotImplementedError, ValueError, RuntimeError)
+"""What a loop raises that handles no signals: on Windows, or beside the main thread. Ctrl-C then
+just leaves."""
+
 # Out of time, a turn is asked to stop; one that does not is left after this.
 STOP_LIMIT = timedelta(seconds=10)
 
@@ -122,20 +126,19 @@ class TurnFollower:
     def _signals(self, stream: moorline.TurnStream, reading: asyncio.Task[None]) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         before = signal.getsignal(signal.SIGINT)
-        # Not on Windows, and not beside the main thread: Ctrl-C then just leaves.
-        with suppress(NotImplementedError, ValueError, RuntimeError):
+        with suppress(*_NO_HANDLERS):
             loop.add_signal_handler(signal.SIGINT, self._interrupt, stream, reading)
         if self._stop_on_exit:
-            with suppress(NotImplementedError, ValueError, RuntimeError):
+            with suppress(*_NO_HANDLERS):
                 loop.add_signal_handler(signal.SIGTERM, reading.cancel)
         try:
             yield
         finally:
-            with suppress(NotImplementedError, ValueError, RuntimeError):
+            with suppress(*_NO_HANDLERS):
                 loop.remove_signal_handler(signal.SIGINT)
                 signal.signal(signal.SIGINT, before)
             if self._stop_on_exit:
-                with suppress(NotImplementedError, ValueError, RuntimeError):
+                with suppress(*_NO_HANDLERS):
                     loop.remove_signal_handler(signal.SIGTERM)
 
     def _interrupt(self, stream: moorline.TurnStream, reading: asyncio.Task[None] | None) -> None:
