@@ -19,15 +19,16 @@ from services.chassis.identity import Checker
 from services.chassis.metrics import Metrics
 from services.chassis.settings import read
 from services.chassis.tasks import Tasks
-from services.executor import claude_code_frames, feed_api
+from services.executor import feed_api
 from services.executor.agents import Agents
 from services.executor.backend import Backend
 from services.executor.backends.cloud_run import CloudRun
 from services.executor.backends.docker import Docker
 from services.executor.backends.simulation import Simulation
 from services.executor.backends_api import BackendApi, WorkspaceApi
-from services.executor.claude_code import PATIENCE
-from services.executor.claude_code_processes import ClaudeCodeProcesses
+from services.executor.claude_code import frames as claude_code_frames
+from services.executor.claude_code.process import PATIENCE
+from services.executor.claude_code.processes import ClaudeCodeProcesses
 from services.executor.execution import Limits
 from services.executor.executions import Executions
 from services.executor.executions_api import ExecutionApi

@@ -14,10 +14,10 @@ import pytest
 
 from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
-from services.executor import claude_code_frames
 from services.executor.channel import Channel, Launch
 from services.executor.channels.simulation.channel import SimulationChannel
 from services.executor.channels.simulation.ticker import Ticker
+from services.executor.claude_code import frames as claude_code_frames
 from tests.contract.channels.reader import Reader
 
 Factory = Callable[[Launch], AbstractAsyncContextManager[Channel]]

@@ -13,11 +13,11 @@ import pytest
 
 from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
-from services.executor import claude_code_frames as frames
 from services.executor.agent_process import Result, Work
 from services.executor.book import Book
 from services.executor.channel import Channel, Exit, ExitReason, Launch
-from services.executor.claude_code import PATIENCE, ClaudeCode
+from services.executor.claude_code import frames
+from services.executor.claude_code.process import PATIENCE, ClaudeCode
 from tests.contract.channels.conftest import Factory
 from tests.contract.channels.reader import PATIENCE_SECONDS, Reader
 

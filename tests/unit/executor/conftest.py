@@ -17,12 +17,12 @@ from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
 from services.executor import __main__ as program
 from services.executor.agents import Agents
-from services.executor.claude_code import ClaudeCode
+from services.executor.claude_code.process import ClaudeCode
 from services.executor.execution import Limits
 from services.executor.executions import Executions
 from services.executor.settings import Settings
 from services.executor.workspaces import Workspaces
-from tests.unit.executor.claude_code_process import make_process
+from tests.unit.executor.claude_code.process import make_process
 from tests.unit.executor.fakes import FakeBackend, FakeChannel, FakeProcesses
 from tests.unit.executor.server import KEY, Server
 

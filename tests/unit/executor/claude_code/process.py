@@ -9,7 +9,7 @@ from typing import Any
 from services.chassis.tasks import Tasks
 from services.executor.agent_process import Ending
 from services.executor.book import Book
-from services.executor.claude_code import PATIENCE, ClaudeCode, Patience
+from services.executor.claude_code.process import PATIENCE, ClaudeCode, Patience
 from tests.unit.executor.fakes import FakeChannel, make_work
 
 IMPATIENCE = Patience(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
-from services.executor import claude_code_frames as frames
 from services.executor.agent_process import Work
 from services.executor.backend import Backend
 from services.executor.channel import Launch
-from services.executor.claude_code import ClaudeCode, Patience
+from services.executor.claude_code import frames
+from services.executor.claude_code.process import ClaudeCode, Patience
 
 
 class ClaudeCodeProcesses:

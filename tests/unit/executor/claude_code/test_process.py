@@ -1,4 +1,4 @@
-"""Tests of `services.executor.claude_code`: how a process begins and ends."""
+"""Tests of `services.executor.claude_code.process`: how a process begins and ends."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from services.chassis.tasks import Tasks
 from services.executor.agent_process import Result
 from services.executor.book import ITEMS_LIMIT
 from services.executor.channel import ExitReason
-from services.executor.claude_code import ClaudeCode
-from tests.unit.executor.claude_code_process import (
+from services.executor.claude_code.process import ClaudeCode
+from tests.unit.executor.claude_code.process import (
     IMPATIENCE,
     begin,
     ended,

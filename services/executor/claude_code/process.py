@@ -21,12 +21,11 @@ from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
 from services.chassis.tasks import Tasks
-from services.executor import claude_code_frames as frames
-from services.executor import claude_code_results as results
 from services.executor.agent_process import Ending, Result, Work
 from services.executor.book import Book
 from services.executor.channel import Channel, Exit
-from services.executor.claude_code_turn import Turn
+from services.executor.claude_code import frames, results
+from services.executor.claude_code.turn import Turn
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Tests of `services.executor.claude_code_frames`."""
+"""Tests of `services.executor.claude_code.frames`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from moorline.executor.v1 import executions_pb2
-from services.executor import claude_code_frames as frames
+from services.executor.claude_code import frames
 
 Mode = executions_pb2.Execution
 

@@ -1,4 +1,4 @@
-"""Tests of `services.executor.claude_code`: what is said in a turn."""
+"""Tests of `services.executor.claude_code.process`: what is said in a turn."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
 from services.executor.agent_process import Result
 from services.executor.book import ITEMS_LIMIT
-from services.executor.claude_code import ClaudeCode
-from tests.unit.executor.claude_code_process import (
+from services.executor.claude_code.process import ClaudeCode
+from tests.unit.executor.claude_code.process import (
     ask,
     begin,
     ended,

@@ -1,4 +1,4 @@
-"""Tests of `services.executor.claude_code_processes`."""
+"""Tests of `services.executor.claude_code.processes`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
-from services.executor.claude_code import PATIENCE
-from services.executor.claude_code_processes import ClaudeCodeProcesses
+from services.executor.claude_code.process import PATIENCE
+from services.executor.claude_code.processes import ClaudeCodeProcesses
 from tests.unit.executor.fakes import (
     FakeBackend,
     make_work,

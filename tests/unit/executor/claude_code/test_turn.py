@@ -1,4 +1,4 @@
-"""Tests of `services.executor.claude_code_turn`."""
+"""Tests of `services.executor.claude_code.turn`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from moorline.transcript.v1 import transcript_pb2
 from services.executor.agent_process import Ending, Result
 from services.executor.book import Book
-from services.executor.claude_code_turn import PIECE_BYTES, Turn
+from services.executor.claude_code.turn import PIECE_BYTES, Turn
 from tests.unit.executor.fakes import items, kinds, texts
 
 

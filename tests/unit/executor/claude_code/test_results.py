@@ -1,4 +1,4 @@
-"""Tests of `services.executor.claude_code_results`."""
+"""Tests of `services.executor.claude_code.results`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from moorline.transcript.v1 import transcript_pb2
-from services.executor import claude_code_results as results
 from services.executor.agent_process import Result
+from services.executor.claude_code import results
 
 
 def test_result_without_error_is_finished() -> None:
