@@ -12,7 +12,12 @@ from datetime import timedelta
 
 import grpc
 
-from moorline.executor.v1 import backends_pb2_grpc, executions_pb2_grpc, feed_pb2_grpc
+from moorline.executor.v1 import (
+    backends_pb2_grpc,
+    executions_pb2_grpc,
+    feed_pb2_grpc,
+    workspaces_pb2_grpc,
+)
 from services.chassis import logs, server
 from services.chassis.feed import Feeds
 from services.chassis.identity import Checker
@@ -25,7 +30,7 @@ from services.executor.backend import Backend
 from services.executor.backends.cloud_run import CloudRun
 from services.executor.backends.docker import Docker
 from services.executor.backends.simulation import Simulation
-from services.executor.backends_api import BackendApi, WorkspaceApi
+from services.executor.backends_api import BackendApi
 from services.executor.claude_code import frames as claude_code_frames
 from services.executor.claude_code.process import PATIENCE
 from services.executor.claude_code.processes import ClaudeCodeProcesses
@@ -35,6 +40,7 @@ from services.executor.executions_api import ExecutionApi
 from services.executor.following import ExecutionFeeds
 from services.executor.settings import Settings
 from services.executor.workspaces import Workspaces
+from services.executor.workspaces_api import WorkspaceApi
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +110,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
                 feed_api.ExecutionFeedApi(feeds=feeds, executions=executions), to
             )
             backends_pb2_grpc.add_BackendServiceServicer_to_server(backend_api, to)
-            backends_pb2_grpc.add_WorkspaceServiceServicer_to_server(
+            workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(
                 WorkspaceApi(executions=executions), to
             )
 

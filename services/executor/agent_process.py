@@ -15,6 +15,21 @@ from services.executor.book import Book
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a turn may cost, in millionths of a US dollar; None is no limit, 0 nothing more.
+
+    Attributes:
+        turn: The turn's own.
+        agent: What is left of the agent's.
+        month: What is left of the user's for this month.
+    """
+
+    turn: int | None = None
+    agent: int | None = None
+    month: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """One attempt of a turn, as the executor was asked to run it.
 
@@ -27,6 +42,14 @@ class Work:
         permission_mode: What the agent may do without asking.
         resume_from: Conversation to continue; empty for a new one.
         timeout: Time allowed.
+        model: Model that answers; empty for the default.
+        allowed_rules: Uses of tools that need no question.
+        max_steps: Answers of the model it may take; 0 for no limit.
+        budget: What it may cost.
+        tenant: Whose agent it is, in opaque words.
+        background: Whether the agent only goes on with what it has in the background; there is
+            no prompt then.
+        last_entry: Id of the newest entry of the transcript that is stored; empty for none.
     """
 
     execution_id: str
@@ -37,6 +60,13 @@ class Work:
     permission_mode: executions_pb2.Execution.PermissionMode.ValueType
     resume_from: str
     timeout: timedelta
+    model: str = ""
+    allowed_rules: tuple[str, ...] = ()
+    max_steps: int = 0
+    budget: Budget = Budget()
+    tenant: str = ""
+    background: bool = False
+    last_entry: str = ""
 
 
 class Result(Enum):

@@ -9,13 +9,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
 from services.executor.agent_process import AgentProcess, Work
 from services.executor.backend import Backend
-from services.executor.workspaces import Workspaces
+from services.executor.workspaces import Place, Workspaces
 
 
 class _Seat:
@@ -54,7 +53,7 @@ class Agents:
         *,
         backends: Mapping[str, Backend],
         workspaces: Workspaces,
-        make: Callable[[Work, Backend, Path], AgentProcess],
+        make: Callable[[Work, Backend, Place], AgentProcess],
         limit: int,
         idle_limit: timedelta,
         tasks: Tasks,
@@ -132,8 +131,8 @@ class Agents:
                 return process
             await self._dismiss(seat, process.close)
         self._make_room()
-        directory = await self._workspaces.make(work.workspace)
-        process = self._make(work, self._backends[work.backend], directory)
+        place = await self._workspaces.make(work.workspace)
+        process = self._make(work, self._backends[work.backend], place)
         await process.open()
         seat.process, seat.purpose, seat.backend = process, purpose, work.backend
         self._count += 1

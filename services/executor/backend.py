@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 from services.executor.channel import Channel, Launch
+from services.executor.workspaces import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,32 @@ class Capabilities:
     permissions: bool
     resume: bool
     durable_workspace: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Where a process finds what it has, in its own file system.
+
+    Attributes:
+        files: The workspace; also where it is started.
+        state: What its program keeps.
+        run: Sockets.
+    """
+
+    files: str
+    state: str
+    run: str
+
+
+class Link(Enum):
+    """How processes reach the model proxy."""
+
+    NONE = auto()
+    """They need no model."""
+    SOCKET = auto()
+    """By a socket in `View.run`; they have no network."""
+    TCP = auto()
+    """By this machine's loopback address."""
 
 
 class Backend(Protocol):
@@ -46,10 +75,42 @@ class Backend(Protocol):
         """
         ...
 
+    @property
+    def link(self) -> Link:
+        """How its processes reach the model proxy. Does not change."""
+        ...
+
+    def view(self, place: Place) -> View:
+        """Return where a process finds what it has."""
+        ...
+
     def channel(self, launch: Launch) -> Channel:
         """Return a channel to a process not yet started; `Channel.open` starts it.
 
         Raises:
             Failure: BACKEND_UNAVAILABLE.
+        """
+        ...
+
+    async def survivors(self) -> Collection[str]:
+        """Return the workspaces whose processes have outlived the executor that started them.
+
+        Called once, before anything is started. Empty when processes end with their executor, or
+        when it cannot be told.
+        """
+        ...
+
+    def adopt(self, place: Place) -> Channel:
+        """Return a channel to a survivor; `Channel.open` hands over all it has printed so far.
+
+        Its `open` raises EXECUTION_LOST when it is gone, or when what it printed is not there
+        from the beginning any more.
+        """
+        ...
+
+    async def reap(self, keep: Collection[str]) -> None:
+        """End what executors that are gone have left behind, but for some workspaces.
+
+        Called once, after `survivors`. What cannot be ended is told in the log.
         """
         ...

@@ -1,7 +1,4 @@
-"""The doors of `BackendService` and `WorkspaceService`.
-
-Do not know how a backend runs anything.
-"""
+"""The door of `BackendService`. Does not know how a backend runs anything."""
 
 from __future__ import annotations
 
@@ -11,9 +8,7 @@ from typing import Any
 import grpc
 
 from moorline.executor.v1 import backends_pb2, backends_pb2_grpc
-from services.executor import names
 from services.executor.backend import Backend
-from services.executor.executions import Executions
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -52,22 +47,3 @@ class BackendApi(backends_pb2_grpc.BackendServiceServicer):
                 durable_workspace=can.durable_workspace,
             ),
         )
-
-
-class WorkspaceApi(backends_pb2_grpc.WorkspaceServiceServicer):
-    """Serves `WorkspaceService`.
-
-    Args:
-        executions: All executions.
-    """
-
-    def __init__(self, *, executions: Executions) -> None:
-        self._executions = executions
-
-    async def DeleteWorkspace(
-        self, request: backends_pb2.DeleteWorkspaceRequest, context: Context
-    ) -> backends_pb2.DeleteWorkspaceResponse:
-        """End what runs in a workspace and delete it."""
-        workspace = names.workspace_of(request.name, field="name")
-        await self._executions.delete_workspace(workspace)
-        return backends_pb2.DeleteWorkspaceResponse()

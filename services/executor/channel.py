@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
+
+from services.executor.workspaces import Place
 
 
 class ExitReason(StrEnum):
@@ -40,14 +41,16 @@ class Launch:
     """What a backend needs to start one agent process.
 
     Attributes:
-        workspace: Id of the workspace.
-        directory: The workspace's files on this machine; exists.
-        argv: Command line, program first.
-        environment: The whole environment; nothing is inherited.
+        place: What the agent has on this machine; exists.
+        tenant: Whose agent it is, in opaque words.
+        argv: Command line; the first word names the program, which each backend has somewhere
+            else.
+        environment: What the process is told, in terms of the backend's `View`. A backend adds
+            what only it knows, such as `PATH`; nothing is inherited.
     """
 
-    workspace: str
-    directory: Path
+    place: Place
+    tenant: str
     argv: tuple[str, ...]
     environment: Mapping[str, str]
 
@@ -122,6 +125,13 @@ class Channel(Protocol):
 
         A second call, or one on a process that is gone, changes nothing. Lines that are waiting
         may be lost.
+        """
+        ...
+
+    async def memory(self) -> int | None:
+        """Return the bytes of memory that the process and all it started take.
+
+        None when nobody knows, or when it is gone.
         """
         ...
 

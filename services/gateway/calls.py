@@ -15,9 +15,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from moorline.executor.v1 import backends_pb2
+from moorline.diagnosis.v1 import diagnosis_pb2
+from moorline.executor.v1 import backends_pb2, workspaces_pb2
 from moorline.gateway.v1 import frames_pb2
-from moorline.session.v1 import agents_pb2, events_pb2, keys_pb2, turns_pb2
+from moorline.session.v1 import agents_pb2, events_pb2, keys_pb2, turns_pb2, usage_pb2
 
 
 class Service(Enum):
@@ -56,8 +57,8 @@ CANCEL = "cancel"
 """Member of `ClientFrame` that ends another call."""
 
 _FILES = {
-    Service.SESSION: (agents_pb2, turns_pb2, events_pb2, keys_pb2),
-    Service.EXECUTOR: (backends_pb2,),
+    Service.SESSION: (agents_pb2, turns_pb2, events_pb2, keys_pb2, usage_pb2),
+    Service.EXECUTOR: (backends_pb2, workspaces_pb2, diagnosis_pb2),
 }
 
 

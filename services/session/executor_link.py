@@ -12,7 +12,7 @@ from datetime import UTC, timedelta
 from typing import Self, TypeAlias
 
 from moorline.errors.v1 import errors_pb2
-from moorline.executor.v1 import backends_pb2, executions_pb2, feed_pb2
+from moorline.executor.v1 import executions_pb2, feed_pb2, workspaces_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis import feed_link
 from services.chassis.client import Peer
@@ -238,8 +238,8 @@ class ExecutorLink:
         """End what runs in a workspace and delete its files."""
         await self._peer.call(
             f"{_WORKSPACES}DeleteWorkspace",
-            backends_pb2.DeleteWorkspaceRequest(name=f"workspaces/{workspace}"),
-            backends_pb2.DeleteWorkspaceResponse,
+            workspaces_pb2.DeleteWorkspaceRequest(name=f"workspaces/{workspace}"),
+            workspaces_pb2.DeleteWorkspaceResponse,
             identity=IDENTITY,
             timeout=_CALL_TIMEOUT,
         )

@@ -88,7 +88,11 @@ class Effects:
                 self._written[path] += 1
 
     def _take_up(self, directory: Path) -> None:
-        if directory.parent not in self._roots or not directory.is_dir():
+        if directory.parent in self._roots:
+            # One agent's place; its files are in a folder of it.
+            self._watch(directory, _IN_CREATE)
+            directory /= "files"
+        if directory.name != "files" or not directory.is_dir():
             return
         # Two equal events in a row would be told as one: openings stand between.
         self._watch(directory, _IN_CLOSE_WRITE | _IN_OPEN)

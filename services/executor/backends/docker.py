@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from datetime import timedelta
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
-from services.executor.backend import Capabilities
+from services.executor.backend import Capabilities, Link, View
 from services.executor.channel import Channel, Launch
+from services.executor.workspaces import Place
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Docker:
 
     name = "docker"
     capabilities = Capabilities(deltas=True, permissions=True, resume=True, durable_workspace=True)
+    link = Link.SOCKET
 
     def __init__(self, *, disabled: bool, host: str, patience: timedelta) -> None:
         self.unavailable = "Switched off by DISABLE_DOCKER."
@@ -53,6 +56,10 @@ class Docker:
                 "A Docker engine was found, but running agents in it is not part of this version."
             )
 
+    def view(self, place: Place) -> View:
+        """Return where a container finds what it has."""
+        return View(files="/workspace", state="/state", run="/run/moorline")
+
     def channel(self, launch: Launch) -> Channel:
         """Refuse.
 
@@ -61,9 +68,27 @@ class Docker:
         """
         raise Failure(
             errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE,
-            f"Backend {self.name} cannot run workspace {launch.workspace}: {self.unavailable}",
+            f"Backend {self.name} cannot run {launch.place.workspace}: {self.unavailable}",
             backend=self.name,
         )
+
+    async def survivors(self) -> Collection[str]:
+        """Return none: nothing was ever started."""
+        return ()
+
+    def adopt(self, place: Place) -> Channel:
+        """Refuse: there are no survivors.
+
+        Raises:
+            Failure: EXECUTION_LOST.
+        """
+        raise Failure(
+            errors_pb2.ERROR_REASON_EXECUTION_LOST,
+            f"Nothing runs for workspace {place.workspace}.",
+        )
+
+    async def reap(self, keep: Collection[str]) -> None:
+        """Do nothing: nothing is left behind."""
 
 
 async def _problem(host: str, patience: timedelta) -> str:

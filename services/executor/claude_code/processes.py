@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
@@ -12,6 +11,7 @@ from services.executor.backend import Backend
 from services.executor.channel import Launch
 from services.executor.claude_code import frames
 from services.executor.claude_code.process import ClaudeCode, Patience
+from services.executor.workspaces import Place
 
 
 class ClaudeCodeProcesses:
@@ -28,22 +28,22 @@ class ClaudeCodeProcesses:
         self._patience = patience
         self._tasks = tasks
 
-    def __call__(self, work: Work, backend: Backend, directory: Path) -> ClaudeCode:
+    def __call__(self, work: Work, backend: Backend, place: Place) -> ClaudeCode:
         """Return a process that can take the execution's turn once it is open.
 
         Raises:
             Failure: BACKEND_UNAVAILABLE.
         """
         argv = frames.command_line(
-            directory=str(directory),
+            directory=backend.view(place).files,
             permission_mode=work.permission_mode,
             instructions=work.instructions,
             session_id=frames.stable_uuid(f"session/{work.execution_id}"),
             resume=work.resume_from,
         )
         launch = Launch(
-            workspace=work.workspace,
-            directory=directory,
+            place=place,
+            tenant=work.tenant,
             argv=argv,
             environment=self._environment,
         )

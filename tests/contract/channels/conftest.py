@@ -18,6 +18,7 @@ from services.executor.channel import Channel, Launch
 from services.executor.channels.simulation.channel import SimulationChannel
 from services.executor.channels.simulation.ticker import Ticker
 from services.executor.claude_code import frames as claude_code_frames
+from services.executor.workspaces import Workspaces
 from tests.contract.channels.reader import Reader
 
 Factory = Callable[[Launch], AbstractAsyncContextManager[Channel]]
@@ -40,16 +41,17 @@ def factory(request: pytest.FixtureRequest) -> Factory:
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Launch:
+async def launch(tmp_path: Path) -> Launch:
     """What to start: the command line that production uses."""
+    place = await Workspaces(root=tmp_path).make("abcdefgh")
     argv = claude_code_frames.command_line(
-        directory=str(tmp_path),
+        directory=str(place.files),
         permission_mode=executions_pb2.Execution.PERMISSION_MODE_ASK,
         instructions="",
         session_id="6d2b7a52-0f2c-4a55-9c39-7a3a7a9d8f11",
         resume="",
     )
-    return Launch(workspace="abcdefgh", directory=tmp_path, argv=argv, environment={})
+    return Launch(place=place, tenant="", argv=argv, environment={})
 
 
 @pytest.fixture

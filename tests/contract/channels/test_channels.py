@@ -195,7 +195,7 @@ async def test_adapter_of_production_runs_a_turn(
     work = Work(
         execution_id="e1",
         backend="any",
-        workspace=launch.workspace,
+        workspace=launch.place.workspace,
         prompt=script,
         instructions="",
         permission_mode=executions_pb2.Execution.PERMISSION_MODE_ASK,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,10 +14,11 @@ from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
 from services.executor.agent_process import Ending, Result, Work
-from services.executor.backend import Backend, Capabilities
+from services.executor.backend import Backend, Capabilities, Link, View
 from services.executor.book import Book, Cursor
 from services.executor.channel import Channel, Exit, ExitReason, Launch, Receiver
 from services.executor.execution import Execution
+from services.executor.workspaces import Place
 
 WORKSPACE = "abcdefgh"
 
@@ -132,6 +132,10 @@ class FakeChannel:
         if self.dies_on_kill:
             self.exit(-9, ExitReason.KILLED)
 
+    async def memory(self) -> int | None:
+        """Not known."""
+        return None
+
     async def wait(self) -> Exit:
         """See `Channel`."""
         return await asyncio.shield(self._exit)
@@ -180,6 +184,7 @@ class FakeBackend:
 
     name = "simulation"
     capabilities = Capabilities(deltas=True, permissions=True, resume=True, durable_workspace=True)
+    link = Link.NONE
 
     def __init__(self) -> None:
         self.unavailable = ""
@@ -189,6 +194,21 @@ class FakeBackend:
         """See `Backend`."""
         self.launches.append(launch)
         return FakeChannel()
+
+    def view(self, place: Place) -> View:
+        """The folders as they are."""
+        return View(files=str(place.files), state=str(place.state), run=str(place.run))
+
+    async def survivors(self) -> Collection[str]:
+        """Nothing outlives its executor."""
+        return ()
+
+    def adopt(self, place: Place) -> Channel:
+        """There is nothing to adopt."""
+        raise AssertionError(place)
+
+    async def reap(self, keep: Collection[str]) -> None:
+        """Nothing is left behind."""
 
 
 class FakeProcess:
@@ -277,7 +297,7 @@ class FakeProcesses:
         self.open_failure: Failure | None = None
         self.opening: asyncio.Event | None = None
 
-    def __call__(self, work: Work, backend: Backend, directory: Path) -> FakeProcess:
+    def __call__(self, work: Work, backend: Backend, place: Place) -> FakeProcess:
         """Make one."""
         process = FakeProcess(work)
         process.open_failure = self.open_failure

@@ -173,7 +173,7 @@ async def test_delete_ends_the_process_and_its_files(agents: Agents, tmp_path: P
     """A workspace nobody used is deleted as well."""
     process = await use(agents)
     directory = tmp_path / "workspaces" / "abcdefgh"
-    (directory / "file").write_text("x")
+    (directory / "files" / "file").write_text("x")
     await agents.delete("abcdefgh")
     await agents.delete("abcdefgh")
 

@@ -17,9 +17,11 @@ from services.executor.backends.cloud_run import CloudRun
 from services.executor.backends.docker import Docker
 from services.executor.backends.simulation import Simulation
 from services.executor.channel import Launch
+from services.executor.workspaces import Workspaces
 from tests.unit.executor.fakes import FakeReceiver
 
-LAUNCH = Launch(workspace="abcdefgh", directory=Path("/nowhere"), argv=(), environment={})
+PLACE = Workspaces(root=Path("/nowhere")).place("abcdefgh")
+LAUNCH = Launch(place=PLACE, tenant="", argv=(), environment={})
 
 
 def make_docker(host: str, *, disabled: bool = False) -> Docker:

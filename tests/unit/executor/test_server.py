@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from moorline.executor.v1 import backends_pb2, executions_pb2
+from moorline.executor.v1 import backends_pb2, executions_pb2, workspaces_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from tests.unit.executor.server import EXECUTIONS, WORKSPACE, Server, reason
@@ -215,8 +215,8 @@ async def test_deleted_workspace_is_gone(server: Server) -> None:
     there = (server.root / "abcdefgh" / "file.txt").exists()
     await server.call(
         "/moorline.executor.v1.WorkspaceService/DeleteWorkspace",
-        backends_pb2.DeleteWorkspaceRequest(name=WORKSPACE),
-        backends_pb2.DeleteWorkspaceResponse,
+        workspaces_pb2.DeleteWorkspaceRequest(name=WORKSPACE),
+        workspaces_pb2.DeleteWorkspaceResponse,
     )
     items = await server.items()
 

@@ -10,13 +10,13 @@ from services.executor.workspaces import Workspaces
 async def test_workspace_is_made_once_and_kept(tmp_path: Path) -> None:
     """Its files survive, and only we may look at them."""
     workspaces = Workspaces(root=tmp_path / "deep" / "root")
-    directory = await workspaces.make("abcdefgh")
-    (directory / "file").write_text("x")
+    place = await workspaces.make("abcdefgh")
+    (place.files / "file").write_text("x")
     again = await workspaces.make("abcdefgh")
 
-    assert directory == again
-    assert "x" == (again / "file").read_text()
-    assert 0o700 == again.stat().st_mode & 0o777
+    assert place == again
+    assert "x" == (again.files / "file").read_text()
+    assert 0o700 == again.files.parent.stat().st_mode & 0o777
 
 
 async def test_deletion_does_not_follow_links(tmp_path: Path) -> None:
@@ -25,13 +25,13 @@ async def test_deletion_does_not_follow_links(tmp_path: Path) -> None:
     outside.mkdir()
     (outside / "file").write_text("x")
     workspaces = Workspaces(root=tmp_path)
-    directory = await workspaces.make("abcdefgh")
-    (directory / "link").symlink_to(outside)
+    place = await workspaces.make("abcdefgh")
+    (place.files / "link").symlink_to(outside)
     (tmp_path / "linkedto").symlink_to(outside)
     await workspaces.delete("abcdefgh")
     await workspaces.delete("linkedto")
     await workspaces.delete("neverwas")
 
-    assert not directory.exists()
+    assert not (tmp_path / "abcdefgh").exists()
     assert not (tmp_path / "linkedto").is_symlink()
     assert "x" == (outside / "file").read_text()

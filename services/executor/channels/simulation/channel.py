@@ -25,7 +25,7 @@ class SimulationChannel:
 
     def __init__(self, *, launch: Launch, seed: int, ticker: Ticker, tasks: Tasks) -> None:
         self._cli = SimulatedCli(
-            argv=launch.argv, directory=launch.directory, seed=seed, ticker=ticker, tasks=tasks
+            argv=launch.argv, directory=launch.place.files, seed=seed, ticker=ticker, tasks=tasks
         )
 
     async def open(self, receiver: Receiver) -> None:
@@ -51,6 +51,10 @@ class SimulationChannel:
     async def kill(self) -> None:
         """End the process at once."""
         self._cli.kill()
+
+    async def memory(self) -> int | None:
+        """Return None: it has no memory of its own."""
+        return None
 
     async def wait(self) -> Exit:
         """Wait until the process is gone."""
