@@ -9,8 +9,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from google.protobuf import timestamp_pb2
-
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
@@ -79,14 +77,15 @@ class _Record:
 class Book:
     """The numbered items of one execution and the pieces still being written.
 
-    Items are numbered 1, 2, 3 …; the last one is the outcome. They are kept until they are
-    acknowledged. A piece is dropped when the item with its block id is recorded or when it is
-    taken back. Readers learn of news when the writer calls `publish`.
+    Items are numbered 1, 2, 3 …; the last one is the outcome. Parts of the agent's own transcript
+    are numbered among them. Both are kept until they are acknowledged. A piece is dropped when the
+    item with its block id is recorded or when it is taken back. Of the progress only the newest is
+    kept. Readers learn of news when the writer calls `publish`.
     """
 
     __slots__ = (
-        "_forgotten", "_readers", "_records", "_room", "_unbounded", "_waiting_bytes",
-        "blocks", "discards", "ended", "full", "last",
+        "_forgotten", "_progress", "_readers", "_records", "_room", "_unbounded", "_waiting_bytes",
+        "blocks", "discards", "ended", "full", "last", "steps",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -100,6 +99,9 @@ class Book:
         """Number of the newest item; 0 when there is none."""
         self.discards = 0
         """How often a piece was taken back; readers compare it with what they know."""
+        self.steps = 0
+        """How often the progress was told; readers compare it with what they know."""
+        self._progress: executions_pb2.ExecutionProgress | None = None
         self._records: list[_Record] = []
         self._forgotten = 0
         self._waiting_bytes = 0
@@ -126,7 +128,6 @@ class Book:
             item: The fact.
             conversation: On an outcome, the handle to continue the conversation.
         """
-        now, nanos = divmod(time.time_ns(), 1_000_000_000)
         kind = item.WhichOneof("kind")
         block_id = ""
         if kind == "agent_message":
@@ -134,22 +135,37 @@ class Book:
         elif kind == "agent_thought":
             block_id = item.agent_thought.block_id
         self.blocks.pop(block_id, None)
-        self.last += 1
-        record = _Record(
-            executions_pb2.ExecutionUpdate(
-                event=executions_pb2.ExecutionEvent(
-                    sequence=self.last,
-                    create_time=timestamp_pb2.Timestamp(seconds=now, nanos=nanos),
-                    item=item,
-                    conversation=conversation,
-                )
-            ),
-            block_id,
-        )
-        self._records.append(record)
-        self._waiting_bytes += record.size
+        self._add(executions_pb2.ExecutionEvent(item=item, conversation=conversation), block_id)
         self.ended = kind == "turn_outcome"
         self._weigh()
+
+    def append_transcript(self, part: executions_pb2.TranscriptPart) -> None:
+        """Record by what the agent's own transcript has grown; never after the outcome."""
+        self._add(executions_pb2.ExecutionEvent(transcript=part), "")
+        self._weigh()
+
+    def progress(
+        self,
+        *,
+        queue_position: int | None = None,
+        usage: transcript_pb2.Usage | None = None,
+    ) -> None:
+        """Tell where the execution stands; what is not given stays as it was told before.
+
+        Args:
+            queue_position: Place in the queue for a free slot, 1 for the next; 0 once it runs.
+            usage: What was consumed so far.
+        """
+        # A new message each time: readers may still hold the one before.
+        told = executions_pb2.ExecutionProgress()
+        if self._progress is not None:
+            told.CopyFrom(self._progress)
+        if queue_position is not None:
+            told.queue_position = queue_position
+        if usage is not None:
+            told.usage.CopyFrom(usage)
+        self._progress = told
+        self.steps += 1
 
     def open(self, block_id: str, *, thought: bool) -> Block:
         """Begin a piece whose text follows through `Block.write`."""
@@ -215,9 +231,23 @@ class Book:
         index = sequence - self._forgotten - 1
         return self._records[index] if index >= 0 else None
 
+    def standing(self) -> executions_pb2.ExecutionUpdate:
+        """Return the progress as it was told last."""
+        return executions_pb2.ExecutionUpdate(progress=self._progress)
+
     def leave(self, mark: Callable[[], None]) -> None:
         """Take a reader off; called by its cursor."""
         self._readers.discard(mark)
+
+    def _add(self, event: executions_pb2.ExecutionEvent, block_id: str) -> None:
+        now, nanos = divmod(time.time_ns(), 1_000_000_000)
+        self.last += 1
+        event.sequence = self.last
+        event.create_time.seconds = now
+        event.create_time.nanos = nanos
+        record = _Record(executions_pb2.ExecutionUpdate(event=event), block_id)
+        self._records.append(record)
+        self._waiting_bytes += record.size
 
     def _weigh(self) -> None:
         over = len(self._records) >= ITEMS_LIMIT or self._waiting_bytes >= BYTES_LIMIT
@@ -234,7 +264,7 @@ class Cursor:
     another reader acknowledged goes on after it: those items are stored, and can be read there.
     """
 
-    __slots__ = ("_book", "_discards", "_mark", "_sent", "_sequence", "done")
+    __slots__ = ("_book", "_discards", "_mark", "_sent", "_sequence", "_steps", "done")
 
     def __init__(self, book: Book, after: int, mark: Callable[[], None]) -> None:
         self.done = False
@@ -242,6 +272,7 @@ class Cursor:
         self._book = book
         self._sequence = after
         self._discards = book.discards
+        self._steps = 0
         self._mark = mark
         self._sent: dict[str, int] = {}
 
@@ -253,18 +284,34 @@ class Cursor:
         """
         updates: list[executions_pb2.ExecutionUpdate] = []
         book = self._book
+        if self._steps != book.steps:
+            self._take_progress(updates)
         if self._sequence < book.last:
             budget = self._take_items(updates, budget)
             if self._sequence < book.last:
                 return updates, True
         if self._discards != book.discards:
             self._take_discarded(updates)
-        for block_id, block in book.blocks.items():
+        more = self._take_deltas(updates, budget)
+        self.done = book.ended and not more
+        return updates, more
+
+    def close(self) -> None:
+        """Stop following. A second call changes nothing."""
+        self._book.leave(self._mark)
+
+    def _take_progress(self, updates: list[executions_pb2.ExecutionUpdate]) -> None:
+        self._steps = self._book.steps
+        if not self._book.ended:
+            updates.append(self._book.standing())
+
+    def _take_deltas(self, updates: list[executions_pb2.ExecutionUpdate], budget: int) -> bool:
+        for block_id, block in self._book.blocks.items():
             sent = self._sent.get(block_id, 0)
             if sent == block.length:
                 continue
             if budget <= 0:
-                return updates, True
+                return True
             # Field by field, which takes a third of the time of keyword arguments.
             update = executions_pb2.ExecutionUpdate()
             delta = update.delta
@@ -277,12 +324,7 @@ class Cursor:
             updates.append(update)
             budget -= block.length - sent
             self._sent[block_id] = block.length
-        self.done = book.ended
-        return updates, False
-
-    def close(self) -> None:
-        """Stop following. A second call changes nothing."""
-        self._book.leave(self._mark)
+        return False
 
     def _take_items(self, updates: list[executions_pb2.ExecutionUpdate], budget: int) -> int:
         book = self._book

@@ -38,15 +38,15 @@ def make_work(prompt: str = "hello", **changed: Any) -> Work:
     return Work(**(values | changed))
 
 
-def follow(book: Book) -> Cursor:
+def follow(book: Book, *, after: int = 0) -> Cursor:
     """Return a cursor that nobody wakes."""
-    return book.follow(after=0, mark=lambda: None)
+    return book.follow(after=after, mark=lambda: None)
 
 
 def items(book: Book) -> list[transcript_pb2.Item]:
     """Return the items of a book."""
     updates, _ = follow(book).take(1 << 30)
-    return [update.event.item for update in updates if update.HasField("event")]
+    return [update.event.item for update in updates if update.event.HasField("item")]
 
 
 def kinds(book: Book) -> list[str]:

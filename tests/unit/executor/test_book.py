@@ -44,10 +44,14 @@ def shown(updates: list[executions_pb2.ExecutionUpdate]) -> list[str]:
     for update in updates:
         match update.WhichOneof("update"):
             case "event":
-                short.append(f"#{update.event.sequence}")
+                transcript = "t" if update.event.HasField("transcript") else ""
+                short.append(f"{transcript}#{update.event.sequence}")
             case "delta":
                 sign = "=" if update.delta.snapshot else "+"
                 short.append(f"{update.delta.block_id}{sign}{update.delta.text}")
+            case "progress":
+                told = update.progress
+                short.append(f"?{told.queue_position}/{told.usage.output_tokens}")
             case _:
                 short.append(f"-{update.message_discarded.block_id}")
     return short
@@ -130,6 +134,48 @@ def test_discarded_piece_is_told_to_those_who_saw_it() -> None:
 
     assert (["-b"], False) == take(saw)
     assert ([], False) == take(blind)
+
+
+def test_part_of_the_transcript_is_numbered_and_acknowledged_like_an_item() -> None:
+    """What the agent's transcript has grown by stands among the items, in order."""
+    book = Book()
+    part = executions_pb2.TranscriptPart(conversation="c", entries=["{}"], last_entry="e")
+
+    book.append(message())
+    book.append_transcript(part)
+    book.append(end())
+    (_, update, _), _ = follow(book).take(PLENTY)
+
+    assert part == update.event.transcript
+    assert ["#1", "t#2", "#3"] == take(follow(book))[0]
+    book.acknowledge(2)
+    assert ["#3"] == take(follow(book, after=2))[0]
+
+
+def test_newest_progress_is_the_first_news() -> None:
+    """Steps in between are passed over, and what was told before stays."""
+    book = Book()
+    cursor = follow(book)
+
+    book.progress(queue_position=2)
+    book.progress(queue_position=1)
+    book.progress(usage=transcript_pb2.Usage(output_tokens=7))
+    book.append(message())
+
+    assert ["?1/7", "#1"] == take(cursor)[0]
+    assert [] == take(cursor)[0]
+    book.progress(queue_position=0)
+    assert ["?0/7"] == take(cursor)[0]
+    assert ["?0/7", "#1"] == take(follow(book))[0]
+
+
+def test_progress_is_not_told_after_the_outcome() -> None:
+    """Who comes to an ended execution reads what it became."""
+    book = Book()
+    book.progress(queue_position=0)
+    book.append(end())
+
+    assert ["#1"] == take(follow(book))[0]
 
 
 def test_position_lets_a_reader_go_on_without_gap() -> None:
