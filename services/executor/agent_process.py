@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -11,7 +12,9 @@ from typing import Protocol
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
+from services.executor.backend import Backend
 from services.executor.book import Book
+from services.executor.workspaces import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +89,12 @@ class Ending:
     Attributes:
         result: How it ended.
         failure: Why; set when it failed or died.
-        usage: What it consumed, as far as it is known.
+        usage: What it consumed, as the program itself reports it.
         tools_running: Tool calls whose outcome is not known.
         tools_succeeded: Tool calls that went well.
         tools_failed: Tool calls that failed or were refused.
+        background: Things the agent has started that go on in the background.
+        model: The model that answered last; empty when not known.
     """
 
     result: Result
@@ -98,12 +103,19 @@ class Ending:
     tools_running: int
     tools_succeeded: int
     tools_failed: int
+    background: int = 0
+    model: str = ""
 
 
 class AgentProcess(Protocol):
     """One long-lived process that takes turns, one at a time.
 
-    Everything the agent says and does goes into the book given to `begin`, except the outcome.
+    Everything the agent says and does goes into the book given to `begin`, except the outcome;
+    what it says between two turns goes into the next one's. So does what its transcript has grown
+    by.
+
+    A process that was made for a survivor is not opened: `adopt` takes the place of `open` and
+    `begin`.
     """
 
     @property
@@ -116,6 +128,21 @@ class AgentProcess(Protocol):
         """Handle to continue the conversation in another process; empty while there is none."""
         ...
 
+    @property
+    def background(self) -> int:
+        """How many things go on in the background; they end with the process."""
+        ...
+
+    @property
+    def turns(self) -> int:
+        """How many turns have begun so far."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model that answered last; empty while none has."""
+        ...
+
     async def open(self) -> None:
         """Start the process and shake hands with it. Called once; a cancel leaves nothing running.
 
@@ -124,11 +151,45 @@ class AgentProcess(Protocol):
         """
         ...
 
+    def fits(self, work: Work) -> bool:
+        """Tell whether it can take an execution.
+
+        It lives, continues the same conversation, and differs from what the execution asks for
+        in nothing but what `begin` can change, such as mode and model.
+        """
+        ...
+
     async def begin(self, work: Work, book: Book) -> asyncio.Future[Ending]:
         """Give it the prompt of a turn; never while another turn runs.
 
+        The prompt waits for what the agent is saying by itself, for a bounded time.
+
         Returns:
             The end of the turn. It comes even when the process dies.
+        """
+        ...
+
+    async def attend(self, work: Work, book: Book) -> asyncio.Future[Ending]:
+        """Record what it says by itself, without a prompt; never while a turn runs.
+
+        Returns:
+            The end of that: FINISHED when it is idle and nothing is left in the background, or
+            soon after `interrupt`, which touches neither the work nor the process.
+        """
+        ...
+
+    async def adopt(self, work: Work, book: Book) -> asyncio.Future[Ending]:
+        """Take over a turn, or an attendance, that another executor began in a survivor.
+
+        The book gets the same items under the same numbers as the other executor's. Permission
+        requests come again under the same ids. Answers that were given before may be given
+        again. A prompt that never reached the process is given to it.
+
+        Returns:
+            As `begin` or `attend`.
+
+        Raises:
+            Failure: EXECUTION_LOST; nothing is running then.
         """
         ...
 
@@ -136,11 +197,12 @@ class AgentProcess(Protocol):
         """Ask it to end the running turn; returns before it has. It may not react."""
         ...
 
-    async def answer(self, permission_id: str, *, allowed: bool, reason: str) -> None:
+    async def answer(self, decision: transcript_pb2.PermissionDecision) -> None:
         """Hand over a decision; one that came before, or was withdrawn, is left alone.
 
         Raises:
-            Failure: RESOURCE_NOT_FOUND when it was never asked for.
+            Failure: RESOURCE_NOT_FOUND when it was never asked for; FIELD_INVALID when it allows
+                what cannot be allowed, such as a request that is not whole.
         """
         ...
 
@@ -153,5 +215,43 @@ class AgentProcess(Protocol):
         ...
 
     def quiet_for(self) -> timedelta:
-        """Return how long it has owed us a word; zero while it waits for a decision or for us."""
+        """Return how long it has owed us a word.
+
+        Zero while it waits for a decision, for us, or for the provider's next try, and while it is
+        attended and idle.
+        """
+        ...
+
+    async def memory(self) -> int | None:
+        """Return the bytes it takes with all it started; None when nobody knows."""
+        ...
+
+
+class AgentProcesses(Protocol):
+    """Makes agent processes."""
+
+    def make(
+        self, work: Work, backend: Backend, place: Place, environment: Mapping[str, str]
+    ) -> AgentProcess:
+        """Return a process that can take the execution's turn once it is open.
+
+        Args:
+            work: The execution.
+            backend: Where it is to run.
+            place: What the agent has; exists.
+            environment: How the process reaches the model, see `model_proxy`.
+
+        Raises:
+            Failure: BACKEND_UNAVAILABLE.
+        """
+        ...
+
+    def survivor(self, work: Work, backend: Backend, place: Place) -> AgentProcess:
+        """Return a process that outlived its executor, for `AgentProcess.adopt`.
+
+        Args:
+            work: The execution that it was running.
+            backend: Where it runs.
+            place: What the agent has.
+        """
         ...
