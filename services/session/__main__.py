@@ -32,17 +32,17 @@ from services.session.agents_api import AgentApi
 from services.session.clock import DatabaseClock, stopwatch
 from services.session.environment import Environment, Measures
 from services.session.events_api import EventApi
-from services.session.executor_links import ExecutorLinks
+from services.session.executors.links import ExecutorLinks
 from services.session.keys import Keys
 from services.session.keys_api import KeyApi
-from services.session.lease import LeaseMeasures, Terms
-from services.session.leases import Leases
-from services.session.ownership import Ownership, SoleOwnership
+from services.session.ownership.lease import LeaseMeasures, Terms
+from services.session.ownership.leases import Leases
+from services.session.ownership.ownership import Ownership, SoleOwnership
+from services.session.ownership.sweeper import Sweeper
 from services.session.sessions import Sessions
 from services.session.sessions_api import SessionApi
 from services.session.settings import Settings
 from services.session.stores.choice import open_store
-from services.session.sweeper import Sweeper
 from services.session.tickets import Tickets
 from services.session.turns_api import TurnApi
 from services.session.watches import Watches

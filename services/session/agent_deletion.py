@@ -9,11 +9,11 @@ from __future__ import annotations
 from moorline.errors.v1 import errors_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
-from services.session.deliveries import PASSING
 from services.session.environment import Environment
+from services.session.executors.deliveries import PASSING
 from services.session.history import History, Position, Segment
 from services.session.names import AgentName
-from services.session.ownership import Lease
+from services.session.ownership.ownership import Lease
 from services.session.records import (
     WORK,
     deletion_fields,

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from moorline.session.v1 import agents_pb2
 from services.chassis.failures import Failure
 from services.session.forms import AgentForm
-from services.session.ownership import Lease
+from services.session.ownership.ownership import Lease
 
 U = TypeVar("U")
 

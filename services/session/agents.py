@@ -20,7 +20,7 @@ from services.session.history import History, Segment
 from services.session.loader import Loader
 from services.session.log import Log
 from services.session.outcomes import Outcome, end_turn, outcome_label, queue_full, turn_exists
-from services.session.ownership import Lease
+from services.session.ownership.ownership import Lease
 from services.session.permissions import require_same
 from services.session.recordings import Recordings
 from services.session.records import (

@@ -13,7 +13,7 @@ from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.session.clock import DatabaseClock
 from services.session.history import History, Segment
-from services.session.ownership import Lease
+from services.session.ownership.ownership import Lease
 from services.session.store import Create, Delete, Store, StoreConflict, Update, Write
 
 log = logging.getLogger(__name__)

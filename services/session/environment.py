@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
 from services.session.clock import DatabaseClock
-from services.session.executor import Executors
+from services.session.executors.executor import Executors
 from services.session.limits import Limits
 from services.session.store import Store
 

@@ -18,7 +18,7 @@ from services.session.blocks import Block
 from services.session.encoding import LoggedEvent
 from services.session.forms import EventForm
 from services.session.history import History
-from services.session.ownership import Lease
+from services.session.ownership.ownership import Lease
 from services.session.timeline import Timeline
 
 U = TypeVar("U")

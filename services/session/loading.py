@@ -12,9 +12,9 @@ from services.session.agents import LiveAgent
 from services.session.environment import Environment
 from services.session.history import History, Segment
 from services.session.loader import Loader
-from services.session.ownership import Lease
+from services.session.ownership.ownership import Lease
+from services.session.ownership.takeover import fence
 from services.session.records import AgentRecord, read_agent
-from services.session.takeover import fence
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from services.session.encoding import LoggedEvent, event_fields, time_text
 from services.session.history import History, Position, Segment
 from services.session.late import Late, LateDocument
 from services.session.names import AgentName
-from services.session.ownership import Lease
+from services.session.ownership.ownership import Lease
 from services.session.store import Store, unavailable
 
 SEGMENT_BYTES = 256 * 1024

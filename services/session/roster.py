@@ -14,7 +14,7 @@ from services.session.agent_source import AgentFollower
 from services.session.agents import LiveAgent
 from services.session.loading import Held, unload
 from services.session.names import AgentName
-from services.session.ownership import Lease
+from services.session.ownership.ownership import Lease
 
 
 class Roster:

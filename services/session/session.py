@@ -27,7 +27,7 @@ from services.session.environment import Environment
 from services.session.loading import Gone, Held, load
 from services.session.names import AgentName, UserName
 from services.session.outcomes import moved
-from services.session.ownership import Lease
+from services.session.ownership.ownership import Lease
 from services.session.records import WORK, read_agent, user_work_range
 from services.session.roster import Roster
 from services.session.store import Delete, Document, StoreConflict

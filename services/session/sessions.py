@@ -18,12 +18,12 @@ from services.chassis.failures import Failure
 from services.session.agent_deletion import delete_workspace
 from services.session.agents import LiveAgent
 from services.session.environment import Environment
-from services.session.keeping import SessionKeeper
-from services.session.lease import not_owner
 from services.session.loading import outdated
 from services.session.names import AgentName
 from services.session.outcomes import moved
-from services.session.ownership import Ownership
+from services.session.ownership.keeping import SessionKeeper
+from services.session.ownership.lease import not_owner
+from services.session.ownership.ownership import Ownership
 from services.session.session import Session
 from services.session.store import unavailable
 

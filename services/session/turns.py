@@ -18,15 +18,15 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.session.attempt import Attempt
-from services.session.deliveries import PASSING, Deliveries
 from services.session.encoding import LoggedEvent
 from services.session.environment import Environment
-from services.session.executor import Subscription
+from services.session.executors.deliveries import PASSING, Deliveries
+from services.session.executors.executor import Subscription
+from services.session.executors.patience import Patience
+from services.session.executors.placement import Placement
 from services.session.log import Log, succeeded
 from services.session.outcomes import UNHEARD, Outcome, broken, end_turn, lost, outcome_label
-from services.session.patience import Patience
 from services.session.permissions import Permissions
-from services.session.placement import Placement
 from services.session.records import AgentRecord, TurnRecord, turn_work_path
 from services.session.timeline import Timeline
 

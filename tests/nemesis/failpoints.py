@@ -97,7 +97,7 @@ REPLACEMENTS = (
         'failpoint.fail_at("5")',
     ),
     _point(
-        "services/session/placement.py",
+        "services/session/executors/placement.py",
         "            await self._executors.create("
         "address, self._turn.execution, self._execution())",
         'failpoint.fail_at("6")',

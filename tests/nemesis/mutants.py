@@ -132,7 +132,7 @@ MUTANTS = (
         bug="Whether a lease has expired is judged by the pod's own clock.",
         replacements=(
             Replacement(
-                "services/session/leases.py",
+                "services/session/ownership/leases.py",
                 "        if document.read_time - document.update_time > ",
                 "        import datetime\n\n"
                 "        now = datetime.datetime.now(datetime.timezone.utc)\n"

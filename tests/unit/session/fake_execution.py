@@ -7,7 +7,7 @@ from typing import Any
 
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.session.executor import Listener
+from services.session.executors.executor import Listener
 
 Item = transcript_pb2.Item
 Outcome = transcript_pb2.TurnOutcome

@@ -16,7 +16,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
-from services.session.executor import Listener
+from services.session.executors.executor import Listener
 from services.session.store import Committed, Document, Store, Write
 from tests.unit.session.fake_execution import FakeExecution
 

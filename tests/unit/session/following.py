@@ -16,7 +16,7 @@ from services.session.forms import MessageEvents
 from services.session.history import History
 from services.session.log import Log
 from services.session.names import AgentName
-from services.session.ownership import Lease, SoleLease
+from services.session.ownership.ownership import Lease, SoleLease
 from services.session.timeline import Timeline
 from tests.unit.session.fakes import FaultyStore
 from tests.unit.session.service import until

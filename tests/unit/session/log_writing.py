@@ -14,7 +14,7 @@ from services.session.encoding import LoggedEvent
 from services.session.history import History
 from services.session.log import Log
 from services.session.names import AgentName
-from services.session.ownership import Lease, SoleLease
+from services.session.ownership.ownership import Lease, SoleLease
 from tests.unit.session.fakes import FaultyStore
 
 NAME = AgentName("ada", "a1")

@@ -24,15 +24,15 @@ from services.session.agents_api import AgentApi
 from services.session.clock import DatabaseClock
 from services.session.environment import Environment, Measures
 from services.session.events_api import EventApi
-from services.session.executor import Executors
+from services.session.executors.executor import Executors
 from services.session.keys import Keys
 from services.session.keys_api import KeyApi
 from services.session.limits import Limits
-from services.session.ownership import Ownership, SoleOwnership
+from services.session.ownership.ownership import Ownership, SoleOwnership
+from services.session.ownership.sweeper import Sweeper
 from services.session.sessions import Sessions
 from services.session.sessions_api import SessionApi
 from services.session.store import Store
-from services.session.sweeper import Sweeper
 from services.session.tickets import Tickets
 from services.session.turns_api import TurnApi
 from services.session.watches import Watches

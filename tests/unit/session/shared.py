@@ -20,9 +20,9 @@ from services.chassis.failures import Failure
 from services.chassis.metrics import Metrics
 from services.session.environment import Environment
 from services.session.forms import MessageEvents
-from services.session.lease import LeaseMeasures, Terms
-from services.session.leases import Leases
 from services.session.limits import Limits
+from services.session.ownership.lease import LeaseMeasures, Terms
+from services.session.ownership.leases import Leases
 from services.session.store import (
     Committed,
     Create,

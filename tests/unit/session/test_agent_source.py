@@ -12,7 +12,7 @@ from moorline.session.v1 import agents_pb2
 from services.chassis.failures import not_found
 from services.session.agent_source import AgentFollower, AgentSource
 from services.session.forms import FeedAgents, MessageAgents
-from services.session.ownership import Lease, SoleLease
+from services.session.ownership.ownership import Lease, SoleLease
 
 BUDGET = 1 << 20
 

@@ -19,7 +19,7 @@ from services.chassis.failures import Failure
 from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
 from services.session import __main__ as program
-from services.session.lease import LeaseMeasures
+from services.session.ownership.lease import LeaseMeasures
 from services.session.settings import Settings
 from tests.unit.session.fakes import FaultyStore, store_unavailable
 from tests.unit.session.service import ADA, Service

@@ -13,9 +13,9 @@ from services.chassis.failures import Failure
 from services.session.encoding import event_fields
 from services.session.forms import MessageEvents
 from services.session.history import Position, Segment
-from services.session.lease import not_owner
 from services.session.limits import Limits
 from services.session.outcomes import moved
+from services.session.ownership.lease import not_owner
 from services.session.store import Create
 from tests.unit.session.fakes import FakeExecutor, FaultyStore, store_unavailable
 from tests.unit.session.log_writing import message

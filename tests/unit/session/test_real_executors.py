@@ -24,9 +24,9 @@ from services.executor.channels.simulation import lines
 from services.executor.settings import Settings
 from services.session.agents import LiveAgent
 from services.session.clock import DatabaseClock
-from services.session.executor_links import ExecutorLinks
+from services.session.executors.links import ExecutorLinks
 from services.session.limits import Limits
-from tests.unit.session.executor_servicer import KEY
+from tests.unit.session.executors.servicer import KEY
 from tests.unit.session.fakes import FaultyStore
 from tests.unit.session.service import Service
 

@@ -15,8 +15,8 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis.identity import act_as
 from services.chassis.metrics import Metrics
 from services.session.environment import Environment
-from services.session.lease import LeaseMeasures, Terms
-from services.session.leases import Leases
+from services.session.ownership.lease import LeaseMeasures, Terms
+from services.session.ownership.leases import Leases
 from services.session.settings import Settings
 from tests.contract.store.limits import LimitedStore
 from tests.unit.session.fakes import FakeExecution, FakeExecutor, FakeExecutors

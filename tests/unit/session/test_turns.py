@@ -8,7 +8,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
-from services.session.executor import Listener
+from services.session.executors.executor import Listener
 from tests.unit.session.fakes import FakeExecutor, FakeSubscription, unavailable
 from tests.unit.session.service import Service, until
 

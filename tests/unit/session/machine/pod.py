@@ -10,9 +10,9 @@ from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.metrics import Metrics
 from services.session.environment import Environment
-from services.session.executor import Listener
-from services.session.lease import LeaseMeasures, Terms
-from services.session.leases import Leases
+from services.session.executors.executor import Listener
+from services.session.ownership.lease import LeaseMeasures, Terms
+from services.session.ownership.leases import Leases
 from tests.unit.session.fakes import FakeExecution, FakeExecutor, FakeExecutors, FakeSubscription
 from tests.unit.session.machine.memory_store import PodStore
 from tests.unit.session.service import Service

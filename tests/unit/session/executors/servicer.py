@@ -14,12 +14,11 @@ import grpc
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import (
-    backends_pb2,
-    backends_pb2_grpc,
     executions_pb2,
     executions_pb2_grpc,
     feed_pb2,
     feed_pb2_grpc,
+    workspaces_pb2,
 )
 from services.chassis import server
 from services.chassis.failures import Failure, not_found
@@ -29,6 +28,8 @@ from services.chassis.metrics import Metrics
 from services.chassis.settings import ServerSettings
 
 KEY = "0123456789abcdef0123456789abcdef"
+
+_WORKSPACES = "moorline.executor.v1.WorkspaceService"
 
 
 Update = executions_pb2.ExecutionUpdate
@@ -85,7 +86,6 @@ class Heard:
 class Servicer(
     executions_pb2_grpc.ExecutionServiceServicer,
     feed_pb2_grpc.ExecutionFeedServiceServicer,
-    backends_pb2_grpc.WorkspaceServiceServicer,
 ):
     """An executor that records what it is asked and follows a script."""
 
@@ -122,7 +122,14 @@ class Servicer(
         """Add this to a server."""
         executions_pb2_grpc.add_ExecutionServiceServicer_to_server(self, to)
         feed_pb2_grpc.add_ExecutionFeedServiceServicer_to_server(self, to)
-        backends_pb2_grpc.add_WorkspaceServiceServicer_to_server(self, to)
+        # Of the workspaces' calls those that a session service makes.
+        delete = grpc.unary_unary_rpc_method_handler(
+            self.DeleteWorkspace,
+            request_deserializer=workspaces_pb2.DeleteWorkspaceRequest.FromString,
+            response_serializer=workspaces_pb2.DeleteWorkspaceResponse.SerializeToString,
+        )
+        handlers = {"DeleteWorkspace": delete}
+        to.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_WORKSPACES, handlers),))
 
     def _record(self, name: str, request: Any) -> None:
         self.calls.append((name, request))
@@ -159,7 +166,7 @@ class Servicer(
     async def DeleteWorkspace(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Record the call."""
         self._record("delete", request)
-        return backends_pb2.DeleteWorkspaceResponse()
+        return workspaces_pb2.DeleteWorkspaceResponse()
 
     async def GetExecution(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Is not used."""

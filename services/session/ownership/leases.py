@@ -16,15 +16,15 @@ import logging
 import uuid
 from datetime import timedelta
 
-from services.session.lease import (
+from services.session.names import UserName
+from services.session.ownership.lease import (
     HeldLease,
     LeaseRecord,
     Terms,
     not_owner,
     read_lease,
 )
-from services.session.names import UserName
-from services.session.ownership import Keeper
+from services.session.ownership.ownership import Keeper
 from services.session.store import Create, Document, StoreConflict, Update, unavailable
 
 log = logging.getLogger(__name__)

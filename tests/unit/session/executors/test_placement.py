@@ -12,7 +12,7 @@ import pytest
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import turns_pb2
 from services.chassis.failures import Failure
-from services.session.placement import Placement
+from services.session.executors.placement import Placement
 from services.session.records import TurnRecord
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore, unavailable
 from tests.unit.session.service import AGENT, Service, recorded_executor, until

@@ -13,7 +13,7 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
-from services.session.executor import Executors
+from services.session.executors.executor import Executors
 from services.session.records import TurnRecord
 
 log = logging.getLogger(__name__)

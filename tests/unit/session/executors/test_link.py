@@ -1,4 +1,4 @@
-"""Tests of `services.session.executor_link`, over real connections."""
+"""Tests of `services.session.executors.link`, over real connections."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from services.chassis.failures import Failure
 from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
 from services.session.clock import DatabaseClock
-from services.session.executor_clock import ExecutorClock
-from services.session.executor_link import ExecutorLink
-from tests.unit.session.executor_servicer import KEY, Heard, Servicer, Update, serving
+from services.session.executors.clock import ExecutorClock
+from services.session.executors.link import ExecutorLink
+from tests.unit.session.executors.servicer import KEY, Heard, Servicer, Update, serving
 from tests.unit.session.service import until
 
 

@@ -17,7 +17,7 @@ from services.chassis.failures import Failure
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
 from services.session.clock import DatabaseClock
-from services.session.ownership import Keeper
+from services.session.ownership.ownership import Keeper
 from services.session.store import Document, Store, StoreConflict, Update, unavailable
 
 log = logging.getLogger(__name__)

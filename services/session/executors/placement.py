@@ -15,11 +15,11 @@ from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
-from services.session.deliveries import PASSING
 from services.session.environment import Environment
+from services.session.executors.deliveries import PASSING
+from services.session.executors.patience import Patience
 from services.session.log import Log
 from services.session.outcomes import unreachable
-from services.session.patience import Patience
 from services.session.records import AgentRecord, TurnRecord
 
 _ANSWERED_WITHIN = 4

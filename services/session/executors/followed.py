@@ -12,7 +12,7 @@ from moorline.executor.v1 import executions_pb2, feed_pb2
 from services.chassis.failures import Failure
 from services.chassis.feed_link import FeedLink, Subscription
 from services.chassis.identity import Identity
-from services.session.executor import Listener
+from services.session.executors.executor import Listener
 
 Update: TypeAlias = executions_pb2.ExecutionUpdate
 

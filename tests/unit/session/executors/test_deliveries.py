@@ -9,7 +9,7 @@ import pytest
 from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.tasks import Tasks
-from services.session.deliveries import Deliveries
+from services.session.executors.deliveries import Deliveries
 from services.session.names import AgentName
 from services.session.records import TurnRecord
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors

@@ -18,11 +18,11 @@ from services.chassis import feed_link
 from services.chassis.client import Peer
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
-from services.session.deliveries import PASSING
-from services.session.executor import Listener, Subscription
-from services.session.executor_clock import ExecutorClock
-from services.session.followed import IDENTITY, Followed, execution_name
-from services.session.patience import Patience
+from services.session.executors.clock import ExecutorClock
+from services.session.executors.deliveries import PASSING
+from services.session.executors.executor import Listener, Subscription
+from services.session.executors.followed import IDENTITY, Followed, execution_name
+from services.session.executors.patience import Patience
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.session.history import History, Position, Segment
 from services.session.names import AgentName
+from services.session.ownership.takeover import fence
 from services.session.store import Committed, Create, Write
-from services.session.takeover import fence
 from tests.unit.session.fakes import FakeExecutor
 from tests.unit.session.service import AGENT, until
 from tests.unit.session.shared import Connection, Database, Pod, Pods, reasons

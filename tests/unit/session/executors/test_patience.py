@@ -6,7 +6,7 @@ import asyncio
 import time
 from datetime import timedelta
 
-from services.session.patience import Patience
+from services.session.executors.patience import Patience
 from tests.unit.session.service import until
 
 MS = timedelta(milliseconds=1)

@@ -1,4 +1,4 @@
-"""Tests of `services.session.executor_links`, over real connections to several executors."""
+"""Tests of `services.session.executors.links`, over real connections to several executors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from services.chassis.discovery import Discovery
 from services.chassis.failures import Failure
 from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
-from services.session import executor_link
 from services.session.clock import DatabaseClock
-from services.session.executor_links import ExecutorLinks
-from tests.unit.session.executor_servicer import KEY, Heard, Servicer, serving
+from services.session.executors import link as executor_link
+from services.session.executors.links import ExecutorLinks
+from tests.unit.session.executors.servicer import KEY, Heard, Servicer, serving
 from tests.unit.session.service import until
 
 Fleet: TypeAlias = dict[str, Servicer]

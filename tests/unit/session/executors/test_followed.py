@@ -9,11 +9,11 @@ import pytest
 
 from moorline.executor.v1 import executions_pb2
 from services.chassis.failures import Failure
-from services.session import executor_link
-from services.session.executor_link import ExecutorLink
-from tests.unit.session.executor_servicer import Heard, Servicer, Update, serving
+from services.session.executors import link as executor_link
+from services.session.executors.link import ExecutorLink
+from tests.unit.session.executors.servicer import Heard, Servicer, Update, serving
+from tests.unit.session.executors.test_link import linked
 from tests.unit.session.service import until
-from tests.unit.session.test_executor_link import linked
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import keys_pb2
 from services.chassis.failures import Failure
-from services.session import leases
 from services.session.history import Position, Segment
-from services.session.lease import not_owner
 from services.session.limits import Limits
+from services.session.ownership import leases
+from services.session.ownership.lease import not_owner
 from services.session.store import Committed, Create, Update, Write
 from tests.unit.session.fakes import FakeExecutor
 from tests.unit.session.service import AGENT, CONTEXT, until

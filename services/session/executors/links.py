@@ -22,9 +22,9 @@ from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
 from services.chassis.pool import Pool
 from services.session.clock import DatabaseClock
-from services.session.executor import Listener, Subscription
-from services.session.executor_clock import ExecutorClock
-from services.session.executor_link import ExecutorLink
+from services.session.executors.clock import ExecutorClock
+from services.session.executors.executor import Listener, Subscription
+from services.session.executors.link import ExecutorLink
 
 _CHOICES = 2
 """Executors compared for a new execution: enough to spread the load, and few enough

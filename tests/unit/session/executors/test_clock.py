@@ -1,4 +1,4 @@
-"""Tests of `services.session.executor_clock`: an executor's times in the database's."""
+"""Tests of `services.session.executors.clock`: an executor's times in the database's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.session.clock import DatabaseClock
-from services.session.executor_clock import ExecutorClock
+from services.session.executors.clock import ExecutorClock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.session.environment import Environment
-from services.session.ownership import Ownership
+from services.session.ownership.ownership import Ownership
 from services.session.records import WORK
 from services.session.sessions import Sessions
 from services.session.store import Document

@@ -1,0 +1,1 @@
+"""Which process serves a user: leases, take-overs and what nobody owns."""
