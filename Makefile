@@ -24,9 +24,10 @@ RUN_READY := $(VENV)/.ready-run
 API_READY := $(VENV)/.ready-api
 DEV_READY := $(VENV)/.ready-dev
 PAGE_READY := services/gateway/static/vendor/STAMP
+AGENT_READY := services/executor/agent/node_modules/.ready
 
 help: ## Show these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 $(RUN_READY): requirements/run.txt requirements/build.txt requirements/install.sh
 	@$(INSTALL) run build
@@ -45,7 +46,15 @@ $(PAGE_READY): $(API_READY) services/gateway/vendor.py package.json package-lock
 	-@{ $(NODE); } >/dev/null 2>&1 || $(INSTALL) node
 	-@$(PY) -m services.gateway.vendor && touch $@
 
-setup: $(DEV_READY) $(PAGE_READY) ## Install everything that development needs
+# What real agents run. It is large, so `make run` does without it; so do the tests, by name.
+$(AGENT_READY): services/executor/agent/package.json services/executor/agent/package-lock.json services/executor/agent/install.sh | $(API_READY)
+	-@{ $(NODE); } >/dev/null 2>&1 || $(INSTALL) node
+	-@VENV="$(VENV)" sh services/executor/agent/install.sh && touch $@
+
+agent-cli: $(AGENT_READY) ## Install the program that real agents run, at its pinned version
+	@test -e $(AGENT_READY)
+
+setup: $(DEV_READY) $(PAGE_READY) $(AGENT_READY) ## Install everything that development needs
 	@:
 
 protos: $(RUN_READY) ## Generate the Python API from protos/
@@ -92,4 +101,4 @@ clean: ## Remove the environment, what was generated, and caches; keeps DATA
 RELEASE  := $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)
 BREAKING := $(if $(RELEASE),$(BIN)/buf breaking --against '.git#tag=$(RELEASE)',echo 'buf breaking: no release yet to compare with')
 
-.PHONY: help setup protos run test test-all coverage lint types nemesis bench pins clean
+.PHONY: help setup agent-cli protos run test test-all coverage lint types nemesis bench pins clean
