@@ -21,7 +21,16 @@ from moorline.async_agent import AsyncAgent
 from moorline.async_agents import AsyncAgents
 from moorline.connection import Connection, ConnectionState, Patience
 from moorline.decoding import format_duration
-from moorline.resources import Backend, Key, NewKey, backend_from, key_fields
+from moorline.diagnosis import Check, check_from
+from moorline.resources import (
+    Backend,
+    Key,
+    MonthlyUsage,
+    NewKey,
+    backend_from,
+    key_fields,
+    monthly_usage_from,
+)
 from moorline.turn_stream import OnPermission, TurnResult
 
 
@@ -110,6 +119,24 @@ class AsyncClient:
         """Every way of running agents there is, available or not."""
         reply = await self.connection.call("listBackends", {})
         return tuple(backend_from(backend) for backend in reply.get("backends", ()))
+
+    async def usage(self, month: str = "current") -> MonthlyUsage:
+        """What all agents of the user consumed in a month.
+
+        Args:
+            month: As `2026-11`, in UTC.
+        """
+        reply = await self.connection.call("getUsage", {"name": f"{self.user}/usage/{month}"})
+        return monthly_usage_from(reply["usage"])
+
+    async def diagnose(self) -> tuple[Check, ...]:
+        """Look at everything that agents need; for administrators.
+
+        Raises:
+            PermissionDeniedError: The user is none.
+        """
+        reply = await self.connection.call("diagnose", {})
+        return tuple(check_from(check) for check in reply.get("checks", ()))
 
     async def run(
         self,

@@ -6,14 +6,15 @@ Knows the calls of the protocol by name, and nothing of sockets.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from moorline.connection import Connection
-from moorline.events import Answer, AsyncStoredEvent
+from moorline.events import AsyncStoredEvent
 from moorline.exceptions import InvalidRequestError, NotFoundError
 from moorline.paging import read_pages
+from moorline.permissions import Answer, Decision
 from moorline.resources import Agent, PermissionMode, Turn, TurnState, agent_fields, turn_fields
 from moorline.turn_stream import Followed, OnPermission, TurnResult, TurnStream
 from moorline.updates import decode_event
@@ -193,8 +194,13 @@ class AsyncAgent(Agent):
         instructions: str | None = None,
         backend: str | None = None,
         permission_mode: PermissionMode | str | None = None,
+        model: str | None = None,
+        turn_budget_usd_micros: int | None = None,
+        budget_usd_micros: int | None = None,
+        max_steps: int | None = None,
+        allowed_rules: Sequence[str] | None = None,
     ) -> AsyncAgent:
-        """Change settings; None leaves one as it is.
+        """Change settings; None leaves one as it is. See `Agent` for what they are.
 
         Returns:
             The agent as stored.
@@ -204,6 +210,11 @@ class AsyncAgent(Agent):
             "instructions": instructions,
             "backend": backend,
             "permissionMode": permission_mode and PermissionMode(permission_mode).wire,
+            "model": model,
+            "turnBudgetUsdMicros": turn_budget_usd_micros,
+            "budgetUsdMicros": budget_usd_micros,
+            "maxSteps": max_steps,
+            "allowedRules": None if allowed_rules is None else list(allowed_rules),
         }
         changed = {key: value for key, value in settings.items() if value is not None}
         request = {
@@ -241,9 +252,20 @@ def make_turn(turn: Mapping[str, Any], connection: Connection) -> AsyncTurn:
 def make_answer(connection: Connection, agent: str) -> Answer:
     """How permission requests of an agent are answered."""
 
-    async def answer(*, turn_id: str, permission_id: str, allowed: bool, reason: str) -> None:
-        decision = {"permissionId": permission_id, "allowed": allowed, "reason": reason}
-        request = {"name": f"{agent}/turns/{turn_id}", "decision": decision}
+    async def answer(*, turn_id: str, permission_id: str, decision: Decision) -> None:
+        fields: dict[str, Any] = {
+            "permissionId": permission_id,
+            "allowed": decision.allowed,
+            "reason": decision.reason,
+        }
+        if decision.suggestion_id:
+            fields["suggestionId"] = decision.suggestion_id
+        if decision.answers:
+            fields["answers"] = [
+                {"question": question, "answers": list(answers)}
+                for question, answers in decision.answers.items()
+            ]
+        request = {"name": f"{agent}/turns/{turn_id}", "decision": fields}
         await connection.call("resolvePermission", request)
 
     return answer

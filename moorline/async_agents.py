@@ -6,7 +6,7 @@ Knows the calls of the protocol by name, and nothing of sockets.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,11 @@ class AsyncAgents:
         instructions: str = "",
         backend: str = "",
         permission_mode: PermissionMode | str = PermissionMode.ASK,
+        model: str = "",
+        turn_budget_usd_micros: int = 0,
+        budget_usd_micros: int = 0,
+        max_steps: int = 0,
+        allowed_rules: Sequence[str] = (),
     ) -> AsyncAgent:
         """Create an agent.
 
@@ -88,6 +93,13 @@ class AsyncAgents:
             backend: What runs its turns, for example `simulation`; empty for
                 the platform's default.
             permission_mode: What it may do without asking.
+            model: Model that answers; empty for the backend's default.
+            turn_budget_usd_micros: What one turn may cost, in millionths of a US dollar;
+                0 for no limit.
+            budget_usd_micros: What all turns together may cost; 0 for no limit.
+            max_steps: Answers of the model one turn may take; 0 for no limit.
+            allowed_rules: Uses of tools that need no question, for example `Edit` or
+                `Bash(npm test:*)`.
 
         Raises:
             ConflictError: The id was used before with other settings.
@@ -101,6 +113,11 @@ class AsyncAgents:
                 "instructions": instructions,
                 "backend": backend,
                 "permissionMode": PermissionMode(permission_mode).wire,
+                "model": model,
+                "turnBudgetUsdMicros": turn_budget_usd_micros,
+                "budgetUsdMicros": budget_usd_micros,
+                "maxSteps": max_steps,
+                "allowedRules": list(allowed_rules),
             },
         }
         reply = await self._connection.call("createAgent", request)

@@ -9,7 +9,7 @@ knows the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,8 @@ from moorline.async_agent import AsyncAgent
 from moorline.async_agents import AgentRemoved, AgentsListed
 from moorline.bridge import Bridge
 from moorline.connection import ConnectionState, Patience
-from moorline.resources import Backend, Key, NewKey, PermissionMode
+from moorline.diagnosis import Check
+from moorline.resources import Backend, Key, MonthlyUsage, NewKey, PermissionMode
 from moorline.sync_agent import SyncAgent, SyncDecision
 from moorline.turn_stream import TurnResult
 
@@ -98,6 +99,14 @@ class Client:
         """Every way of running agents there is, available or not."""
         return self._bridge.run(self._twin.backends())
 
+    def usage(self, month: str = "current") -> MonthlyUsage:
+        """What all agents of the user consumed in a month; see `AsyncClient.usage`."""
+        return self._bridge.run(self._twin.usage(month))
+
+    def diagnose(self) -> tuple[Check, ...]:
+        """Look at everything that agents need; see `AsyncClient.diagnose`."""
+        return self._bridge.run(self._twin.diagnose())
+
     def run(
         self,
         prompt: str,
@@ -134,6 +143,11 @@ class SyncAgents:
         instructions: str = "",
         backend: str = "",
         permission_mode: PermissionMode | str = PermissionMode.ASK,
+        model: str = "",
+        turn_budget_usd_micros: int = 0,
+        budget_usd_micros: int = 0,
+        max_steps: int = 0,
+        allowed_rules: Sequence[str] = (),
     ) -> SyncAgent:
         """Create an agent; see `AsyncAgents.create`."""
         agent = self._twin.create(
@@ -142,6 +156,11 @@ class SyncAgents:
             instructions=instructions,
             backend=backend,
             permission_mode=permission_mode,
+            model=model,
+            turn_budget_usd_micros=turn_budget_usd_micros,
+            budget_usd_micros=budget_usd_micros,
+            max_steps=max_steps,
+            allowed_rules=allowed_rules,
         )
         return SyncAgent.of(self._bridge.run(agent), self._bridge)
 

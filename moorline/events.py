@@ -5,18 +5,17 @@ Does not know the socket: `moorline.watching` puts events in order.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
+from moorline.changes import FileChange
 from moorline.exceptions import MoorlineError
+from moorline.permissions import AsyncPermissionRequest, PermissionDecision
 from moorline.resources import NO_USAGE, Usage
-
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
+from moorline.stored_event import Event, StoredEvent, parse_object
 
 
 class OutcomeState(StrEnum):
@@ -27,51 +26,6 @@ class OutcomeState(StrEnum):
     FAILED = "failed"
     LOST = "lost"
     UNKNOWN = "unknown"
-
-
-class Decider(StrEnum):
-    """Who decided about a permission."""
-
-    USER = "user"
-    TIMEOUT = "timeout"
-    TURN_END = "turn-end"
-    UNKNOWN = "unknown"
-
-
-class Answer(Protocol):
-    """Sends a decision about a permission request to the platform."""
-
-    def __call__(
-        self, *, turn_id: str, permission_id: str, allowed: bool, reason: str
-    ) -> Awaitable[None]:
-        """Send it; repeating the same decision succeeds."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Anything that arrives about an agent.
-
-    Attributes:
-        raw: The `session.v1.EventUpdate` it came from, as the WebSocket's JSON.
-    """
-
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvent(Event):
-    """A fact that is recorded for good and never changes.
-
-    Attributes:
-        sequence: Its number in the agent's history: 1, 2, 3 …
-        turn_id: The turn it belongs to.
-        create_time: When it happened.
-    """
-
-    sequence: int
-    turn_id: str
-    create_time: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,20 +43,23 @@ class Message(StoredEvent):
         block_id: Identifies the piece within its turn.
         text: Markdown.
         partial: True when the turn ended before the agent had finished it.
+        parent_tool_call_id: The call whose sub-agent said it; empty for the main agent.
     """
 
     block_id: str
     text: str
     partial: bool = False
+    parent_tool_call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thought(StoredEvent):
-    """A complete piece of the agent's reasoning."""
+    """A complete piece of the agent's reasoning; see `Message`."""
 
     block_id: str
     text: str
     partial: bool = False
+    parent_tool_call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,86 +105,6 @@ class ToolResult(StoredEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PermissionRequest(StoredEvent):
-    """The agent may not go on before someone decides.
-
-    What the clients hand out can be answered: `allow()` and `deny(reason)`,
-    awaited with `AsyncClient` and called with `Client`.
-
-    Attributes:
-        permission_id: Identifies the request within its turn.
-        tool_call_id: The call that waits.
-        tool_name: The tool's own name.
-        input_json: What the tool would be given, a JSON object as text.
-        question: One sentence for the person who decides; may be empty.
-        expire_time: When silence becomes a refusal; None for never.
-    """
-
-    permission_id: str
-    tool_call_id: str
-    tool_name: str
-    input_json: str = "{}"
-    question: str = ""
-    expire_time: datetime | None = None
-
-    @property
-    def input(self) -> Mapping[str, Any]:
-        """What the tool would be given; empty when it is not a JSON object."""
-        return parse_object(self.input_json)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AsyncPermissionRequest(PermissionRequest):
-    """A permission request of `AsyncClient`."""
-
-    answer: Answer = field(repr=False, compare=False)
-
-    async def allow(self) -> None:
-        """Let the tool run. The first answer wins; repeating it changes nothing.
-
-        Raises:
-            ConflictError: Somebody refused before, or the turn is over.
-        """
-        await self._decide(allowed=True, reason="")
-
-    async def deny(self, reason: str = "") -> None:
-        """Refuse; the agent goes on without the tool.
-
-        Args:
-            reason: Told to the agent, at most 2000 characters.
-
-        Raises:
-            ConflictError: Somebody allowed it before, or the turn is over.
-        """
-        await self._decide(allowed=False, reason=reason)
-
-    async def _decide(self, *, allowed: bool, reason: str) -> None:
-        await self.answer(
-            turn_id=self.turn_id,
-            permission_id=self.permission_id,
-            allowed=allowed,
-            reason=reason,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PermissionDecision(StoredEvent):
-    """Someone decided, or nobody did in time.
-
-    Attributes:
-        permission_id: The request this answers.
-        allowed: True to go on.
-        reason: What the agent was told; may be empty.
-        decider: Who decided.
-    """
-
-    permission_id: str
-    allowed: bool = False
-    reason: str = ""
-    decider: Decider = Decider.UNKNOWN
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnAttempt(StoredEvent):
     """The turn is tried again; text still being written before it is withdrawn.
 
@@ -249,12 +126,80 @@ class TurnOutcome(StoredEvent):
         error: Why, when it failed or was lost.
         usage: What it consumed.
         duration: From its first attempt's start to its end.
+        background_tasks: Things the agent has started that go on in the background.
+        model: The model that answered last; empty when not known.
     """
 
     state: OutcomeState
     error: MoorlineError | None = None
     usage: Usage = NO_USAGE
     duration: timedelta = timedelta(0)
+    background_tasks: int = 0
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRetry(StoredEvent):
+    """The model provider failed and is asked again; text of the message it broke is withdrawn.
+
+    Attributes:
+        attempt: 1 for the first repetition.
+        attempts: How many there are before the turn fails.
+        delay: Until the repetition.
+        error: What happened.
+    """
+
+    attempt: int
+    attempts: int = 0
+    delay: timedelta = timedelta(0)
+    error: MoorlineError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFallback(StoredEvent):
+    """Another model goes on with the turn."""
+
+    from_model: str
+    to_model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compaction(StoredEvent):
+    """The agent has shortened its memory of the conversation; the events stay.
+
+    Attributes:
+        automatic: False when the user asked for it.
+        tokens_before: Tokens of the conversation before.
+        tokens_after: Tokens after; 0 when not known.
+    """
+
+    automatic: bool = False
+    tokens_before: int = 0
+    tokens_after: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesChanged(StoredEvent):
+    """What the turn changed in the workspace.
+
+    Attributes:
+        changes: By path.
+        omitted_files: Changed files that are not among them, because there are too many.
+    """
+
+    changes: tuple[FileChange, ...] = ()
+    omitted_files: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundWork(StoredEvent):
+    """Begins a turn that nobody asked for: the agent goes on with work it had left.
+
+    Attributes:
+        description: What it is, as the agent calls it; may be empty.
+    """
+
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +265,11 @@ AnyFact = (
     | PermissionDecision
     | TurnAttempt
     | TurnOutcome
+    | ProviderRetry
+    | ModelFallback
+    | Compaction
+    | FilesChanged
+    | BackgroundWork
     | UnknownEvent
 )
 """Stored events that are the same for both clients."""
@@ -332,12 +282,3 @@ AsyncStoredEvent = AnyFact | AsyncPermissionRequest
 
 AsyncEvent = AsyncStoredEvent | AnyNews
 """What the streams of `AsyncClient` yield."""
-
-
-def parse_object(text: str) -> Mapping[str, Any]:
-    """Read a JSON object; anything else is an empty one."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return _EMPTY
-    return value if isinstance(value, dict) else _EMPTY

@@ -22,6 +22,7 @@ class PermissionMode(StrEnum):
     ASK = "ask"
     ACCEPT_EDITS = "accept-edits"
     ACCEPT_ALL = "accept-all"
+    PLAN = "plan"
     UNKNOWN = "unknown"
 
     @property
@@ -84,6 +85,40 @@ NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsageTotal(Usage):
+    """What many turns consumed together.
+
+    Attributes:
+        turns: Turns that ended.
+    """
+
+    turns: int = 0
+
+
+NO_USAGE_TOTAL = UsageTotal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthlyUsage:
+    """What all of a user's agents consumed in one month, of UTC.
+
+    Attributes:
+        name: `users/{user}/usage/{month}`, the month as `2026-11`.
+        total: Turns that ended in it, and what they consumed.
+        budget_usd_micros: What may be consumed in a month; 0 for no limit.
+    """
+
+    name: str
+    total: UsageTotal = NO_USAGE_TOTAL
+    budget_usd_micros: int = 0
+
+    @property
+    def month(self) -> str:
+        """The month, as `2026-11`."""
+        return last_part(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """A long-lived conversation partner with its own history, settings and files.
 
@@ -104,6 +139,14 @@ class Agent:
         create_time: When it was made.
         update_time: When a setting changed last.
         activity_time: When the newest event happened.
+        model: Model that answers; empty for the backend's default.
+        turn_budget_usd_micros: What one turn may cost; 0 for no limit.
+        budget_usd_micros: What all turns together may cost; 0 for no limit.
+        max_steps: Answers of the model one turn may take; 0 for no limit.
+        allowed_rules: Uses of tools that need no question.
+        usage: What all turns that ended consumed.
+        queue_position: While the running turn waits for room: its place, 1 for the next.
+        turn_usage: What the running turn consumed so far.
     """
 
     name: str
@@ -119,6 +162,14 @@ class Agent:
     create_time: datetime = EPOCH
     update_time: datetime = EPOCH
     activity_time: datetime = EPOCH
+    model: str = ""
+    turn_budget_usd_micros: int = 0
+    budget_usd_micros: int = 0
+    max_steps: int = 0
+    allowed_rules: tuple[str, ...] = ()
+    usage: UsageTotal = NO_USAGE_TOTAL
+    queue_position: int = 0
+    turn_usage: Usage = NO_USAGE
 
     @property
     def id(self) -> str:
@@ -140,6 +191,7 @@ class Turn:
         attempt: Executions begun for it.
         create_time: When it was recorded.
         end_time: When it ended; None before.
+        background: True when nobody asked for it: the agent goes on with work it had left.
     """
 
     name: str
@@ -151,6 +203,7 @@ class Turn:
     attempt: int = 0
     create_time: datetime = EPOCH
     end_time: datetime | None = None
+    background: bool = False
 
     @property
     def id(self) -> str:
@@ -176,6 +229,7 @@ class Backend:
         permissions: Can wait for a decision.
         resume: Continues a conversation in another process.
         durable_workspace: Keeps files between turns.
+        models: Models to choose from, the default first; empty when there is no choice.
     """
 
     name: str
@@ -186,6 +240,7 @@ class Backend:
     permissions: bool = False
     resume: bool = False
     durable_workspace: bool = False
+    models: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -245,6 +300,27 @@ def usage_from(usage: Mapping[str, Any]) -> Usage:
     )
 
 
+def usage_total_from(total: Mapping[str, Any]) -> UsageTotal:
+    """Read a `session.v1.UsageTotal`; JSON has its numbers as text, being of 64 bits."""
+    return UsageTotal(
+        input_tokens=int(total.get("inputTokens", 0)),
+        output_tokens=int(total.get("outputTokens", 0)),
+        cache_read_tokens=int(total.get("cacheReadTokens", 0)),
+        cache_write_tokens=int(total.get("cacheWriteTokens", 0)),
+        cost_usd_micros=int(total.get("costUsdMicros", 0)),
+        turns=int(total.get("turns", 0)),
+    )
+
+
+def monthly_usage_from(usage: Mapping[str, Any]) -> MonthlyUsage:
+    """Read a `session.v1.MonthlyUsage`."""
+    return MonthlyUsage(
+        name=usage["name"],
+        total=usage_total_from(usage.get("total", {})),
+        budget_usd_micros=int(usage.get("budgetUsdMicros", 0)),
+    )
+
+
 def agent_fields(agent: Mapping[str, Any]) -> Fields:
     """Read a `session.v1.Agent` into the fields of `Agent`."""
     mode = agent.get("permissionMode", 0) or "PERMISSION_MODE_ASK"
@@ -262,6 +338,14 @@ def agent_fields(agent: Mapping[str, Any]) -> Fields:
         "create_time": parse_time(agent.get("createTime")) or EPOCH,
         "update_time": parse_time(agent.get("updateTime")) or EPOCH,
         "activity_time": parse_time(agent.get("activityTime")) or EPOCH,
+        "model": agent.get("model", ""),
+        "turn_budget_usd_micros": int(agent.get("turnBudgetUsdMicros", 0)),
+        "budget_usd_micros": int(agent.get("budgetUsdMicros", 0)),
+        "max_steps": agent.get("maxSteps", 0),
+        "allowed_rules": tuple(agent.get("allowedRules", ())),
+        "usage": usage_total_from(agent.get("usage", {})),
+        "queue_position": agent.get("queuePosition", 0),
+        "turn_usage": usage_from(agent.get("turnUsage", {})),
     }
 
 
@@ -277,6 +361,7 @@ def turn_fields(turn: Mapping[str, Any]) -> Fields:
         "attempt": turn.get("attempt", 0),
         "create_time": parse_time(turn.get("createTime")) or EPOCH,
         "end_time": parse_time(turn.get("endTime")),
+        "background": turn.get("background", False),
     }
 
 
@@ -292,6 +377,7 @@ def backend_from(backend: Mapping[str, Any]) -> Backend:
         permissions=capabilities.get("permissions", False),
         resume=capabilities.get("resume", False),
         durable_workspace=capabilities.get("durableWorkspace", False),
+        models=tuple(backend.get("models", ())),
     )
 
 

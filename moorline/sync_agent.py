@@ -5,7 +5,7 @@ Each wraps its asynchronous twin; nothing here knows the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from types import TracebackType
@@ -17,17 +17,21 @@ from moorline.events import (
     AnyFact,
     AnyNews,
     AsyncEvent,
-    AsyncPermissionRequest,
     AsyncStoredEvent,
-    PermissionRequest,
 )
 from moorline.exceptions import ConflictError, NotFoundError
+from moorline.permissions import (
+    AsyncPermissionRequest,
+    Decision,
+    PermissionRequest,
+    PermissionSuggestion,
+)
 from moorline.resources import Agent, PermissionMode, Turn
-from moorline.turn_stream import TurnResult, TurnStream
+from moorline.turn_stream import Choice, TurnResult, TurnStream, as_decision
 from moorline.watching import EventStream
 
-SyncDecision = Callable[[PermissionRequest], bool | None]
-"""Decides about a permission: True to allow, False to refuse, None to leave it open."""
+SyncDecision = Callable[[PermissionRequest], Choice]
+"""Decides about a permission; see `OnPermission`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +41,21 @@ class SyncPermissionRequest(PermissionRequest):
     twin: AsyncPermissionRequest = field(repr=False, compare=False)
     bridge: Bridge = field(repr=False, compare=False)
 
-    def allow(self) -> None:
-        """Let the tool run; see `AsyncPermissionRequest.allow`."""
-        self.bridge.run(self.twin.allow())
+    def allow(self, suggestion: PermissionSuggestion | None = None) -> None:
+        """Let the agent go on; see `AsyncPermissionRequest.allow`."""
+        self.bridge.run(self.twin.allow(suggestion))
 
     def deny(self, reason: str = "") -> None:
         """Refuse; see `AsyncPermissionRequest.deny`."""
         self.bridge.run(self.twin.deny(reason))
+
+    def reply(self, answers: Mapping[str, str | Sequence[str]]) -> None:
+        """Answer the agent's questions; see `AsyncPermissionRequest.reply`."""
+        self.bridge.run(self.twin.reply(answers))
+
+    def decide(self, decision: Decision) -> None:
+        """Send a decision of any kind; see `AsyncPermissionRequest.decide`."""
+        self.bridge.run(self.twin.decide(decision))
 
 
 SyncStoredEvent = AnyFact | SyncPermissionRequest
@@ -143,6 +155,11 @@ class SyncAgent(Agent):
         instructions: str | None = None,
         backend: str | None = None,
         permission_mode: PermissionMode | str | None = None,
+        model: str | None = None,
+        turn_budget_usd_micros: int | None = None,
+        budget_usd_micros: int | None = None,
+        max_steps: int | None = None,
+        allowed_rules: Sequence[str] | None = None,
     ) -> SyncAgent:
         """Change settings; None leaves one as it is."""
         changed = self.twin.update(
@@ -150,6 +167,11 @@ class SyncAgent(Agent):
             instructions=instructions,
             backend=backend,
             permission_mode=permission_mode,
+            model=model,
+            turn_budget_usd_micros=turn_budget_usd_micros,
+            budget_usd_micros=budget_usd_micros,
+            max_steps=max_steps,
+            allowed_rules=allowed_rules,
         )
         return SyncAgent.of(self.bridge.run(changed), self.bridge)
 
@@ -253,7 +275,7 @@ class SyncTurnStream(Iterator[SyncEvent]):
             # Somebody else's earlier answer stands.
             with suppress(ConflictError, NotFoundError):
                 if decision is not None:
-                    event.allow() if decision else event.deny()
+                    event.decide(as_decision(decision))
         return event
 
 

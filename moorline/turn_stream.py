@@ -14,25 +14,27 @@ from typing import Any, Protocol, Self
 
 from moorline.events import (
     AsyncEvent,
-    AsyncPermissionRequest,
     Checkpoint,
     Message,
     MessageDiscarded,
     OutcomeState,
-    PermissionRequest,
     TextDelta,
     TurnAttempt,
     TurnOutcome,
 )
 from moorline.exceptions import ConflictError, NotFoundError, TurnFailedError
+from moorline.permissions import AsyncPermissionRequest, Decision, PermissionRequest
 from moorline.resources import Turn, Usage
 from moorline.watching import EventStream
 
 # A longer answer than 64 KiB comes in several pieces, cut between characters.
 _FULL_PIECE_BYTES = 64 * 1024 - 3
 
-OnPermission = Callable[[PermissionRequest], Awaitable[bool | None] | bool | None]
-"""Decides about a permission: True to allow, False to refuse, None to leave it open."""
+Choice = Decision | bool | None
+"""True to allow, False to refuse, None to leave it open; a `Decision` says all there is to say."""
+
+OnPermission = Callable[[PermissionRequest], Awaitable[Choice] | Choice]
+"""Decides about a permission."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +198,8 @@ class TurnStream(AsyncIterator[AsyncEvent]):
 
     async def _take(self, event: AsyncEvent) -> None:
         if isinstance(event, Message):
-            self._messages.append(event)
+            if not event.parent_tool_call_id:
+                self._messages.append(event)
         elif isinstance(event, TurnAttempt):
             self._messages.clear()
         elif isinstance(event, TurnOutcome):
@@ -207,15 +210,20 @@ class TurnStream(AsyncIterator[AsyncEvent]):
 
 async def answer_by(decide: OnPermission, request: AsyncPermissionRequest) -> None:
     """Ask a callback and send what it says; somebody else's earlier answer stands."""
-    decision = decide(request)
-    if inspect.isawaitable(decision):
-        decision = await decision
-    if decision is None:
+    choice = decide(request)
+    if inspect.isawaitable(choice):
+        choice = await choice
+    if choice is None:
         return
     try:
-        await (request.allow() if decision else request.deny())
+        await request.decide(as_decision(choice))
     except (ConflictError, NotFoundError):
         return
+
+
+def as_decision(choice: Decision | bool) -> Decision:
+    """Return a choice as a decision."""
+    return choice if isinstance(choice, Decision) else Decision(allowed=choice)
 
 
 def join_messages(messages: list[Message]) -> str:

@@ -11,7 +11,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-from moorline import events
+from moorline import events, permissions
+from moorline.changes import changes_from
 from moorline.decoding import EPOCH, parse_duration, parse_enum, parse_time
 from moorline.exceptions import from_error
 from moorline.resources import usage_from
@@ -20,7 +21,7 @@ Update = Mapping[str, Any]
 Place = dict[str, Any]
 
 
-def decode_event(event: Update, answer: events.Answer) -> events.AsyncStoredEvent:
+def decode_event(event: Update, answer: permissions.Answer) -> events.AsyncStoredEvent:
     """Read a `session.v1.Event`.
 
     Args:
@@ -77,9 +78,9 @@ def make_discarded(block_id: str) -> events.MessageDiscarded:
 
 
 def _permission_request(
-    place: Place, item: Update, answer: events.Answer
-) -> events.AsyncPermissionRequest:
-    return events.AsyncPermissionRequest(
+    place: Place, item: Update, answer: permissions.Answer
+) -> permissions.AsyncPermissionRequest:
+    return permissions.AsyncPermissionRequest(
         **place,
         permission_id=item.get("permissionId", ""),
         tool_call_id=item.get("toolCallId", ""),
@@ -87,7 +88,35 @@ def _permission_request(
         input_json=item.get("inputJson", "{}"),
         question=item.get("question", ""),
         expire_time=parse_time(item.get("expireTime")),
+        kind=parse_enum(permissions.PermissionKind, item.get("kind", "KIND_TOOL"), "KIND_"),
+        diff=item.get("diff", ""),
+        suggestions=tuple(_suggestion(one) for one in item.get("suggestions", ())),
+        questions=tuple(_question(one) for one in item.get("questions", ())),
+        plan=item.get("plan", ""),
+        omitted_bytes=item.get("omittedBytes", 0),
         answer=answer,
+    )
+
+
+def _suggestion(suggestion: Update) -> permissions.PermissionSuggestion:
+    return permissions.PermissionSuggestion(
+        suggestion_id=suggestion.get("suggestionId", ""),
+        rules=tuple(suggestion.get("rules", ())),
+        accept_edits=suggestion.get("acceptEdits", False),
+    )
+
+
+def _question(question: Update) -> permissions.Question:
+    return permissions.Question(
+        question=question.get("question", ""),
+        header=question.get("header", ""),
+        options=tuple(
+            permissions.QuestionOption(
+                label=option.get("label", ""), description=option.get("description", "")
+            )
+            for option in question.get("options", ())
+        ),
+        multiple=question.get("multiple", False),
     )
 
 
@@ -101,6 +130,7 @@ def _message(place: Place, item: Update) -> events.Message:
         block_id=item.get("blockId", ""),
         text=item.get("text", ""),
         partial=item.get("partial", False),
+        parent_tool_call_id=item.get("parentToolCallId", ""),
     )
 
 
@@ -110,6 +140,7 @@ def _thought(place: Place, item: Update) -> events.Thought:
         block_id=item.get("blockId", ""),
         text=item.get("text", ""),
         partial=item.get("partial", False),
+        parent_tool_call_id=item.get("parentToolCallId", ""),
     )
 
 
@@ -134,13 +165,18 @@ def _tool_result(place: Place, item: Update) -> events.ToolResult:
     )
 
 
-def _permission_decision(place: Place, item: Update) -> events.PermissionDecision:
-    return events.PermissionDecision(
+def _permission_decision(place: Place, item: Update) -> permissions.PermissionDecision:
+    return permissions.PermissionDecision(
         **place,
         permission_id=item.get("permissionId", ""),
         allowed=item.get("allowed", False),
         reason=item.get("reason", ""),
-        decider=parse_enum(events.Decider, item.get("decider", 0), "DECIDER_"),
+        decider=parse_enum(permissions.Decider, item.get("decider", 0), "DECIDER_"),
+        suggestion_id=item.get("suggestionId", ""),
+        answers={
+            answer.get("question", ""): tuple(answer.get("answers", ()))
+            for answer in item.get("answers", ())
+        },
     )
 
 
@@ -159,7 +195,44 @@ def _turn_outcome(place: Place, item: Update) -> events.TurnOutcome:
         error=from_error(item["error"]) if "error" in item else None,
         usage=usage_from(item.get("usage", {})),
         duration=parse_duration(item.get("duration")) or timedelta(0),
+        background_tasks=item.get("backgroundTasks", 0),
+        model=item.get("model", ""),
     )
+
+
+def _provider_retry(place: Place, item: Update) -> events.ProviderRetry:
+    return events.ProviderRetry(
+        **place,
+        attempt=item.get("attempt", 0),
+        attempts=item.get("attempts", 0),
+        delay=parse_duration(item.get("delay")) or timedelta(0),
+        error=from_error(item["error"]) if "error" in item else None,
+    )
+
+
+def _model_fallback(place: Place, item: Update) -> events.ModelFallback:
+    return events.ModelFallback(
+        **place, from_model=item.get("fromModel", ""), to_model=item.get("toModel", "")
+    )
+
+
+def _compaction(place: Place, item: Update) -> events.Compaction:
+    return events.Compaction(
+        **place,
+        automatic=item.get("automatic", False),
+        tokens_before=item.get("tokensBefore", 0),
+        tokens_after=item.get("tokensAfter", 0),
+    )
+
+
+def _file_changes(place: Place, item: Update) -> events.FilesChanged:
+    return events.FilesChanged(
+        **place, changes=changes_from(item), omitted_files=item.get("omittedFiles", 0)
+    )
+
+
+def _background_work(place: Place, item: Update) -> events.BackgroundWork:
+    return events.BackgroundWork(**place, description=item.get("description", ""))
 
 
 _KINDS: Mapping[str, Callable[[Place, Update], events.AnyFact]] = MappingProxyType(
@@ -172,5 +245,10 @@ _KINDS: Mapping[str, Callable[[Place, Update], events.AnyFact]] = MappingProxyTy
         "permissionDecision": _permission_decision,
         "turnAttempt": _turn_attempt,
         "turnOutcome": _turn_outcome,
+        "providerRetry": _provider_retry,
+        "modelFallback": _model_fallback,
+        "compaction": _compaction,
+        "fileChanges": _file_changes,
+        "backgroundWork": _background_work,
     }
 )

@@ -17,7 +17,6 @@ from moorline.blocks import OpenBlocks
 from moorline.calls import Json, StreamCall
 from moorline.connection import Connection
 from moorline.events import (
-    Answer,
     AsyncEvent,
     Checkpoint,
     Message,
@@ -26,6 +25,7 @@ from moorline.events import (
     TurnOutcome,
 )
 from moorline.exceptions import ProtocolError
+from moorline.permissions import Answer
 from moorline.updates import decode_delta, decode_event, make_discarded
 
 log = logging.getLogger(__name__)

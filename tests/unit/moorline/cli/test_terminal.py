@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 
+import moorline
 from moorline.cli.invocation import Invocation, Output, Surroundings
 from moorline.cli.language import Texts
 from moorline.cli.terminal import TerminalView
@@ -19,7 +20,7 @@ class Screen(io.StringIO):
         return True
 
 
-async def nobody(*, turn_id: str, permission_id: str, allowed: bool, reason: str) -> None:
+async def nobody(*, turn_id: str, permission_id: str, decision: moorline.Decision) -> None:
     """Answer nothing."""
 
 
