@@ -152,7 +152,15 @@ class FirestoreEmulator:
         """Delete every document of a database."""
         self.request("DELETE", f"/emulator/v1/projects/{project}/databases/{database}/documents")
 
-    def request(self, method: str, path: str, *, token: str = "owner", body: Any = None) -> Any:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str = "owner",
+        body: Any = None,
+        seconds: float = 10,
+    ) -> Any:
         """Return the JSON that a REST call is answered with.
 
         Args:
@@ -160,6 +168,7 @@ class FirestoreEmulator:
             path: Path with the leading slash.
             token: Bearer token; `owner` is an administrator, empty is nobody.
             body: Sent as JSON; None for none.
+            seconds: How long the answer may take.
 
         Raises:
             urllib.error.HTTPError: The answer was no success.
@@ -169,7 +178,7 @@ class FirestoreEmulator:
         request.add_header("Content-Type", "application/json")
         if token:
             request.add_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
             return json.load(answer)
 
     def _try(self) -> None:

@@ -20,6 +20,8 @@ from tests.nemesis.evidence import AgentEvidence, Fields
 from tests.nemesis.pods import Pod
 
 _PAGE = 200
+_SECONDS = 60.0
+"""How long one read may take at the end of a long run."""
 _PAUSE_SECONDS = 0.2
 _ALARMS = re.compile(r"Traceback|unexpected error|never retrieved|never awaited|was destroyed but")
 _SEVERE = {"ERROR", "CRITICAL"}
@@ -40,7 +42,9 @@ def emulator_documents(emulator: FirestoreEmulator) -> Documents:
         text = document["fields"]["json"]["stringValue"]
         _, _, parts = document["fields"]["write"]["stringValue"].partition("~")
         for number in range(1, int(parts) + 1):
-            more = emulator.request("GET", f"/v1/{document['name']}/more/{number}")
+            more = emulator.request(
+                "GET", f"/v1/{document['name']}/more/{number}", seconds=_SECONDS
+            )
             text += more["fields"]["json"]["stringValue"]
         fields: Fields = json.loads(text)
         return fields
@@ -51,7 +55,7 @@ def emulator_documents(emulator: FirestoreEmulator) -> Documents:
         while True:
             query = f"pageSize={_PAGE}&pageToken={quote(token)}"
             path = f"/v1/projects/{PROJECT}/databases/{DATABASE}/documents/{collection}?{query}"
-            page = emulator.request("GET", path)
+            page = emulator.request("GET", path, seconds=_SECONDS)
             documents += [
                 (document["name"].rpartition("/")[2], whole(document))
                 for document in page.get("documents", [])
@@ -60,8 +64,12 @@ def emulator_documents(emulator: FirestoreEmulator) -> Documents:
             if not token:
                 return sorted(documents, key=lambda document: document[0])
 
+    # Long histories of many agents at once take the emulator a minute.
+    turns = asyncio.Semaphore(2)
+
     async def read_in_thread(collection: str) -> list[tuple[str, Fields]]:
-        return await asyncio.to_thread(read, collection)
+        async with turns:
+            return await asyncio.to_thread(read, collection)
 
     return read_in_thread
 
