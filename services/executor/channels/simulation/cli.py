@@ -17,7 +17,8 @@ from services.executor.channel import Exit, ExitReason
 from services.executor.channels.simulation.frames import MODEL, Frames
 from services.executor.channels.simulation.lines import Lines
 from services.executor.channels.simulation.performance import CrashError, Performance
-from services.executor.channels.simulation.script import Usage, steps_of
+from services.executor.channels.simulation.reading import steps_of
+from services.executor.channels.simulation.script import Usage
 from services.executor.channels.simulation.ticker import Ticker
 
 _EDITING_TOOLS = frozenset({"Edit", "MultiEdit", "NotebookEdit", "Write"})

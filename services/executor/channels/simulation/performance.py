@@ -34,6 +34,7 @@ _RETRIED = {
 """Status and word of the failures the CLI retries before it gives up."""
 _REFUSED = {
     "auth": (401, "Failed to authenticate. API Error: 401 invalid x-api-key"),
+    "forbidden": (403, "Failed to authenticate. API Error: 403 not allowed"),
     "bad_request": (400, "API Error: 400 invalid_request_error"),
 }
 """Status and text of the failures that end a turn at once."""

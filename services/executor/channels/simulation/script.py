@@ -1,20 +1,19 @@
-"""The simulated agent's scripts: prompts whose lines start with `/sim `, taken apart.
-
-Does not know how a step is performed.
-"""
+"""The steps of the simulated agent's scripts. Does not know how they are written or performed."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 PREFIX = "/sim "
 """What a line of a script starts with. Other lines of a script are remarks."""
 
+SEPARATOR = " ;; "
+"""Between the steps of a sub-agent."""
+
 FAILURES = (
     "auth",
+    "forbidden",
     "rate_limited",
     "overloaded",
     "provider",
@@ -26,10 +25,8 @@ FAILURES = (
 )
 """What `/sim fail` can fail with."""
 
-_WORDS_LIMIT = 10_000_000
-_PAUSE_LIMIT_MS = 3_600_000
-_INT32_MAX = 2**31 - 1
-_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+STATUSES = (0, 429, 500, 529)
+"""What `/sim retry` can fail with for a while; 0 is a lost connection."""
 
 
 class ScriptError(ValueError):
@@ -134,105 +131,121 @@ class Retract:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bash:
+    """A tool call that runs a command."""
+
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A tool call that replaces a part of a file, which occurs once in it."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A tool call that writes a file of so many times the letter x."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question to the user, with answers to choose from."""
+
+    text: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A plan that the user is to allow."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A sub-agent. Its prompt is a script again."""
+
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A command left in the background; when it ends, the agent says so in a turn of its own.
+
+    Attributes:
+        pause_ms: How long it takes.
+        text: What the agent says then.
+    """
+
+    pause_ms: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """The next `count` steps are tool calls of one message."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The provider fails for a while, and then goes on.
+
+    Attributes:
+        times: How often.
+        status: One of `STATUSES`.
+    """
+
+    times: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The provider says nothing until somebody hangs up, and then goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Text that an error of the provider cuts short; it stays, and the agent goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unstreamed:
+    """Text that comes whole, without fragments."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """The model is overloaded until another one takes its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """The conversation has become so long that the agent shortens its memory of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """One message with what the user asked before in this conversation."""
+
+
 Step: TypeAlias = (
     Say | Stream | Think | Write | Read | Ask | Sleep | Usage | Fail | Crash | Hang | Retract
-)
-
-
-def steps_of(prompt: str) -> list[Step]:
-    """Return what the simulated agent does for a prompt.
-
-    A prompt that is no script is answered with one message that repeats it; so is one that
-    cannot be understood, with what is wrong and the list of steps.
-
-    Args:
-        prompt: The user's words.
-    """
-    lines = [line for line in prompt.split("\n") if line.startswith(PREFIX)]
-    if not lines:
-        return [Say(_reply(prompt))]
-    try:
-        return [_step(line) for line in lines]
-    except ScriptError as error:
-        usages = "\n".join(f"- `{PREFIX}{usage}`" for usage, _ in _STEPS.values())
-        return [Say(f"{error}\n\nThe steps are:\n\n{usages}")]
-
-
-def _reply(prompt: str) -> str:
-    if _HANGUL.search(prompt):
-        return f"Claude Code CLI가 Kubernetes 환경에서 실행 중입니다.\n\n사용자 메시지: {prompt}"
-    return (
-        f"The Claude Code CLI is running in the Kubernetes environment.\n\nUser message: {prompt}"
-    )
-
-
-def _step(line: str) -> Step:
-    word, _, rest = line.removeprefix(PREFIX).strip().partition(" ")
-    if word not in _STEPS:
-        raise ScriptError(f"There is no step `{word}`." if word else "A step is missing.")
-    usage, parse = _STEPS[word]
-    try:
-        return parse(rest.strip())
-    except ValueError as error:
-        raise ScriptError(f"This is not `{PREFIX}{usage}`: `{line.strip()}`.") from error
-
-
-def _number(text: str, maximum: int) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > maximum:
-        raise ScriptError(text)
-    return int(text)
-
-
-def _text(rest: str) -> str:
-    if not rest:
-        raise ScriptError(rest)
-    return rest
-
-
-def _two(rest: str) -> tuple[str, str]:
-    first, space, second = rest.partition(" ")
-    if not first or not space:
-        raise ScriptError(rest)
-    return first, second
-
-
-def _stream(rest: str, *, clock: bool) -> Step:
-    count, pause = rest.split()
-    words = _number(count, _WORDS_LIMIT)
-    if words == 0:
-        raise ScriptError(rest)
-    return Stream(words, _number(pause, _PAUSE_LIMIT_MS), clock)
-
-
-def _usage(rest: str) -> Step:
-    read, written, micros = (_number(part, _INT32_MAX) for part in rest.split())
-    return Usage(read, written, micros)
-
-
-def _fail(rest: str) -> Step:
-    if rest not in FAILURES:
-        raise ScriptError(rest)
-    return Fail(rest)
-
-
-def _alone(step: Step, rest: str) -> Step:
-    if rest:
-        raise ScriptError(rest)
-    return step
-
-
-_STEPS: dict[str, tuple[str, Callable[[str], Step]]] = {
-    "say": ("say TEXT", lambda rest: Say(_text(rest))),
-    "stream": ("stream N MS", lambda rest: _stream(rest, clock=False)),
-    "clock": ("clock N MS", lambda rest: _stream(rest, clock=True)),
-    "think": ("think TEXT", lambda rest: Think(_text(rest))),
-    "write": ("write PATH TEXT", lambda rest: Write(*_two(rest))),
-    "read": ("read PATH", lambda rest: Read(_text(rest))),
-    "ask": ("ask TOOL TEXT", lambda rest: Ask(*_two(rest))),
-    "sleep": ("sleep MS", lambda rest: Sleep(_number(rest, _PAUSE_LIMIT_MS))),
-    "usage": ("usage INPUT OUTPUT MICROS", _usage),
-    "fail": (f"fail {'|'.join(FAILURES)}", _fail),
-    "crash": ("crash", lambda rest: _alone(Crash(), rest)),
-    "hang": ("hang", lambda rest: _alone(Hang(), rest)),
-    "retract": ("retract TEXT", lambda rest: Retract(_text(rest))),
-}
+    | Bash | Edit | Fill | Question | Plan | Task | Background | Parallel | Retry | Silence
+    | Error | Unstreamed | Fallback | Compact | Recall
+)  # fmt: skip

@@ -1,11 +1,11 @@
-"""Tests of `services.executor.channels.simulation.script`."""
+"""Tests of `services.executor.channels.simulation.reading`."""
 
 from __future__ import annotations
 
 import pytest
 
 from services.executor.channels.simulation import script
-from services.executor.channels.simulation.script import steps_of
+from services.executor.channels.simulation.reading import steps_of
 
 
 def test_plain_prompt_is_answered_in_english() -> None:
@@ -52,6 +52,21 @@ def test_every_step_is_understood() -> None:
         "/sim fail auth",
         "/sim crash",
         "/sim hang \r",
+        "/sim bash npm test && echo ok",
+        "/sim edit a/b.txt one\\n=>two=>three",
+        "/sim fill big 2000000",
+        "/sim question Which one? the first| second",
+        "/sim plan # Plan\\n- all",
+        "/sim task read a.txt ;; say found it",
+        "/sim background 300 all built",
+        "/sim parallel 2",
+        "/sim retry 2 529",
+        "/sim silence",
+        "/sim error half a",
+        "/sim unstreamed whole",
+        "/sim fallback",
+        "/sim compact",
+        "/sim recall",
     ]
     expected = [
         script.Say("one  two"),
@@ -67,6 +82,21 @@ def test_every_step_is_understood() -> None:
         script.Fail("auth"),
         script.Crash(),
         script.Hang(),
+        script.Bash("npm test && echo ok"),
+        script.Edit("a/b.txt", "one\n", "two=>three"),
+        script.Fill("big", 2_000_000),
+        script.Question("Which one?", ("the first", "second")),
+        script.Plan("# Plan\n- all"),
+        script.Task("/sim read a.txt\n/sim say found it"),
+        script.Background(300, "all built"),
+        script.Parallel(2),
+        script.Retry(2, 529),
+        script.Silence(),
+        script.Error("half a"),
+        script.Unstreamed("whole"),
+        script.Fallback(),
+        script.Compact(),
+        script.Recall(),
     ]
 
     assert expected == steps_of("\n".join(lines))
@@ -92,6 +122,23 @@ def test_every_step_is_understood() -> None:
         "/sim usage 1 2 99999999999",
         "/sim fail badly",
         "/sim crash now",
+        "/sim bash",
+        "/sim edit a.txt one",
+        "/sim edit a.txt one=>one",
+        "/sim fill a.txt 99999999",
+        "/sim question Which?",
+        "/sim question Which? one",
+        "/sim question Which? one|one",
+        "/sim question a|b",
+        "/sim task",
+        "/sim task dance",
+        "/sim task plan x",
+        "/sim task say a ;; task say b",
+        "/sim background soon x",
+        "/sim parallel 0",
+        "/sim retry 2 404",
+        "/sim retry 0 500",
+        "/sim silence now",
     ],
 )
 def test_bad_script_is_explained(line: str) -> None:
