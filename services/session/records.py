@@ -6,6 +6,7 @@ The one place that knows how they are laid out in the store:
     users/{user}/agents/{agent}/turns/{turn}         one turn
     users/{user}/agents/{agent}/order/{log}-{sequence}    turns by number
     users/{user}/agents/{agent}/log/{log}-{position}      a segment of events
+    users/{user}/agents/{agent}/transcript/{log}-{position}    a piece of its own transcript
     work/{user}~{agent}~{turn}                       a turn that has not ended
     work/{user}~{agent}~!{workspace}                 an agent being deleted
 
@@ -74,6 +75,11 @@ def order_path(agent: AgentName) -> str:
 def log_path(agent: AgentName) -> str:
     """Return the collection of an agent's log."""
     return f"{agent}/log"
+
+
+def transcript_path(agent: AgentName) -> str:
+    """Return the collection of what an agent's program has written down of a conversation."""
+    return f"{agent}/transcript"
 
 
 def turn_work_path(turn: TurnName) -> str:

@@ -1,0 +1,1 @@
+"""The agents' own transcripts, as their programs write them down."""
