@@ -6,6 +6,7 @@ agent's scripts, in a workspace it is given.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,11 +16,16 @@ import pytest
 from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
 from services.executor.channel import Channel, Launch
+from services.executor.channels.process.channel import ProcessChannel, Start
+from services.executor.channels.process.tree import Mark, Trees
 from services.executor.channels.simulation.channel import SimulationChannel
 from services.executor.channels.simulation.ticker import Ticker
 from services.executor.claude_code import frames as claude_code_frames
 from services.executor.workspaces import Workspaces
+from tests.contract.channels import program
 from tests.contract.channels.reader import Reader
+
+ROOT = Path(__file__).parents[3]
 
 Factory = Callable[[Launch], AbstractAsyncContextManager[Channel]]
 
@@ -31,7 +37,23 @@ async def simulation(launch: Launch) -> AsyncIterator[Channel]:
         yield SimulationChannel(launch=launch, seed=0, ticker=Ticker(), tasks=tasks)
 
 
-FACTORIES: dict[str, Factory] = {"simulation": simulation}
+@asynccontextmanager
+async def process(launch: Launch) -> AsyncIterator[Channel]:
+    """A process of this machine."""
+    async with Tasks() as tasks:
+        start = Start(
+            mark=Mark(instance="contract", workspace=launch.place.workspace),
+            program=Path(sys.executable),
+            arguments=("-m", program.__name__, *launch.argv),
+            environment={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+            directory=launch.place.files,
+            folders=(),
+        )
+        trees = Trees(proc=Path("/proc"))
+        yield ProcessChannel(start=start, trees=trees, tasks=tasks, roots=set())
+
+
+FACTORIES: dict[str, Factory] = {"simulation": simulation, "process": process}
 
 
 @pytest.fixture(params=FACTORIES)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import uuid
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,21 +155,21 @@ async def test_cancelled_wait_leaves_the_process_alone(channel: Channel, reader:
 
 
 async def test_files_are_written_in_the_workspace(
-    channel: Channel, reader: Reader, tmp_path: Path
+    channel: Channel, reader: Reader, launch: Launch
 ) -> None:
     """Exactly the expected bytes, and nothing outside."""
     await prompt(channel, "/sim write a/b.txt 한글 text\n/sim write ../escape x")
     await reader.until(type="result")
 
-    assert "한글 text".encode() == (tmp_path / "a" / "b.txt").read_bytes()
-    assert not (tmp_path.parent / "escape").exists()
+    assert "한글 text".encode() == (launch.place.files / "a" / "b.txt").read_bytes()
+    assert not (launch.place.files.parent / "escape").exists()
 
 
 async def test_tool_that_cannot_work_ends_nothing(
-    channel: Channel, reader: Reader, tmp_path: Path
+    channel: Channel, reader: Reader, launch: Launch
 ) -> None:
     """Neither a path of many parts nor a pipe without a partner holds up the turn."""
-    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(launch.place.files / "pipe")
     script = ["/sim write " + "d/" * 1200 + "f y", "/sim read pipe", "/sim write pipe y"]
     await prompt(channel, "\n".join([*script, "/sim say on"]))
     seen = await reader.until(type="result")
