@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,9 +23,11 @@ from typing import Any
 import orjson
 
 from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
+from services.session.appends import Append, Waiting
 from services.session.clock import DatabaseClock
 from services.session.commits import Commits
 from services.session.encoding import LoggedEvent, event_fields, time_text
@@ -35,12 +36,7 @@ from services.session.late import Late, LateDocument
 from services.session.names import AgentName
 from services.session.ownership.ownership import Lease
 from services.session.store import Store, unavailable
-
-SEGMENT_BYTES = 256 * 1024
-"""Largest segment, unless a single append is larger; Firestore's limit is 1 MiB."""
-
-_SEGMENT_APPENDS = 100
-"""Most appends in a segment; a commit has 500 writes at most, and each some documents."""
+from services.session.transcripts.mirror import Mirror
 
 LINGER_BYTES = 16 * 1024
 """When more waits, it waits no longer: whoever sent it keeps it until it is durable."""
@@ -51,19 +47,11 @@ gateway shall hear of it within 8 s."""
 
 
 @dataclass(slots=True)
-class _Append:
-    events: list[dict[str, Any]]
-    documents: Mapping[str, Mapping[str, Any] | None]
-    cursors: Mapping[str, int]
-    size: int
-    done: asyncio.Future[None]
-
-
-@dataclass(slots=True)
 class _Batch:
     segment: Segment
-    appends: list[_Append]
+    appends: list[Append]
     documents: dict[str, Mapping[str, Any] | None]
+    pieces: Collection[str]
 
 
 class Log:
@@ -80,6 +68,7 @@ class Log:
         clock: The database's time.
         tasks: Owns the task that writes; there is none while nothing waits.
         tail: The newest segment; None for an empty log.
+        mirror: Where the agent's own transcript goes, in the same commits.
         gather: How long appends that are not urgent wait for others.
         linger: The same for text that is shown already.
         pace: Least time between two writes of the agent's document by `late`.
@@ -89,7 +78,6 @@ class Log:
 
     __slots__ = (
         "_agent",
-        "_bytes",
         "_clock",
         "_commits",
         "_committed",
@@ -103,6 +91,7 @@ class Log:
         "_latest",
         "_lease",
         "_linger_seconds",
+        "_mirror",
         "_newest",
         "_pending",
         "_position",
@@ -127,6 +116,7 @@ class Log:
         pace: timedelta,
         committed: Callable[[Sequence[LoggedEvent], Mapping[str, int]], None],
         fenced: Callable[[], None],
+        mirror: Mirror | None = None,
     ) -> None:
         self._agent = agent
         self._clock = clock
@@ -134,6 +124,7 @@ class Log:
         self._committed = committed
         self._fenced = fenced
         self._lease = lease
+        self._mirror = mirror or Mirror(store=store, agent=agent, log='')
         self._commits = Commits(
             store=store,
             history=history,
@@ -148,9 +139,8 @@ class Log:
         # What the agent's document shall be, as it was last told.
         self._newest: Mapping[str, Any] | None = None
         self._position = tail.end if tail is not None else Position()
-        self._pending: deque[_Append] = deque()
-        # Size of what waits, and when the next commit begins at the latest.
-        self._bytes = 0
+        self._pending = Waiting()
+        # When the next commit begins at the latest.
         self._due = math.inf
         self._writer: asyncio.Task[None] | None = None
         self._fence: Failure | None = None
@@ -197,8 +187,10 @@ class Log:
         time: datetime | None = None,
         documents: Mapping[str, Mapping[str, Any] | None] | None = None,
         cursors: Mapping[str, int] | None = None,
+        part: executions_pb2.TranscriptPart | None = None,
         urgent: bool = True,
         shown: bool = False,
+        joined: bool = False,
     ) -> asyncio.Future[None]:
         """Number items and have them committed, all or none, after what waits.
 
@@ -208,8 +200,11 @@ class Log:
             time: When it happened, as another clock saw it; None for now.
             documents: Fields to write by path, in the same commit; None deletes.
             cursors: Executor's number of the newest item, by execution.
+            part: By what the agent's own transcript has grown.
             urgent: False lets it wait a little for others, to share their commit.
             shown: True lets it wait longer, as followers have the text already.
+            joined: True when it goes into the commit of the append before, which was
+                made just now.
 
         Returns:
             Done when the commit is durable and its events are published; fails
@@ -231,12 +226,12 @@ class Log:
         self._newest = (documents or {}).get(str(self._agent), self._newest)
         size = sum(item.ByteSize() + 200 for item in items)
         size += sum(len(orjson.dumps(fields)) for fields in (documents or {}).values())
+        size += part.ByteSize() if part is not None else 0
         due = asyncio.get_running_loop().time()
         if not urgent:
             due += max(self._gather_seconds, self._linger_seconds if shown else 0.0)
-        self._pending.append(_Append(events, documents or {}, cursors or {}, size, done))
-        self._bytes += size
-        self._begin_by(due if self._bytes <= LINGER_BYTES else -math.inf)
+        self._pending.add(Append(events, documents or {}, cursors or {}, size, done, part, joined))
+        self._begin_by(due if self._pending.bytes <= LINGER_BYTES else -math.inf)
         if self._writer is None:
             self._writer = self._tasks.spawn(self._write(), name="log-write")
             self._writer.add_done_callback(self._stopped)
@@ -287,10 +282,7 @@ class Log:
                 errors_pb2.ERROR_REASON_FENCED, "Another writer owns this history now. Call again."
             )
         self._late.close()
-        while self._pending:
-            done = self._pending.popleft().done
-            if not done.done():
-                done.set_exception(self._fence)
+        self._pending.fail(self._fence)
 
     def _flush(self) -> None:
         if self._late.waiting is not None and self._fence is None:
@@ -316,7 +308,7 @@ class Log:
                 batch = self._gather()
                 if not await self._commits.commit(batch.segment, batch.documents):
                     found = self._fence is None
-                    self._pending.extendleft(reversed(batch.appends))
+                    self._pending.put_back(batch.appends)
                     self.fence()
                     if found:
                         self._fenced()
@@ -346,17 +338,11 @@ class Log:
                     await self._hurry.wait()
 
     def _gather(self) -> _Batch:
-        appends: list[_Append] = []
-        size = 0
-        while self._pending and len(appends) < _SEGMENT_APPENDS:
-            if appends and size + self._pending[0].size > SEGMENT_BYTES:
-                break
-            append = self._pending.popleft()
-            size += append.size
-            appends.append(append)
-        self._bytes -= size
+        appends = self._pending.take()
         self._due = -math.inf if self._pending else math.inf
         documents = {path: to for append in appends for path, to in append.documents.items()}
+        pieces = self._mirror.write([one.part for one in appends if one.part is not None])
+        documents.update(pieces)
         carried: dict[str, Any] = {}
         path = str(self._agent)
         if path in documents:
@@ -378,13 +364,16 @@ class Log:
             epoch=self._lease.epoch,
             carried=carried,
         )
-        return _Batch(segment, appends, documents)
+        return _Batch(segment, appends, documents, pieces.keys())
 
     def _publish(self, batch: _Batch) -> None:
         self._position = batch.segment.end
         self.head = self._position.sequence - 1
         events = [LoggedEvent(event) for event in batch.segment.events]
         self._committed(events, batch.segment.cursors)
+        for path in batch.pieces:
+            # Written once.
+            self.forget(path)
         for append in batch.appends:
             if not append.done.done():
                 append.done.set_result(None)

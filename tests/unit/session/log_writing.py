@@ -15,6 +15,7 @@ from services.session.history import History
 from services.session.log import Log
 from services.session.names import AgentName
 from services.session.ownership.ownership import Lease, SoleLease
+from services.session.transcripts.mirror import Mirror
 from tests.unit.session.fakes import FaultyStore
 
 NAME = AgentName("ada", "a1")
@@ -38,6 +39,7 @@ class Writer:
     gather: timedelta = timedelta(0)
     linger: timedelta = timedelta(0)
     pace: timedelta = timedelta(0)
+    mirror: Mirror | None = None
 
     async def open(self) -> Log:
         """Return the log, from its newest segment on."""
@@ -52,6 +54,7 @@ class Writer:
             clock=clock,
             tasks=self.tasks,
             tail=await history.tail(),
+            mirror=self.mirror or Mirror(store=self.store, agent=NAME, log="log"),
             gather=self.gather,
             linger=self.linger,
             pace=self.pace,

@@ -10,6 +10,7 @@ import pytest
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.session import log as log_module
+from services.session.appends import SEGMENT_BYTES
 from services.session.history import History
 from services.session.store import Create, Delete
 from tests.unit.session.fakes import FaultyStore, store_unavailable
@@ -61,7 +62,7 @@ class TestAppend:
         await asyncio.gather(*appends)
 
         sizes = [len(repr(dict(writes[0].fields))) for writes in store.commits]  # type: ignore[union-attr]
-        assert all(size < log_module.SEGMENT_BYTES for size in sizes[:-1])
+        assert all(size < SEGMENT_BYTES for size in sizes[:-1])
         assert 4 == len(sizes)
 
     async def test_what_is_not_urgent_waits_for_company(
