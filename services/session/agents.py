@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from moorline.session.v1 import agents_pb2, turns_pb2
+from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
 from services.session.encoding import LoggedEvent, timestamp
@@ -19,20 +19,17 @@ from services.session.forms import EventForm
 from services.session.history import History, Segment
 from services.session.loader import Loader
 from services.session.log import Log
-from services.session.outcomes import Outcome, end_turn, outcome_label, queue_full, turn_exists
+from services.session.outcomes import turn_exists
 from services.session.ownership.ownership import Lease
 from services.session.permissions import require_same
 from services.session.recordings import Recordings
 from services.session.records import (
     AgentRecord,
     TurnRecord,
-    new_turn_documents,
-    order_document,
-    turn_work_path,
 )
 from services.session.timeline import Timeline
 from services.session.turn_archive import TurnArchive
-from services.session.turns import TurnRun
+from services.session.turn_queue import TurnQueue
 
 U = TypeVar("U")
 
@@ -54,10 +51,8 @@ class LiveAgent:
         "_lease",
         "_loader",
         "_recordings",
-        "_run",
         "_share",
-        "_unfinished",
-        "_waiting",
+        "_turns",
         "archive",
         "history",
         "log",
@@ -103,45 +98,50 @@ class LiveAgent:
         self.timeline = Timeline(head=self.log.head)
         self.used = asyncio.get_running_loop().time()
         """Loop time of the last use."""
-        self._run: TurnRun | None = None
-        self._waiting: list[TurnRecord] = []
-        self._unfinished: dict[str, TurnRecord] = {}
         self._recordings = Recordings(log=self.log)
         self._share = environment.measures.share()
+        self._turns = TurnQueue(
+            environment=environment,
+            record=record,
+            log=self.log,
+            timeline=self.timeline,
+            loader=loader,
+            recordings=self._recordings,
+            changed=self._changed,
+            ended=self._touch,
+        )
 
     @property
     def busy(self) -> bool:
         """True while it has work in hand or somebody follows it."""
-        return (
-            bool(self._unfinished) or self.timeline.followed or not self.log.idle or self.log.behind
-        )
+        return self._turns.busy or self.timeline.followed or not self.log.idle or self.log.behind
 
     @property
     def running(self) -> bool:
         """True while a turn runs."""
-        return self._run is not None
+        return self._turns.run is not None
 
     def knows(self, turn_id: str) -> bool:
         """Tell whether a turn runs or waits here, or is ending."""
-        return turn_id in self._unfinished
+        return self._turns.find(turn_id) is not None
 
     def unfinished(self) -> list[TurnRecord]:
         """Return the turns that run or wait, in the order they run."""
-        running = [self._run.turn] if self._run is not None else []
-        return running + self._waiting
+        return self._turns.turns()
 
     def message(self) -> agents_pb2.Agent:
         """Return the agent as it is now."""
         agent = self.record.message()
         agent.head_sequence = self.log.head
-        if self._run is not None:
-            waits = self._run.open_requests
+        run = self._turns.run
+        if run is not None:
+            waits = run.open_requests
             agent.state = (
                 agents_pb2.Agent.STATE_NEEDS_YOU if waits else agents_pb2.Agent.STATE_WORKING
             )
-            agent.running_turn = str(self._run.turn.name)
+            agent.running_turn = str(run.turn.name)
             agent.activity_time.CopyFrom(timestamp(self.record.activity_time))
-        agent.queued_turns.extend(str(turn.name) for turn in self._waiting)
+        agent.queued_turns.extend(self._turns.names())
         return agent
 
     async def resume(self) -> None:
@@ -150,16 +150,7 @@ class LiveAgent:
         Raises:
             Failure: STORE_UNAVAILABLE; nothing was taken up.
         """
-        left = await self.archive.unfinished(self.history)
-        for path, version in left.versions.items():
-            self.log.track(path, version)
-        self._waiting = left.waiting
-        self._unfinished = {turn.name.turn: turn for turn in left.waiting}
-        if left.running is not None:
-            self._unfinished[left.running.name.turn] = left.running
-            self._run = self._new_run(left.running)
-            self._run.resume(left.events, left.cursors)
-        self._next()
+        self._turns.resume(await self.archive.unfinished(self.history))
         self._changed()
 
     async def create_turn(self, turn_id: str, prompt: str) -> TurnRecord:
@@ -170,11 +161,11 @@ class LiveAgent:
                 the last two the turn may have been recorded; the same call again
                 tells.
         """
-        turn = self._unfinished.get(turn_id)
+        turn = self._turns.find(turn_id)
         if turn is None:
             stored = await self.stored_turn(turn_id)
             # Another call with this id may have come by while this one read.
-            turn = self._unfinished.get(turn_id) or stored or self._begin(turn_id, prompt)
+            turn = self._turns.find(turn_id) or stored or self._turns.add(turn_id, prompt)
         if turn.prompt != prompt:
             raise turn_exists(turn)
         await self._recordings.wait(turn)
@@ -186,14 +177,10 @@ class LiveAgent:
         Raises:
             Failure: RESOURCE_NOT_FOUND, STORE_UNAVAILABLE, FENCED.
         """
-        turn = self._unfinished.get(turn_id)
+        turn = self._turns.find(turn_id)
         if turn is None:
             return await self._stored(turn_id)
-        if self._run is not None and self._run.turn is turn:
-            await self._run.cancel()
-        elif turn in self._waiting:
-            self._waiting.remove(turn)
-            self._end_waiting(turn)
+        await self._turns.cancel(turn)
         await self._recordings.wait(turn)
         return turn
 
@@ -206,10 +193,11 @@ class LiveAgent:
             Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, STORE_UNAVAILABLE,
                 FENCED.
         """
-        if self._run is not None and self._run.turn.name.turn == turn_id:
-            await self._run.resolve(answer)
+        run = self._turns.run
+        if run is not None and run.turn.name.turn == turn_id:
+            await run.resolve(answer)
             return
-        turn = self._unfinished.get(turn_id) or await self._stored(turn_id)
+        turn = self._turns.find(turn_id) or await self._stored(turn_id)
         decided = turn.permissions.get(answer.permission_id)
         if decided is None:
             raise not_found()
@@ -254,7 +242,7 @@ class LiveAgent:
 
     async def stored_turn(self, turn_id: str) -> TurnRecord | None:
         """Return a turn, whether it has ended or not, or None."""
-        turn = self._unfinished.get(turn_id)
+        turn = self._turns.find(turn_id)
         if turn is not None:
             await self._recordings.wait(turn)
             return turn
@@ -262,16 +250,14 @@ class LiveAgent:
 
     def close(self, failure: Failure) -> None:
         """Let go of everything without ending a turn; followers end with a failure."""
-        if self._run is not None:
-            self._run.stop()
+        self._turns.stop()
         self.log.fence()
         self.timeline.end(failure)
         self._share.set(queued=0, requests=0)
 
     async def settle(self) -> None:
         """Let go of the running turn and wait until every append asked for has ended."""
-        if self._run is not None:
-            self._run.stop()
+        self._turns.stop()
         await self.log.settled()
 
     async def _stored(self, turn_id: str) -> TurnRecord:
@@ -280,119 +266,23 @@ class LiveAgent:
             raise not_found()
         return turn
 
-    def _begin(self, turn_id: str, prompt: str) -> TurnRecord:
-        """Record a new turn; it runs at once when nothing runs or waits."""
-        limit = self._environment.limits.queued_turns
-        if len(self._waiting) >= limit:
-            raise queue_full(limit)
-        now = self._environment.clock.now()
-        name = self.record.name.turn(turn_id)
-        turn = TurnRecord(
-            name=name,
-            prompt=prompt,
-            state=turns_pb2.Turn.STATE_QUEUED,
-            sequence=self.log.next,
-            create_time=now,
-            log=self.record.log,
-        )
-        runs = self._run is None and not self._waiting
-        if runs:
-            self._start(turn)
-        else:
-            self._waiting.append(turn)
-        self._unfinished[turn_id] = turn
-        self.record.activity_time = now
-        message = transcript_pb2.UserMessage(text=prompt)
-        documents = new_turn_documents(turn)
-        recorded = self.log.append(
-            turn_id,
-            [transcript_pb2.Item(user_message=message)],
-            time=now,
-            documents=documents,
-        )
-        order = order_document(turn)
-        recorded.add_done_callback(lambda _: self.log.forget(order))
-        self._recordings.add(turn_id, recorded)
-        if runs:
-            self._run = self._new_run(turn)
-            self._run.start(recorded)
-        self._changed()
-        return turn
-
-    def _start(self, turn: TurnRecord) -> None:
-        turn.state = turns_pb2.Turn.STATE_RUNNING
-        turn.attempt = 1
-        turn.executor = self._environment.executors.place(preferred=self.record.executor)
-        turn.start_time = self._environment.clock.now()
-
-    def _new_run(self, turn: TurnRecord) -> TurnRun:
-        return TurnRun(
-            environment=self._environment,
-            agent=self.record,
-            turn=turn,
-            agent_log=self.log,
-            timeline=self.timeline,
-            changed=self._changed,
-            ended=self._turn_ended,
-        )
-
-    def _turn_ended(self) -> None:
-        if self._run is not None:
-            self._drop(self._run.turn)
-            self._run = None
+    def _touch(self) -> None:
         self.used = asyncio.get_running_loop().time()
-        self._next()
-        self._changed()
-
-    def _next(self) -> None:
-        """Start the turn that waits longest, unless one runs."""
-        if self._run is not None or not self._waiting or self._loader.holds_back():
-            return
-        turn = self._waiting.pop(0)
-        self._start(turn)
-        recorded = self.log.append(turn.name.turn, [], documents={str(turn.name): turn.fields()})
-        self._run = self._new_run(turn)
-        self._run.start(recorded)
-
-    def _end_waiting(self, turn: TurnRecord) -> None:
-        now = self._environment.clock.now()
-        outcome = Outcome(state=Outcome.STATE_CANCELLED)
-        turn.cancelled = True
-        end_turn(turn, outcome, now)
-        self.record.head = self.log.next
-        self.log.late(self.record.fields(), self.record.summary())
-        ended = self.log.append(
-            turn.name.turn,
-            [transcript_pb2.Item(turn_outcome=outcome)],
-            documents={
-                str(turn.name): turn.fields(),
-                turn_work_path(turn.name): None,
-            },
-        )
-        self._recordings.add(turn.name.turn, ended)
-        ended.add_done_callback(lambda done: self._waiting_ended(done, turn))
-        self._changed()
-
-    def _waiting_ended(self, done: asyncio.Future[None], turn: TurnRecord) -> None:
-        if not done.cancelled() and done.exception() is None:
-            self._environment.measures.turns.labels(outcome_label(turn)).inc()
-            self._drop(turn)
-
-    def _drop(self, turn: TurnRecord) -> None:
-        self._unfinished.pop(turn.name.turn, None)
-        self.log.forget(str(turn.name))
 
     def _committed(self, events: Sequence[LoggedEvent], cursors: Mapping[str, int]) -> None:
         self.timeline.publish(events)
         over = any(event.closes_blocks for event in events)
-        if self._run is not None:
+        run = self._turns.run
+        if run is not None:
             for execution, sequence in cursors.items():
-                self._run.acknowledge(execution, sequence, at_once=over)
+                run.acknowledge(execution, sequence, at_once=over)
         if events:
             self.record.activity_time = self._environment.clock.now()
             self._changed()
 
     def _changed(self) -> None:
-        requests = self._run.open_requests if self._run is not None else 0
-        self._share.set(queued=len(self._waiting), requests=requests)
+        run = self._turns.run
+        self._share.set(
+            queued=self._turns.waiting, requests=run.open_requests if run is not None else 0
+        )
         self._loader.changed(self.record.name.agent)

@@ -77,7 +77,7 @@ REPLACEMENTS = (
         'failpoint.fail_at("2")',
     ),
     _point(
-        "services/session/agents.py",
+        "services/session/turn_queue.py",
         "        limit = self._environment.limits.queued_turns",
         'failpoint.fail_at("3")',
     ),
@@ -119,7 +119,7 @@ REPLACEMENTS = (
         'failpoint.fail_at("9")',
     ),
     _point(
-        "services/session/agents.py",
+        "services/session/turn_queue.py",
         "        turn = self._waiting.pop(0)",
         'failpoint.fail_at("14")',
     ),

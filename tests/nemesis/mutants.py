@@ -194,8 +194,8 @@ MUTANTS = (
         bug="The next owner does not go on with the turn that runs.",
         replacements=(
             Replacement(
-                "services/session/agents.py",
-                "            self._run.resume(left.events, left.cursors)\n",
+                "services/session/turn_queue.py",
+                "            self.run.resume(left.events, left.cursors)\n",
                 "",
             ),
         ),

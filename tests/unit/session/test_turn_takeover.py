@@ -117,7 +117,7 @@ class TestTakingOver:
             async with make_service() as new:
                 await until(lambda: len(execution.listeners) == 2)
                 await new.create_turn("t2")
-                run = old_agent._run
+                run = old_agent._turns.run
                 assert run is not None
                 old_agent.log.fence()
                 with pytest.raises(Failure):
