@@ -15,9 +15,9 @@ from moorline.aio import AsyncClient, AsyncKeys
 from moorline.async_agent import AsyncAgent, AsyncTurn
 from moorline.async_agents import AgentRemoved, AgentsListed, AgentStream, AsyncAgents
 from moorline.changes import ChangeKind, FileChange
+from moorline.checks import Check, Finding, Subject
 from moorline.client import Client, SyncAgents, SyncKeys
 from moorline.connection import ConnectionState, Patience
-from moorline.diagnosis import Check, Finding, Subject
 from moorline.events import (
     AsyncEvent,
     AsyncStoredEvent,

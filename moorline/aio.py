@@ -19,9 +19,9 @@ from typing import Self
 
 from moorline.async_agent import AsyncAgent
 from moorline.async_agents import AsyncAgents
+from moorline.checks import Check, check_from
 from moorline.connection import Connection, ConnectionState, Patience
 from moorline.decoding import format_duration
-from moorline.diagnosis import Check, check_from
 from moorline.resources import (
     Backend,
     Key,

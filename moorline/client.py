@@ -20,8 +20,8 @@ from moorline.aio import AsyncClient
 from moorline.async_agent import AsyncAgent
 from moorline.async_agents import AgentRemoved, AgentsListed
 from moorline.bridge import Bridge
+from moorline.checks import Check
 from moorline.connection import ConnectionState, Patience
-from moorline.diagnosis import Check
 from moorline.resources import Backend, Key, MonthlyUsage, NewKey, PermissionMode
 from moorline.sync_agent import SyncAgent, SyncDecision
 from moorline.turn_stream import TurnResult
