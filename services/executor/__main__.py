@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import grpc
 
@@ -29,8 +30,10 @@ from services.executor.agents import Agents
 from services.executor.backend import Backend
 from services.executor.backends.cloud_run import CloudRun
 from services.executor.backends.docker import Docker
+from services.executor.backends.process import Process
 from services.executor.backends.simulation import Simulation
 from services.executor.backends_api import BackendApi
+from services.executor.channels.process.tree import Trees
 from services.executor.claude_code import frames as claude_code_frames
 from services.executor.claude_code.process import PATIENCE
 from services.executor.claude_code.processes import ClaudeCodeProcesses
@@ -68,9 +71,20 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             patience=timedelta(seconds=2),
         )
         simulation = Simulation(seed=settings.simulation_seed, tasks=tasks)
-        listed: tuple[Backend, ...] = (simulation, docker, CloudRun())
+        process = Process(
+            allowed=settings.allow_process,
+            program=settings.agent_program,
+            version=claude_code_frames.CLI_VERSION,
+            root=settings.workspaces,
+            path=settings.search_path,
+            shell_processes=settings.agent_shell_processes,
+            trees=Trees(proc=Path("/proc")),
+            tasks=tasks,
+        )
+        listed: tuple[Backend, ...] = (simulation, process, docker, CloudRun())
         backends = {backend.name: backend for backend in listed}
         await docker.probe()
+        await process.probe()
         agents = Agents(
             backends=backends,
             workspaces=Workspaces(root=settings.workspaces),

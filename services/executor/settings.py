@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from services.chassis.settings import ServerSettings, setting
+
+
+class ModelAuthentication(StrEnum):
+    """How the model provider is shown its key."""
+
+    KEY = "key"
+    BEARER = "bearer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,5 +66,42 @@ class Settings(ServerSettings):
     )
     docker_host: str = setting(
         "Address of the Docker engine; empty for the local socket.", "", variable="DOCKER_HOST"
+    )
+    allow_process: bool = setting(
+        "`true`: agents may run as plain processes, with all rights of the executor's own user."
+        " For who trusts both the agents and the machine.",
+        default=False,
+    )
+    agent_program: str = setting(
+        "The agent's program for backend `process`; empty for the one that `make agent-cli`"
+        " installs, or else `claude` in the PATH.",
+        "",
+    )
+    search_path: str = setting(
+        "Where agents of backend `process` find programs.", os.defpath, variable="PATH"
+    )
+    agent_shell_processes: int = setting(
+        "Processes that an agent's shell commands may have.", 200, minimum=10
+    )
+    model_key_file: str = setting(
+        "File with the model provider's key, read anew when it changes; agents never see it.", ""
+    )
+    model_upstream: str = setting(
+        "Where the Messages API is: the provider, or a gateway that speaks like it.",
+        "https://api.anthropic.com",
+    )
+    model_authentication: ModelAuthentication = setting(
+        "How the key is shown: `key` as `x-api-key`, `bearer` as `Authorization: Bearer`.",
+        ModelAuthentication.KEY,
+    )
+    model_prices: str = setting(
+        "JSON file with prices that take the place of the built-in ones, in dollars for a million"
+        " tokens.",
+        "",
+    )
+    upstream_silence: timedelta = setting(
+        "Seconds the model provider may say nothing before the agent asks again.",
+        timedelta(seconds=60),
+        minimum=0.1,
     )
     simulation_seed: int = setting("Number the simulated agents draw their ids from.", 0)
