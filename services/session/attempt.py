@@ -1,11 +1,13 @@
 """One attempt of a turn: an execution as it is followed.
 
-Sends what it hears to where it belongs: items to the log, text being written to
-the timeline. Does not know how the turn goes on when it ends.
+Sends what it hears to where it belongs: items and parts of the agent's transcript to
+the log, text being written to the timeline. Does not know how the turn goes on when
+it ends.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, timedelta
 
@@ -17,6 +19,11 @@ from services.session.clock import DatabaseClock
 from services.session.log import Log
 from services.session.permissions import Permissions
 from services.session.timeline import Timeline
+
+log = logging.getLogger(__name__)
+
+_PART_BYTES = 1 << 20
+"""Largest part of a transcript that is stored; the contract allows half of it."""
 
 # The session service makes these itself; an executor that sends one is passed over.
 _OURS = frozenset({None, "user_message", "turn_attempt", "permission_decision"})
@@ -162,12 +169,30 @@ class Attempt:
             self.end(_gap(self.cursor, event.sequence))
             return
         self.cursor = event.sequence
+        if event.HasField("transcript"):
+            self._mirror(event)
+            return
         kind = event.item.WhichOneof("kind")
         if kind == "turn_outcome":
             self.close()
             self._finished(event)
         elif kind not in _OURS:
             self._keep(event, kind)
+
+    def _mirror(self, event: executions_pb2.ExecutionEvent) -> None:
+        """Have a part of the agent's own transcript stored, with what comes next or soon."""
+        if event.transcript.ByteSize() > _PART_BYTES:
+            # No commit would take it; what was stored before is of no use without it.
+            log.warning("part of a transcript passed over", extra={"bytes": event.ByteSize()})
+            event.transcript.Clear()
+        self._log.append(
+            self._turn_id,
+            [],
+            part=event.transcript,
+            cursors={self.execution_id: event.sequence},
+            urgent=False,
+            shown=True,
+        )
 
     def _keep(self, event: executions_pb2.ExecutionEvent, kind: str | None) -> None:
         item = event.item

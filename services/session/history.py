@@ -7,7 +7,7 @@ comes next and a suffix counting them. Does not know who writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -164,6 +164,29 @@ class History:
         )
         segments = [first, *map(read_segment, more)]
         return segments if segments[-1].end.sequence > after_sequence + 1 else []
+
+    async def since(self, sequence: int) -> AsyncIterator[Segment]:
+        """Return every segment from the one that holds an event on, the last ones included.
+
+        Those without events are among them: they may have cursors.
+        """
+        before = f"{self._prefix}{number(sequence + 1)}"
+        documents = await self._store.read(
+            self._collection, after=self._prefix, before=before, limit=1, reverse=True
+        )
+        for document in documents:
+            yield read_segment(document)
+        more = bool(documents)
+        while more:
+            documents = await self._store.read(
+                self._collection,
+                after=documents[-1].id,
+                before=self._before,
+                limit=SEGMENTS_A_PAGE,
+            )
+            for document in documents:
+                yield read_segment(document)
+            more = len(documents) == SEGMENTS_A_PAGE
 
     async def events(self, after_sequence: int) -> list[LoggedEvent]:
         """Return the events that come next; none after the last.

@@ -131,12 +131,10 @@ class TurnArchive:
                 await self._store.commit([Delete(document.path, document.version)])
 
     async def _recall(self, left: Unfinished, turn: TurnRecord, history: History) -> None:
-        after = turn.sequence - 1
-        while segments := await history.segments(after):
-            for segment in segments:
-                left.cursors.update(segment.cursors)
-                left.events += _of_turn(segment.events, turn.name.turn)
-            after = segments[-1].end.sequence - 1
+        # Every segment: one without events may tell how far the transcript is stored.
+        async for segment in history.since(turn.sequence):
+            left.cursors.update(segment.cursors)
+            left.events += _of_turn(segment.events, turn.name.turn)
 
 
 def _of_turn(events: Sequence[Mapping[str, Any]], turn_id: str) -> list[LoggedEvent]:

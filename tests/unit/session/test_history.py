@@ -33,7 +33,19 @@ async def test_a_long_log_comes_in_pages(writer: Writer, history: History) -> No
     assert 3 == pages
 
 
+async def test_every_segment_since_an_event_has_its_turn(writer: Writer, history: History) -> None:
+    """Those without events too, wherever they are: they may have cursors."""
+    log = await writer.open()
+    for cursor in range(1, 91):
+        await log.append("t1", [message("x")] * (cursor % 45 == 2), cursors={"x": cursor})
+
+    segments = [segment async for segment in history.since(1)]
+
+    assert list(range(2, 91)) == [segment.cursors["x"] for segment in segments]
+
+
 async def test_an_empty_log_has_no_tail(history: History) -> None:
     """Nothing was written yet."""
     assert await history.tail() is None
     assert [] == await history.events(0)
+    assert [] == [segment async for segment in history.since(1)]
