@@ -28,6 +28,7 @@ from services.session.records import (
     TurnRecord,
 )
 from services.session.timeline import Timeline
+from services.session.transcripts.mirror import Mirror
 from services.session.turn_archive import TurnArchive
 from services.session.turn_queue import TurnQueue
 
@@ -56,6 +57,7 @@ class LiveAgent:
         "archive",
         "history",
         "log",
+        "mirror",
         "record",
         "timeline",
         "used",
@@ -77,6 +79,7 @@ class LiveAgent:
         self.record = record
         self.history = History(store=environment.store, agent=record.name, log=record.log)
         self.archive = TurnArchive(store=environment.store, agent=record.name, log=record.log)
+        self.mirror = Mirror(store=environment.store, agent=record.name, log=record.log)
         self.log = Log(
             store=environment.store,
             agent=record.name,
@@ -85,6 +88,7 @@ class LiveAgent:
             clock=environment.clock,
             tasks=environment.tasks,
             tail=tail,
+            mirror=self.mirror,
             gather=environment.limits.gather,
             linger=environment.limits.linger,
             pace=environment.limits.pace,
@@ -150,6 +154,7 @@ class LiveAgent:
         Raises:
             Failure: STORE_UNAVAILABLE; nothing was taken up.
         """
+        await self.mirror.load()
         self._turns.resume(await self.archive.unfinished(self.history))
         self._changed()
 

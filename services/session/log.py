@@ -111,12 +111,12 @@ class Log:
         clock: DatabaseClock,
         tasks: Tasks,
         tail: Segment | None,
+        mirror: Mirror,
         gather: timedelta,
         linger: timedelta = timedelta(0),
         pace: timedelta,
         committed: Callable[[Sequence[LoggedEvent], Mapping[str, int]], None],
         fenced: Callable[[], None],
-        mirror: Mirror | None = None,
     ) -> None:
         self._agent = agent
         self._clock = clock
@@ -124,7 +124,7 @@ class Log:
         self._committed = committed
         self._fenced = fenced
         self._lease = lease
-        self._mirror = mirror or Mirror(store=store, agent=agent, log='')
+        self._mirror = mirror
         self._commits = Commits(
             store=store,
             history=history,
