@@ -15,6 +15,7 @@ from moorline.cli.exits import Exit
 from moorline.cli.following import TurnFollower
 from moorline.cli.invocation import Invocation
 from moorline.cli.memory import Memory
+from moorline.cli.options import MODES
 from moorline.cli.permissions import stop_turns
 from moorline.cli.prompting import Prompter
 from moorline.cli.tables import AGENT_COLUMNS, agent_row
@@ -153,7 +154,7 @@ class Chat:
         await self._switch(await self._client.agents.get(rest))
 
     async def _mode(self, rest: str) -> None:
-        if rest not in {"ask", "accept-edits", "accept-all"}:
+        if rest not in MODES:
             self._invocation.say("chat.commands")
             return
         self._agent = await self._agent.update(permission_mode=rest)

@@ -6,8 +6,10 @@ Each is a few lines of the client's calls; what is more has a module of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from time import perf_counter
+from typing import Any
 
 import moorline
 from moorline import contexts
@@ -18,10 +20,12 @@ from moorline.cli.tables import (
     AGENT_COLUMNS,
     BACKEND_COLUMNS,
     KEY_COLUMNS,
+    USAGE_COLUMNS,
     Row,
     agent_row,
     backend_row,
     key_row,
+    usage_row,
 )
 
 
@@ -54,19 +58,11 @@ async def list_agents(client: moorline.AsyncClient, invocation: Invocation) -> N
 async def create_agent(
     client: moorline.AsyncClient,
     invocation: Invocation,
-    *,
-    name: str,
-    backend: str,
-    mode: moorline.PermissionMode | None,
-    instructions: str,
+    settings: Mapping[str, Any],
 ) -> None:
     """`moorline new`."""
-    agent = await client.agents.create(
-        display_name=name,
-        backend=backend,
-        instructions=instructions,
-        permission_mode=mode or moorline.PermissionMode.ASK,
-    )
+    given = {name: value for name, value in settings.items() if value is not None}
+    agent = await client.agents.create(**given)
     Memory(client, invocation.environ).keep(agent)
     if invocation.output is Output.TEXT:
         invocation.write(f"{agent.id}\n")
@@ -81,6 +77,12 @@ async def delete_agents(
     for name in names:
         await client.agents.delete(name)
         invocation.say("agent.deleted", agent=name)
+
+
+async def show_usage(client: moorline.AsyncClient, invocation: Invocation, month: str) -> None:
+    """`moorline usage`."""
+    texts = invocation.texts if invocation.output is Output.TEXT else None
+    invocation.write_rows(USAGE_COLUMNS, [usage_row(await client.usage(month), texts)])
 
 
 async def show_status(client: moorline.AsyncClient, invocation: Invocation) -> None:

@@ -5,28 +5,15 @@ Does not know what is asked for, nor how requests arrive.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import moorline
+from moorline.cli import requests
 from moorline.cli.invocation import Invocation
-from moorline.cli.views import shorten
 
-Ask = Callable[[str], Awaitable[bool]]
-"""Asks a person a yes-or-no question."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """What was decided about a request.
-
-    Attributes:
-        allowed: True to let the tool run.
-        reason: Told to the agent when refused; empty when a person decided.
-    """
-
-    allowed: bool
-    reason: str = ""
+Ask = Callable[[str], Awaitable[str]]
+"""Asks a person for a line; empty when there is no answer."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,32 +34,47 @@ class Decisions:
     ask: Ask | None = None
     unattended: list[str] = field(default_factory=list)
 
-    async def choose(self, request: moorline.AsyncPermissionRequest) -> Choice:
+    async def choose(self, request: moorline.AsyncPermissionRequest) -> moorline.Decision:
         """Decide about one request; cancelled, nothing is decided."""
         tool = request.tool_name
-        if tool in self.deny or tool in self.allow:
-            return Choice(allowed=tool not in self.deny)
-        if self.ask is not None:
-            self._show(request)
-            question = self.invocation.texts("permission.ask", tool=tool)
-            return Choice(allowed=await self.ask(question))
-        self.unattended.append(tool)
-        return Choice(allowed=False, reason=self.invocation.texts("permission.unattended.reason"))
+        if tool in self.deny:
+            return moorline.Decision(allowed=False)
+        # A question cannot be answered by rule.
+        if tool in self.allow and request.kind is not moorline.PermissionKind.QUESTION:
+            return moorline.Decision(allowed=True)
+        if self.ask is None:
+            self.unattended.append(tool)
+            reason = self.invocation.texts("permission.unattended.reason")
+            return moorline.Decision(allowed=False, reason=reason)
+        texts = self.invocation.texts
+        self.invocation.tell(requests.describe(request, texts))
+        if request.kind is moorline.PermissionKind.QUESTION:
+            return await self._answer(request, self.ask)
+        answer = await self.ask(requests.offer(request, texts))
+        return requests.decision_from(answer, request, texts)
 
-    async def answer(self, request: moorline.AsyncPermissionRequest, choice: Choice) -> None:
+    async def answer(
+        self, request: moorline.AsyncPermissionRequest, decision: moorline.Decision
+    ) -> None:
         """Send what was decided; somebody else's earlier answer stands."""
         try:
-            await (request.allow() if choice.allowed else request.deny(choice.reason))
+            await request.decide(decision)
         except moorline.ConflictError:
             self.invocation.say("permission.elsewhere")
             return
-        refused = "permission.unattended" if choice.reason else "permission.denied"
-        key = "permission.allowed" if choice.allowed else refused
+        unattended = request.tool_name in self.unattended
+        refused = "permission.unattended" if unattended else "permission.denied"
+        key = "permission.allowed" if decision.allowed else refused
         self.invocation.say(key, tool=request.tool_name)
 
-    def _show(self, request: moorline.AsyncPermissionRequest) -> None:
-        if request.question:
-            self.invocation.tell(shorten(request.question))
-        self.invocation.say(
-            "permission.request", tool=request.tool_name, input=shorten(request.input_json)
-        )
+    async def _answer(
+        self, request: moorline.AsyncPermissionRequest, ask: Ask
+    ) -> moorline.Decision:
+        answers: dict[str, Sequence[str]] = {}
+        for question in request.questions:
+            said = await ask(requests.offer_question(question, self.invocation.texts))
+            answer = requests.answers_from(said, question)
+            if not answer:
+                return moorline.Decision(allowed=False)
+            answers[question.question] = answer
+        return moorline.Decision(allowed=True, answers=answers)

@@ -34,7 +34,7 @@ class Texts:
         key = f"error.{error.reason}"
         if key not in self._texts:
             return error.message
-        values = {"message": error.message, "field": "", "limit": "", "backend": ""}
+        values = {"message": error.message, "field": "", "limit": "", "backend": "", "budget": ""}
         return self._texts[key].format(**{**values, **error.metadata})
 
 

@@ -78,6 +78,13 @@ _LINES: Mapping[type[moorline.StoredEvent], Callable[[Any], str]] = MappingProxy
         ),
         moorline.PermissionDecision: _decision,
         moorline.TurnAttempt: lambda event: f"attempt {event.attempt}",
+        moorline.ProviderRetry: lambda event: f"retry {event.attempt}/{event.attempts}",
+        moorline.ModelFallback: lambda event: f"{event.from_model} → {event.to_model}",
+        moorline.Compaction: lambda event: f"memory shortened ({event.tokens_before} tokens)",
+        moorline.FilesChanged: (
+            lambda event: f"± {shorten(', '.join(change.path for change in event.changes))}"
+        ),
+        moorline.BackgroundWork: lambda event: f"background: {shorten(event.description)}",
         moorline.TurnOutcome: _outcome,
         moorline.UnknownEvent: lambda event: f"{event.kind or 'unknown'} (new kind)",
     }

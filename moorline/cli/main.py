@@ -5,24 +5,23 @@ Reads the environment, once, through `moorline.contexts.environment`.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
 from importlib import metadata
-from typing import Any, cast
+from typing import cast
 
 import typer
 
 import moorline
 from moorline import contexts
-from moorline.cli import asking, commands, logs, options, permissions
-from moorline.cli.exits import HELP, Exit, exit_of_error
+from moorline.cli import asking, commands, doctor, logs, options, permissions, settings
+from moorline.cli.exits import HELP, Exit
 from moorline.cli.invocation import Invocation, Output, Surroundings, WrongUsage
+from moorline.cli.key_commands import keys, places
 from moorline.cli.language import Texts, choose_language
-
-Work = Callable[[moorline.AsyncClient, Invocation], Coroutine[Any, Any, Exit | None]]
+from moorline.cli.running import Work, parse_mode, run_work, usage
 
 app = typer.Typer(
     name="moorline",
@@ -33,8 +32,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-keys = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
-places = typer.Typer(help="Contexts: servers and their tokens.", no_args_is_help=True)
 app.add_typer(keys, name="key")
 app.add_typer(places, name="context")
 
@@ -114,18 +111,18 @@ def root(
     )
     ctx.obj = invocation
     if ctx.invoked_subcommand is not None:
-        with _usage(invocation):
+        with usage(invocation):
             _check_alone(ctx, invocation)
         return
     talking = prompt is None and invocation.attended and not no_input
-    with _usage(invocation):
+    with usage(invocation):
         question = asking.Question(
             # Before connecting: what is piped in may take its time.
             prompt="" if talking else asking.read_prompt(invocation, prompt),
             agent=agent,
             new=new,
             backend=backend,
-            permission_mode=_mode(permission_mode),
+            permission_mode=parse_mode(permission_mode),
             allow=options.tools(allow),
             deny=options.tools(deny),
             no_input=no_input,
@@ -134,42 +131,82 @@ def root(
             stop_on_exit=stop_on_exit,
             deltas=deltas,
         )
-    _run(ctx, _talk(question) if talking else _question(question))
+    run_work(ctx, _talk(question) if talking else _question(question))
 
 
 @app.command("ls")
 def list_agents(ctx: typer.Context) -> None:
     """List your agents."""
-    _run(ctx, commands.list_agents)
+    run_work(ctx, commands.list_agents)
 
 
 @app.command("new")
 def create_agent(
     ctx: typer.Context,
-    name: options.Name = "",
-    backend: options.BackendOption = "",
+    *,
+    name: options.Name = None,
+    backend: options.AgentBackend = None,
     permission_mode: options.Mode = None,
-    instructions: options.Instructions = "",
+    instructions: options.Instructions = None,
+    model: options.Model = None,
+    turn_budget: options.TurnBudget = None,
+    budget: options.Budget = None,
+    max_steps: options.MaxSteps = None,
+    rule: options.Rules = None,
 ) -> None:
     """Create an agent and print its id."""
+    with usage(ctx.obj):
+        given = {
+            "display_name": name,
+            "backend": backend,
+            "permission_mode": parse_mode(permission_mode),
+            "instructions": instructions,
+            "model": model,
+            "turn_budget_usd_micros": settings.parse_dollars(ctx.obj, turn_budget),
+            "budget_usd_micros": settings.parse_dollars(ctx.obj, budget),
+            "max_steps": max_steps,
+            "allowed_rules": rule,
+        }
+    run_work(ctx, lambda client, invocation: commands.create_agent(client, invocation, given))
 
-    async def work(client: moorline.AsyncClient, invocation: Invocation) -> None:
-        await commands.create_agent(
-            client,
-            invocation,
-            name=name,
-            backend=backend,
-            mode=_mode(permission_mode),
-            instructions=instructions,
-        )
 
-    _run(ctx, work)
+@app.command("set")
+def change_agent(
+    ctx: typer.Context,
+    agent: options.OneAgent,
+    *,
+    name: options.Name = None,
+    backend: options.AgentBackend = None,
+    permission_mode: options.Mode = None,
+    instructions: options.Instructions = None,
+    model: options.Model = None,
+    turn_budget: options.TurnBudget = None,
+    budget: options.Budget = None,
+    max_steps: options.MaxSteps = None,
+    rule: options.Rules = None,
+) -> None:
+    """Change settings of an agent; what is not given stays."""
+    with usage(ctx.obj):
+        given = {
+            "display_name": name,
+            "backend": backend,
+            "permission_mode": parse_mode(permission_mode),
+            "instructions": instructions,
+            "model": model,
+            "turn_budget_usd_micros": settings.parse_dollars(ctx.obj, turn_budget),
+            "budget_usd_micros": settings.parse_dollars(ctx.obj, budget),
+            "max_steps": max_steps,
+            "allowed_rules": rule,
+        }
+    run_work(
+        ctx, lambda client, invocation: settings.change_agent(client, invocation, agent, given)
+    )
 
 
 @app.command("rm")
 def delete_agents(ctx: typer.Context, agents: options.AgentsArgument) -> None:
     """Delete agents with their history and files."""
-    _run(ctx, lambda client, invocation: commands.delete_agents(client, invocation, agents))
+    run_work(ctx, lambda client, invocation: commands.delete_agents(client, invocation, agents))
 
 
 @app.command("stop")
@@ -180,7 +217,7 @@ def stop_agent(ctx: typer.Context, agent: options.AgentArgument = None) -> None:
         found = await commands.named_or_last(client, invocation, agent)
         await permissions.stop_turns(found, invocation)
 
-    _run(ctx, work)
+    run_work(ctx, work)
 
 
 @app.command("attach")
@@ -192,7 +229,7 @@ def attach(
 ) -> None:
     """Talk to an agent; shows what it is doing first."""
     question = asking.Question(agent=agent, allow=options.tools(allow), deny=options.tools(deny))
-    _run(ctx, _talk(question, existing=True))
+    run_work(ctx, _talk(question, existing=True))
 
 
 @app.command("logs")
@@ -209,15 +246,23 @@ def show_log(
         found = await commands.named_or_last(client, invocation, agent)
         return await logs.show_log(found, invocation, after=after, follow=follow, deltas=deltas)
 
-    _run(ctx, work)
+    run_work(ctx, work)
 
 
 @app.command("approve")
-def approve(ctx: typer.Context, request: options.RequestArgument = None) -> None:
-    """Allow what an agent asks for."""
-    _run(
+def approve(
+    ctx: typer.Context,
+    request: options.RequestArgument = None,
+    *,
+    always: options.Always = False,
+    answer: options.Replies = None,
+) -> None:
+    """Allow what an agent asks for, or answer its questions."""
+    run_work(
         ctx,
-        lambda client, invocation: permissions.answer(client, invocation, request, allowed=True),
+        lambda client, invocation: permissions.answer(
+            client, invocation, request, allowed=True, always=always, answers=answer or ()
+        ),
     )
 
 
@@ -226,7 +271,7 @@ def deny(
     ctx: typer.Context, request: options.RequestArgument = None, reason: options.Reason = ""
 ) -> None:
     """Refuse what an agent asks for."""
-    _run(
+    run_work(
         ctx,
         lambda client, invocation: permissions.answer(
             client, invocation, request, allowed=False, reason=reason
@@ -237,51 +282,19 @@ def deny(
 @app.command("status")
 def show_status(ctx: typer.Context) -> None:
     """Tell where you are connected, as whom, and which backends there are."""
-    _run(ctx, commands.show_status)
+    run_work(ctx, commands.show_status)
 
 
-@keys.command("create")
-def create_key(
-    ctx: typer.Context,
-    user: options.User = None,
-    name: options.Name = "",
-    ttl: options.Ttl = None,
-) -> None:
-    """Make a key and print its secret, this once."""
-    with _usage(ctx.obj):
-        duration = commands.parse_ttl(ctx.obj, ttl)
-    _run(
-        ctx,
-        lambda client, invocation: commands.create_key(
-            client, invocation, user=user, name=name, ttl=duration
-        ),
-    )
+@app.command("usage")
+def show_usage(ctx: typer.Context, month: options.Month = "current") -> None:
+    """Tell what your agents consumed in a month."""
+    run_work(ctx, lambda client, invocation: commands.show_usage(client, invocation, month))
 
 
-@keys.command("ls")
-def list_keys(ctx: typer.Context, user: options.User = None) -> None:
-    """List keys."""
-    _run(ctx, lambda client, invocation: commands.list_keys(client, invocation, user=user))
-
-
-@keys.command("revoke")
-def revoke_key(ctx: typer.Context, key: options.KeyArgument, user: options.User = None) -> None:
-    """Revoke a key."""
-    _run(ctx, lambda client, invocation: commands.revoke_key(client, invocation, key, user=user))
-
-
-@places.command("ls")
-def list_contexts(ctx: typer.Context) -> None:
-    """List contexts; the current one has a star."""
-    with _usage(ctx.obj):
-        commands.list_contexts(ctx.obj)
-
-
-@places.command("use")
-def use_context(ctx: typer.Context, context: options.ContextArgument) -> None:
-    """Make a context current."""
-    with _usage(ctx.obj):
-        commands.use_context(ctx.obj, context)
+@app.command("doctor")
+def examine(ctx: typer.Context) -> None:
+    """Look at everything that agents need, and say how to mend what is missing."""
+    raise typer.Exit(int(asyncio.run(doctor.examine(ctx.obj))))
 
 
 def _version() -> str:
@@ -314,12 +327,6 @@ def _talk(question: asking.Question, *, existing: bool = False) -> Work:
     return work
 
 
-def _run(ctx: typer.Context, work: Work) -> None:
-    invocation = cast("Invocation", ctx.obj)
-    code = invocation.run(lambda client: work(client, invocation))
-    raise typer.Exit(int(code))
-
-
 def _check_alone(ctx: typer.Context, invocation: Invocation) -> None:
     """Refuse options of a prompt before a command, which would not heed them.
 
@@ -335,28 +342,6 @@ def _check_alone(ctx: typer.Context, invocation: Invocation) -> None:
                     "usage.conflict", first=option.opts[0], second=ctx.invoked_subcommand
                 )
             )
-
-
-def _mode(given: str | None) -> moorline.PermissionMode | None:
-    if given is None:
-        return None
-    if given not in options.MODES:
-        message = f"{given!r} is not one of {', '.join(options.MODES)}."
-        raise typer.BadParameter(message, param_hint="--permission-mode")
-    return moorline.PermissionMode(given)
-
-
-@contextmanager
-def _usage(invocation: Invocation) -> Iterator[None]:
-    """Turn wrong usage into words and an exit code."""
-    try:
-        yield
-    except WrongUsage as wrong:
-        invocation.tell(str(wrong))
-        raise typer.Exit(int(Exit.USAGE)) from wrong
-    except moorline.MoorlineError as error:
-        invocation.tell(invocation.texts.error(error))
-        raise typer.Exit(int(exit_of_error(error))) from error
 
 
 if __name__ == "__main__":

@@ -101,9 +101,53 @@ RequestArgument = Annotated[
     ),
 ]
 Reason = Annotated[str, typer.Option("--reason", help="Told to the agent.")]
-Name = Annotated[str, typer.Option("--name", help="A name for people.")]
+Name = Annotated[str | None, typer.Option("--name", help="A name for people.")]
 Instructions = Annotated[
-    str, typer.Option("--instructions", help="Appended to the agent's standing instructions.")
+    str | None,
+    typer.Option("--instructions", help="Appended to the agent's standing instructions."),
+]
+AgentBackend = Annotated[
+    str | None, typer.Option("--backend", help="What runs its turns, for example docker.")
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Model that answers; empty for the default.")
+]
+TurnBudget = Annotated[
+    str | None,
+    typer.Option("--turn-budget", metavar="USD", help="What one turn may cost; 0 for no limit."),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", metavar="USD", help="What all its turns together may cost; 0 for no limit."
+    ),
+]
+MaxSteps = Annotated[
+    int | None,
+    typer.Option("--max-steps", min=0, help="Answers of the model per turn; 0 for no limit."),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        metavar="RULE",
+        help="A use of a tool that needs no question, for example 'Bash(npm test:*)';"
+        " several times for several, which take the place of those before.",
+    ),
+]
+OneAgent = Annotated[str, typer.Argument(metavar="AGENT", help="Its id.")]
+Always = Annotated[
+    bool,
+    typer.Option("--always", help="Allow it for the time to come, as the agent suggests."),
+]
+Replies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--answer", metavar="TEXT", help="Answer to a question of the agent; one for each."
+    ),
+]
+Month = Annotated[
+    str, typer.Argument(metavar="[MONTH]", help="As 2026-11, in UTC; else the current one.")
 ]
 User = Annotated[str | None, typer.Option("--user", metavar="NAME", help="Whose; else your own.")]
 Ttl = Annotated[

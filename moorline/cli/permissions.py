@@ -5,7 +5,10 @@ Knows how to find what waits; does not follow turns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import moorline
+from moorline.cli import requests
 from moorline.cli.exits import Exit
 from moorline.cli.invocation import Invocation, Output, WrongUsage
 from moorline.cli.views import shorten
@@ -18,6 +21,8 @@ async def answer(
     *,
     allowed: bool,
     reason: str = "",
+    always: bool = False,
+    answers: Sequence[str] = (),
 ) -> Exit:
     """Answer the one open request, or the one named.
 
@@ -28,6 +33,8 @@ async def answer(
             enough to tell which; None when only one is open.
         allowed: True to allow, False to refuse.
         reason: Told to the agent when refused.
+        always: True to allow the agent's first suggestion for the time to come.
+        answers: Answers to its questions, in their order.
     """
     waiting = await find_open(client)
     chosen = [place for place in waiting if name is None or _means(place, name)]
@@ -38,7 +45,10 @@ async def answer(
         _list(invocation, {place: waiting[place] for place in chosen})
         return Exit.USAGE if chosen else Exit.OK
     request = waiting[chosen[0]]
-    await (request.allow() if allowed else request.deny(reason))
+    if allowed:
+        await request.decide(_permission(request, invocation, always=always, answers=answers))
+    else:
+        await request.deny(reason)
     key = "permission.allowed" if allowed else "permission.denied"
     invocation.say(key, tool=request.tool_name)
     return Exit.OK
@@ -74,6 +84,26 @@ async def stop_turns(agent: moorline.AsyncAgent, invocation: Invocation) -> None
     for turn in reversed(turns):
         await turn.cancel()
     invocation.say("agent.stopped", agent=agent.id, count=len(turns))
+
+
+def _permission(
+    request: moorline.PermissionRequest,
+    invocation: Invocation,
+    *,
+    always: bool,
+    answers: Sequence[str],
+) -> moorline.Decision:
+    if len(answers) != len(request.questions):
+        count = len(request.questions)
+        raise WrongUsage(invocation.texts("permission.answers", count=count))
+    if always and not request.suggestions:
+        raise WrongUsage(invocation.texts("permission.suggestion"))
+    given = {
+        question.question: requests.answers_from(answer, question)
+        for question, answer in zip(request.questions, answers, strict=True)
+    }
+    chosen = request.suggestions[0].suggestion_id if always else ""
+    return moorline.Decision(allowed=True, suggestion_id=chosen, answers=given)
 
 
 def _means(place: str, name: str) -> bool:

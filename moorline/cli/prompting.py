@@ -1,4 +1,4 @@
-"""Asks the person at the terminal for a line or for a yes.
+"""Asks the person at the terminal for a line.
 
 Imports prompt-toolkit, and is therefore imported only when somebody is asked.
 Does not know what the lines mean.
@@ -39,7 +39,6 @@ class Prompter:
             history=kept, key_bindings=keys, multiline=True, output=output
         )
         self._answers: PromptSession[str] = PromptSession(history=InMemoryHistory(), output=output)
-        self._yes = {"y", "yes", invocation.texts("yes")}
 
     async def line(self, prompt: str) -> str:
         """Read a prompt, which may have several lines.
@@ -50,14 +49,13 @@ class Prompter:
         """
         return await self._lines.prompt_async(prompt)
 
-    async def ask(self, question: str) -> bool:
-        """Ask a yes-or-no question; anything but a yes is a no.
+    async def ask(self, question: str) -> str:
+        """Ask for a line; empty when the person has none to give (Ctrl-D).
 
         Raises:
             KeyboardInterrupt: Ctrl-C.
         """
         try:
-            answer = await self._answers.prompt_async(question)
+            return await self._answers.prompt_async(question)
         except EOFError:
-            return False
-        return answer.strip().lower() in self._yes
+            return ""

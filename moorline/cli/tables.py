@@ -13,7 +13,8 @@ from moorline.cli.views import shorten
 
 Row = dict[str, object]
 
-AGENT_COLUMNS = ("agent", "name", "state", "backend", "mode", "activity")
+AGENT_COLUMNS = ("agent", "name", "state", "backend", "mode", "cost", "activity")
+USAGE_COLUMNS = ("month", "turns", "input", "output", "cost", "budget")
 KEY_COLUMNS = ("key", "name", "state", "created", "expires")
 BACKEND_COLUMNS = ("backend", "available", "detail")
 
@@ -27,7 +28,23 @@ def agent_row(agent: moorline.Agent, texts: Texts | None) -> Row:
         "state": texts(f"agent.state.{state}") if texts else state,
         "backend": agent.backend,
         "mode": agent.permission_mode.value,
+        "model": agent.model,
+        "cost": _dollars(agent.usage.cost_usd_micros, texts),
+        "budget": _dollars(agent.budget_usd_micros, texts),
         "activity": moment(agent.activity_time, texts),
+    }
+
+
+def usage_row(usage: moorline.MonthlyUsage, texts: Texts | None) -> Row:
+    """A month as a row."""
+    total = usage.total
+    return {
+        "month": usage.month,
+        "turns": total.turns,
+        "input": total.input_tokens + total.cache_read_tokens + total.cache_write_tokens,
+        "output": total.output_tokens,
+        "cost": _dollars(total.cost_usd_micros, texts),
+        "budget": _dollars(usage.budget_usd_micros, texts),
     }
 
 
@@ -46,6 +63,13 @@ def backend_row(backend: moorline.Backend, texts: Texts | None) -> Row:
     """A backend as a row."""
     available = texts("yes" if backend.available else "no") if texts else backend.available
     return {"backend": backend.id, "available": available, "detail": backend.detail}
+
+
+def _dollars(micros: int, texts: Texts | None) -> str | float:
+    """An amount: short for a person, whole for a program."""
+    if texts is None:
+        return micros / 1_000_000
+    return f"${micros / 1_000_000:.4f}" if micros else "-"
 
 
 def moment(time: datetime | None, texts: Texts | None) -> str | None:

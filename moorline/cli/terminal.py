@@ -48,16 +48,15 @@ class TerminalView:
         match event:
             case moorline.TextDelta(thought=False):
                 self._extend(event)
-            case moorline.Message():
+            case moorline.Message(parent_tool_call_id=""):
                 self._finish(event.block_id)
             case moorline.MessageDiscarded():
                 if self._growing.pop(event.block_id, None) is not None:
                     self.pause()
                     show_aside(self._invocation, event)
-            case moorline.ToolCall() | moorline.ToolResult() | moorline.Thought():
-                self.pause()
-                show_aside(self._invocation, event)
-            case moorline.TurnAttempt():
+            case moorline.StoredEvent() if not isinstance(
+                event, moorline.UserMessage | moorline.PermissionRequest | moorline.TurnOutcome
+            ):
                 self.pause()
                 show_aside(self._invocation, event)
 

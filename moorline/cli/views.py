@@ -45,7 +45,7 @@ class PipedView:
 
     def show(self, event: moorline.AsyncEvent) -> None:
         """See `View`."""
-        if isinstance(event, moorline.Message):
+        if isinstance(event, moorline.Message) and not event.parent_tool_call_id:
             before = join_messages(self._written)
             self._written.append(event)
             self._invocation.write(join_messages(self._written)[len(before) :])
@@ -111,12 +111,47 @@ def show_aside(invocation: Invocation, event: moorline.AsyncEvent) -> None:
         case moorline.ToolResult():
             mark = f"{invocation.texts('tool.failed')}: " if event.failed else ""
             invocation.tell(f"  ⎿ {mark}{shorten(event.output)}")
+        case moorline.Message():
+            invocation.tell(f"  ◦ {shorten(event.text)}")
         case moorline.Thought():
             invocation.tell(f"✻ {shorten(event.text)}")
+        case moorline.FilesChanged():
+            invocation.tell(_changes(event))
+        case moorline.PermissionDecision(answers=answers) if answers:
+            for question, said in answers.items():
+                invocation.tell(f"  {shorten(question)} → {shorten(', '.join(said))}")
+        case _:
+            _say_event(invocation, event)
+
+
+def _say_event(invocation: Invocation, event: moorline.AsyncEvent) -> None:
+    match event:
         case moorline.TurnAttempt():
             invocation.say("attempt", attempt=event.attempt)
         case moorline.MessageDiscarded():
             invocation.say("retracted")
+        case moorline.ProviderRetry():
+            why = invocation.texts.error(event.error) if event.error else ""
+            seconds = event.delay.total_seconds()
+            invocation.say(
+                "retry", attempt=event.attempt, attempts=event.attempts, seconds=seconds, why=why
+            )
+        case moorline.ModelFallback():
+            invocation.say("fallback", before=event.from_model, model=event.to_model)
+        case moorline.Compaction():
+            invocation.say("compaction", before=event.tokens_before)
+        case moorline.BackgroundWork():
+            invocation.say("background", what=shorten(event.description))
+
+
+def _changes(event: moorline.FilesChanged) -> str:
+    marks = {moorline.ChangeKind.ADDED: "+", moorline.ChangeKind.REMOVED: "−"}
+    lines = [
+        f"  {marks.get(change.kind, '±')} {shorten(change.path)}"
+        f" +{change.added_lines} −{change.removed_lines}"
+        for change in event.changes
+    ]
+    return "\n".join([*lines, f"  … {event.omitted_files}"] if event.omitted_files else lines)
 
 
 def show_outcome(invocation: Invocation, outcome: moorline.TurnOutcome) -> None:
@@ -125,6 +160,8 @@ def show_outcome(invocation: Invocation, outcome: moorline.TurnOutcome) -> None:
         message = invocation.texts.error(outcome.error) if outcome.error else ""
         invocation.say(f"outcome.{outcome.state.value}", message=message)
     usage = outcome.usage
+    if outcome.background_tasks:
+        invocation.say("background.left", count=outcome.background_tasks)
     if usage != moorline.Usage():
         invocation.say(
             "cost",

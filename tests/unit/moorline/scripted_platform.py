@@ -173,6 +173,8 @@ class Platform:
         self.tasks: set[asyncio.Task[None]] = set()
         self.running: dict[str, Turn] = {}
         self.changes: list[asyncio.Queue[Json]] = []
+        self.usage: Json = {}
+        self.checks: list[Json] = []
 
     def close(self) -> None:
         """End what runs."""
@@ -213,6 +215,14 @@ class Platform:
                 {"name": "backends/docker", "detail": "DISABLE_DOCKER is set."},
             ]
         }
+
+    def do_get_usage(self, request: Json) -> Json:
+        """Tell what was consumed."""
+        return {"usage": self.usage}
+
+    def do_diagnose(self, request: Json) -> Json:
+        """Tell what was found."""
+        return {"checks": self.checks}
 
     def do_create_agent(self, request: Json) -> Json:
         """Create, or find the one created before."""

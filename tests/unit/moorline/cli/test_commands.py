@@ -20,7 +20,7 @@ async def test_agents_are_made_listed_and_deleted(gateway: Gateway, moorline: Mo
     second = (await moorline("new", "-o", "json")).lines[0]["agent"]
     listed = await moorline("ls")
     head, *rows = listed.out.splitlines()
-    assert ["agent", "name", "state", "backend", "mode", "last", "active"] == head.split()
+    assert ["agent", "name", "state", "backend", "mode", "cost", "last", "active"] == head.split()
     assert "한글 이름" in rows[0]
     assert "accept-edits" in rows[0]
     rows_json = (await moorline("ls", "--output=json")).lines[0]
