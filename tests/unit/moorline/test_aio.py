@@ -112,6 +112,41 @@ async def test_a_permission_request_is_answered_by_itself(
                     assert (False, "not today") == (allowed, reason)
 
 
+async def test_questions_are_answered_and_suggestions_taken(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """What is asked arrives typed; an answer says all that there is to say."""
+    decisions: list[object] = []
+    option = {"label": "red", "description": "like a rose"}
+
+    async def script(turn: Turn) -> None:
+        asked = {"question": "Which?", "header": "Colour", "options": [option], "multiple": True}
+        decisions.append(await turn.ask("AskUserQuestion", kind="KIND_QUESTION", questions=[asked]))
+        suggestion = {"suggestionId": "s1", "acceptEdits": True}
+        plan = {"kind": "KIND_PLAN", "plan": "# Plan", "suggestions": [suggestion]}
+        decisions.append(await turn.ask("ExitPlanMode", **plan))
+
+    gateway.platform.script = script
+    agent = await client.agents.create()
+    decided: list[moorline.PermissionDecision] = []
+    async with agent.run("go") as stream:
+        async for event in stream:
+            match event:
+                case moorline.AsyncPermissionRequest(kind=moorline.PermissionKind.QUESTION):
+                    (question,) = event.questions
+                    assert question.multiple
+                    await event.reply({question.question: [question.options[0].label, "blue"]})
+                case moorline.AsyncPermissionRequest(kind=moorline.PermissionKind.PLAN):
+                    assert "# Plan" == event.plan
+                    await event.allow(event.suggestions[0])
+                case moorline.PermissionDecision():
+                    decided.append(event)
+    answers = [{"question": "Which?", "answers": ["red", "blue"]}]
+    assert [answers, "s1"] == [decisions[0]["answers"], decisions[1]["suggestionId"]]  # type: ignore[index]
+    assert {"Which?": ("red", "blue")} == decided[0].answers
+    assert "s1" == decided[1].suggestion_id
+
+
 @pytest.mark.parametrize("silent", [True, False])
 async def test_a_queued_turn_shows_only_its_own_text(
     gateway: Gateway, client: moorline.AsyncClient, silent: bool
