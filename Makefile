@@ -54,6 +54,9 @@ $(AGENT_READY): services/executor/agent/package.json services/executor/agent/pac
 agent-cli: $(AGENT_READY) ## Install the program that real agents run, at its pinned version
 	@test -e $(AGENT_READY)
 
+agent-image: agent-cli ## Build the Docker image that real agents run in
+	@sh services/executor/agent/image.sh
+
 setup: $(DEV_READY) $(PAGE_READY) $(AGENT_READY) ## Install everything that development needs
 	@:
 
@@ -101,4 +104,4 @@ clean: ## Remove the environment, what was generated, and caches; keeps DATA
 RELEASE  := $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)
 BREAKING := $(if $(RELEASE),$(BIN)/buf breaking --against '.git#tag=$(RELEASE)',echo 'buf breaking: no release yet to compare with')
 
-.PHONY: help setup agent-cli protos run test test-all coverage lint types nemesis bench pins clean
+.PHONY: help setup agent-cli agent-image protos run test test-all coverage lint types nemesis bench pins clean
