@@ -1,0 +1,1 @@
+"""The files of agents: read, written and compared without trusting whoever made them."""
