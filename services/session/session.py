@@ -14,7 +14,7 @@ from moorline.session.v1 import agents_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure, not_found
 from services.session.agent_creation import agent_exists, create_agent
-from services.session.agent_deletion import bury, delete_documents
+from services.session.agent_deletion import bury
 from services.session.agent_settings import (
     AgentSettings,
     change,
@@ -23,6 +23,7 @@ from services.session.agent_settings import (
     require_etag,
 )
 from services.session.agents import LiveAgent
+from services.session.burials import Burials
 from services.session.environment import Environment
 from services.session.loading import Gone, Held, load
 from services.session.names import AgentName, UserName
@@ -50,7 +51,6 @@ class Session:
     __slots__ = (
         "_burials",
         "_calls",
-        "_delete_workspace",
         "_environment",
         "_leaving",
         "_loaded",
@@ -75,16 +75,20 @@ class Session:
         self.lease = lease
         self.closed = False
         """True once another session, here or elsewhere, may be the user's."""
-        self._delete_workspace = delete_workspace
         self.roster = Roster(user=user, lease=lease)
         """The list of agents."""
         self._loaded = False
-        self._burials = 0  # Deletions whose documents are not all removed.
         self._calls = 0
         # Called when no turn runs, if the user shall be served elsewhere.
         self._leaving: Callable[[], None] | None = None
         # Loading, creating and deleting an agent exclude each other.
         self._lock = asyncio.Lock()
+        self._burials = Burials(
+            environment=environment,
+            lock=self._lock,
+            delete_workspace=delete_workspace,
+            closed=lambda: self.closed,
+        )
         self.used = asyncio.get_running_loop().time()
         """Loop time of the last use."""
 
@@ -92,7 +96,7 @@ class Session:
     def busy(self) -> bool:
         """True while somebody follows the list, or an agent is busy or being changed."""
         return (
-            bool(self.roster.followed or self._burials or self._calls)
+            bool(self.roster.followed or self._burials.open or self._calls)
             or self._lock.locked()
             or any(live.busy for live in self.roster.live())
         )
@@ -158,9 +162,7 @@ class Session:
         fields = entry.fields
         name = AgentName(self._user, fields["agent"])
         if fields["kind"] == "deletion":
-            async with self._lock:
-                await delete_documents(self._environment.store, name)
-            self._delete_workspace(name, fields["workspace"])
+            await self._burials.finish(name, fields["workspace"])
             return
         held = self.roster.agents.get(name.agent)
         if held is not None and held.live is not None and not held.live.log.fenced:
@@ -236,7 +238,7 @@ class Session:
                 raise
             self.roster.agents.pop(agent_id, None)
         self.changed(agent_id)
-        await asyncio.shield(self._clear_later(held))
+        await asyncio.shield(self._burials.begin(held.record))
 
     def changed(self, agent_id: str) -> None:
         """Hear that an agent changed; see `loader.Loader`."""
@@ -312,27 +314,6 @@ class Session:
         contested = stored is not record and bool(self.lease.epoch)
         return self.roster.agents.setdefault(agent_id, Held(stored, contested=contested))
 
-    def _clear_later(self, held: Held) -> asyncio.Task[None]:
-        self._burials += 1
-        return self._environment.tasks.spawn(self._clear(held), name="agent-deletion")
-
-    async def _clear(self, held: Held) -> None:
-        """Remove what a tombstone has, however long the store is away; then its files."""
-        backoff = Backoff()
-        while not self.closed:
-            try:
-                async with self._lock:
-                    await delete_documents(self._environment.store, held.record.name)
-            except Failure:
-                await backoff.pause()
-            else:
-                break
-        self._burials -= 1
-        if self.closed:
-            # The next owner finds it in the list of work.
-            return
-        self._delete_workspace(held.record.name, held.record.workspace)
-
     async def _load(self, held: Held) -> LiveAgent:
         if held.live is not None and not held.live.log.fenced:
             return held.live
@@ -342,7 +323,7 @@ class Session:
         except Gone as gone:
             self.roster.agents.pop(agent_id, None)
             if gone.tombstone:
-                self._clear_later(held)
+                self._burials.begin(held.record)
             self.changed(agent_id)
             raise not_found() from None
         if self.closed:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.session.attempt import Attempt
 from services.session.encoding import LoggedEvent
 from services.session.environment import Environment
-from services.session.executors.deliveries import PASSING, Deliveries
-from services.session.executors.executor import Subscription
-from services.session.executors.patience import Patience
+from services.session.executors.deliveries import Deliveries
+from services.session.executors.following import Following
 from services.session.executors.placement import Placement
 from services.session.log import Log, succeeded
 from services.session.outcomes import UNHEARD, Outcome, broken, end_turn, lost, outcome_label
@@ -31,9 +29,6 @@ from services.session.records import AgentRecord, TurnRecord, turn_work_path
 from services.session.timeline import Timeline
 
 log = logging.getLogger(__name__)
-
-_TRY = timedelta(seconds=12)
-"""Longer than one try to follow an execution takes, its pause included."""
 
 _TEXT_SECONDS, _FIRST_SECONDS = 10.0, 0.5
 """How long text of a turn that was taken up is waited for; and once its execution is followed."""
@@ -84,14 +79,15 @@ class TurnRun:
             changed=changed,
             decided=self._deliveries.resolve,
         )
+        self._following = Following(
+            executors=environment.executors,
+            turn=turn,
+            unreachable=environment.limits.unreachable,
+        )
         self._attempt = self._new_attempt()
-        # Where each attempt's execution was followed, by its id.
-        self._followed: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
         # Set while the execution is being created.
         self._placement: Placement | None = None
-        # Set while the execution is followed; a failure on it says that it is lost.
-        self._following: asyncio.Future[None] | None = None
         self._cancellation: asyncio.Future[None] | None = None
         self._conclusion: asyncio.Future[None] | None = None
         self._let_go = False
@@ -158,9 +154,7 @@ class TurnRun:
 
     def acknowledge(self, execution: str, sequence: int, *, at_once: bool) -> None:
         """Tell the executor of an attempt what is durable."""
-        address = self._followed.get(execution)
-        if address:
-            self._executors.acknowledge(address, execution, sequence, at_once=at_once)
+        self._following.acknowledge(execution, sequence, at_once=at_once)
 
     def _spawn(self, recorded: asyncio.Future[None], *, created: bool) -> None:
         self._task = self._environment.tasks.spawn(
@@ -211,18 +205,8 @@ class TurnRun:
 
     async def _follow(self) -> None:
         """Follow the execution until its outcome, or see what to do when it is lost."""
-        self._following = asyncio.get_running_loop().create_future()
-        # Looked at, so that a failure beside the one that is raised does not warn.
-        self._following.add_done_callback(lambda future: future.cancelled() or future.exception())
-        subscription: Subscription | None = None
         try:
-            subscription = await self._subscribe()
-            if not self._timeline.whole:
-                self._timeline.expect(_FIRST_SECONDS)
-            self._deliver_again()
-            # No time limit: a turn may take days. The executor limits it, and
-            # tells us itself when it cannot be reached any more.
-            await self._following
+            await self._following.follow(self._attempt, begun=self._begun)
         except Failure as failure:
             if failure.reason == errors_pb2.ERROR_REASON_FENCED:
                 raise
@@ -231,24 +215,11 @@ class TurnRun:
                 extra={"turn": str(self.turn.name), "reason": failure.reason_name},
             )
             await self._recover(failure)
-        finally:
-            self._following = None
-            if subscription is not None:
-                subscription.close()
 
-    async def _subscribe(self) -> Subscription:
-        backoff = Backoff()
-        patience = Patience(whole=self._environment.limits.unreachable, step=_TRY)
-        self._followed[self.turn.execution] = self.turn.executor
-        while True:
-            try:
-                return await self._executors.subscribe(
-                    self.turn.executor, self.turn.execution, self._attempt
-                )
-            except Failure as failure:
-                if failure.reason not in PASSING or patience.over():
-                    raise
-            await backoff.pause()
+    def _begun(self) -> None:
+        if not self._timeline.whole:
+            self._timeline.expect(_FIRST_SECONDS)
+        self._deliver_again()
 
     async def _recover(self, failure: Failure) -> None:
         """Decide how to go on after the execution was lost."""
@@ -294,7 +265,7 @@ class TurnRun:
             wait=self._environment.limits.permission,
             again=self._deliver_again,
             finished=self._finished,
-            lost=self._lost,
+            lost=self._following.lose,
         )
 
     def _recall(self, item: transcript_pb2.Item) -> None:
@@ -323,12 +294,7 @@ class TurnRun:
             time=event.create_time.ToDatetime(UTC),
             cursors={self.turn.execution: event.sequence},
         )
-        if self._following is not None and not self._following.done():
-            self._following.set_result(None)
-
-    def _lost(self, failure: Failure) -> None:
-        if self._following is not None and not self._following.done():
-            self._following.set_exception(failure)
+        self._following.end()
 
     def _conclude_ourselves(
         self, state: Outcome.State.ValueType, failure: Failure | None
