@@ -21,6 +21,14 @@ export const agentOf = (agent) => ({
   runningTurn: agent.runningTurn ?? '',
   queuedTurns: agent.queuedTurns ?? [],
   headSequence: agent.headSequence ?? 0,
+  model: agent.model ?? '',
+  turnBudgetUsdMicros: Number(agent.turnBudgetUsdMicros ?? 0),
+  budgetUsdMicros: Number(agent.budgetUsdMicros ?? 0),
+  maxSteps: agent.maxSteps ?? 0,
+  allowedRules: agent.allowedRules ?? [],
+  costUsdMicros: Number(agent.usage?.costUsdMicros ?? 0),
+  queuePosition: agent.queuePosition ?? 0,
+  turnCostUsdMicros: agent.turnUsage?.costUsdMicros ?? 0,
   activeAt: instant(agent.activityTime) || instant(agent.createTime),
 });
 
@@ -59,6 +67,11 @@ export class Agents {
   /** @param {string} name @returns {object | undefined} */
   get(name) {
     return this.#byName.get(name);
+  }
+
+  /** @returns {number} What all of them cost so far, in millionths of a dollar. */
+  get spent() {
+    return [...this.#byName.values()].reduce((sum, {costUsdMicros}) => sum + costUsdMicros, 0);
   }
 
   /** @returns {object[]} Most recently active first. */

@@ -14,12 +14,15 @@ import {Pulse} from './pulse.js';
 import {newId} from './wire.js';
 
 const NAME_CHARACTERS = 40;
+const USAGE_MS = 3_000; // many turns may end at once
 
 /** Fires `agents`, `transcript`, `outbox`, `backends`, `connection`, `current`, `notice`. */
 export class Client extends Pulse {
   agents = new Agents();
   /** What ListBackends said; null before. */
   backends = null;
+  /** What this month cost and may cost, in millionths of a dollar; null before it is known. */
+  usage = null;
   /** Name of the agent that is shown; empty for none. */
   current = '';
   /** Why the shown agent cannot be followed; null when it is. */
@@ -32,7 +35,9 @@ export class Client extends Pulse {
   answers = 0;
   /** Ids of turns that were asked to stop. */
   stopping = new Set();
+  #usageTimer = 0;
   #withdrawn = new Set();
+  #standing = {queuePosition: 0, costUsdMicros: 0};
   #following;
 
   /**
@@ -70,14 +75,17 @@ export class Client extends Pulse {
     this.connection.watch('watchAgents', request, {
       onResponse: ({updates = []}) => {
         if (!updates.length) return;
+        const before = this.agents.spent;
         this.agents.apply(updates);
         this.looked();
+        if (this.agents.spent !== before) this.#refreshUsageSoon();
       },
       onEnd: (failure) => this.#tell(failure),
     });
     this.outbox.resume();
     this.connection.open();
     this.refreshBackends();
+    this.refreshUsage();
   }
 
   /** Asks which backends there are; without an answer, what was known stays. */
@@ -87,6 +95,23 @@ export class Client extends Pulse {
       .catch(() => ({}));
     this.backends = backends;
     this.changed('backends');
+  }
+
+  /** Asks what was consumed this month; without an answer, what was known stays. */
+  async refreshUsage() {
+    const name = `${this.user}/usage/current`;
+    const {usage} = await this.connection.call('getUsage', {name}).catch(() => ({}));
+    if (!usage) return;
+    const {total = {}, budgetUsdMicros = 0} = usage;
+    this.usage = {spent: Number(total.costUsdMicros ?? 0), budget: Number(budgetUsdMicros)};
+    this.changed('agents');
+  }
+
+  #refreshUsageSoon() {
+    this.#usageTimer ||= setTimeout(() => {
+      this.#usageTimer = 0;
+      this.refreshUsage();
+    }, USAGE_MS);
   }
 
   /** @param {string} name Agent to show and follow; empty for none. */
@@ -114,6 +139,16 @@ export class Client extends Pulse {
   /** @returns {object | null} The shown agent, as in `list`. */
   get agent() {
     return this.list.find(({name}) => name === this.current) ?? null;
+  }
+
+  /** @returns {{queuePosition: number, costUsdMicros: number}} Of the shown agent's running turn. */
+  get standing() {
+    const {queuePosition = 0, turnCostUsdMicros: costUsdMicros = 0} = this.agent ?? {};
+    const {queuePosition: position, costUsdMicros: cost} = this.#standing;
+    if (position !== queuePosition || cost !== costUsdMicros) {
+      this.#standing = {queuePosition, costUsdMicros};
+    }
+    return this.#standing;
   }
 
   /** @returns {import('./transcript.js').Transcript | null} Of the shown agent. */
@@ -192,7 +227,8 @@ export class Client extends Pulse {
    * Answers a permission request of the shown agent.
    *
    * @param {string} turnId
-   * @param {{permissionId: string, allowed: boolean, reason: string}} decision
+   * @param {{permissionId: string, allowed: boolean, reason: string, suggestionId?: string,
+   *   answers?: {question: string, answers: string[]}[]}} decision
    */
   resolvePermission(turnId, decision) {
     this.#answer(decision.permissionId, decision.allowed);

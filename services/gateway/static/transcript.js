@@ -24,6 +24,8 @@ export class Turn {
     this.id = id;
     this.prompt = '';
     this.createdAt = 0;
+    /** What it goes on with, for a turn that nobody asked for; null for any other. */
+    this.background = null;
   }
 
   /** @returns {object[]} Everything to show, in order. */
@@ -52,8 +54,10 @@ const nothingUsed = () => ({
  * The history of one agent.
  *
  * Entries of a turn are plain objects with a `key` unique in the turn and a `kind`:
- * `message` and `thought` {text, partial, writing}; `tool` {toolCallId, name, inputJson,
- * omittedBytes, parentId, result, permission, version}; `attempt` {attempt, error}.
+ * `message` and `thought` {text, partial, writing, parentId}; `tool` {toolCallId, name, inputJson,
+ * omittedBytes, parentId, result, permission, version}; `attempt` {attempt, error}; `retry`
+ * {attempt, attempts, error}; `fallback` {from, to}; `compaction` {tokens}; `changes` {changes,
+ * omittedFiles}.
  */
 export class Transcript {
   /** Turns in the order they were asked for. */
@@ -190,36 +194,103 @@ const RECORD = {
       inputJson: request.inputJson ?? '',
       question: request.question ?? '',
       expiresAt: instant(request.expireTime),
+      kind: kindOf(request.kind),
+      diff: request.diff ?? '',
+      suggestions: (request.suggestions ?? []).map(suggestionOf),
+      questions: (request.questions ?? []).map(questionOf),
+      plan: request.plan ?? '',
+      omittedBytes: request.omittedBytes ?? 0,
       decision: null,
     };
   },
-  permissionDecision(turn, {permissionId = '', allowed = false, reason = '', decider}) {
+  permissionDecision(turn, {permissionId = '', decider, ...decision}) {
     const tool = turn.entries.find((entry) => entry.permission?.id === permissionId);
     if (!tool) return;
-    changed(tool).permission.decision = {allowed, reason, decider: enumWord(decider, 'DECIDER_')};
+    const {allowed = false, reason = '', suggestionId = '', answers = []} = decision;
+    changed(tool).permission.decision = {
+      allowed,
+      reason,
+      suggestionId,
+      answers,
+      decider: enumWord(decider, 'DECIDER_'),
+    };
+  },
+  backgroundWork(turn, {description = ''}, {at}) {
+    turn.background = description;
+    turn.createdAt = at;
+  },
+  providerRetry(turn, {attempt = 0, attempts = 0, error = {}}, {sequence}) {
+    turn.entries.push({key: `retry-${sequence}`, kind: 'retry', attempt, attempts, error});
+  },
+  modelFallback(turn, {fromModel = '', toModel = ''}, {sequence}) {
+    turn.entries.push({key: `model-${sequence}`, kind: 'fallback', from: fromModel, to: toModel});
+  },
+  compaction(turn, {tokensBefore = 0}, {sequence}) {
+    turn.entries.push({key: `memory-${sequence}`, kind: 'compaction', tokens: tokensBefore});
+  },
+  fileChanges(turn, changes, {sequence}) {
+    turn.entries.push({key: `changes-${sequence}`, kind: 'changes', ...changesOf(changes)});
   },
   turnAttempt(turn, {attempt = 0, error = {}}, {sequence}) {
     turn.open = [];
     turn.entries.push({key: `attempt-${sequence}`, kind: 'attempt', attempt, error});
   },
-  turnOutcome(turn, {state, error = {}, usage = {}, duration}) {
+  turnOutcome(turn, {state, error = {}, usage = {}, duration, backgroundTasks = 0, model = ''}) {
     turn.open = [];
     turn.outcome = {
       state: enumWord(state, 'STATE_'),
       error,
       usage: {...nothingUsed(), ...usage},
       durationMs: milliseconds(duration),
+      backgroundTasks,
+      model,
     };
   },
 };
 
 /** The item wins over what was streamed, and takes its place after the facts before it. */
-function complete(turn, kind, {blockId = '', text = '', partial = false}, {sequence}) {
+function complete(turn, kind, message, {sequence}) {
+  const {blockId = '', text = '', partial = false, parentToolCallId: parentId = ''} = message;
   turn.open = turn.open.filter((piece) => piece.blockId !== blockId);
   const known = turn.entries.some((entry) => entry.blockId === blockId);
   const key = blockId && !known ? `block-${blockId}` : `event-${sequence}`;
-  turn.entries.push({key, kind, blockId, text, partial, writing: false});
+  turn.entries.push({key, kind, blockId, text, partial, parentId, writing: false});
 }
+
+/** A kind that this page does not know is shown as a tool: with what would run. */
+function kindOf(kind) {
+  const word = enumWord(kind, 'KIND_');
+  return ['question', 'plan'].includes(word) ? word : 'tool';
+}
+
+const suggestionOf = ({suggestionId = '', rules = [], acceptEdits = false}) => ({
+  id: suggestionId,
+  rules,
+  acceptEdits,
+});
+
+const questionOf = ({question = '', header = '', options = [], multiple = false}) => ({
+  question,
+  header,
+  options: options.map(({label = '', description = ''}) => ({label, description})),
+  multiple,
+});
+
+/**
+ * @param {object} changes `transcript.v1.FileChanges` in proto3 JSON.
+ * @returns {{changes: object[], omittedFiles: number}} The same with every default filled in.
+ */
+export const changesOf = ({changes = [], omittedFiles = 0}) => ({
+  changes: changes.map(({path = '', kind, addedLines = 0, removedLines = 0, ...more}) => ({
+    path,
+    kind: enumWord(kind, 'KIND_'),
+    addedLines,
+    removedLines,
+    diff: more.diff ?? '',
+    binary: more.binary ?? false,
+  })),
+  omittedFiles,
+});
 
 /** Marks a tool so that its view, and no other tool's, is rendered again. */
 function changed(tool) {

@@ -134,7 +134,8 @@ describe('events', () => {
     ]);
     const [tool] = transcript.turn('t1').shown;
     assert.equal(transcript.turn('t1').waiting, undefined);
-    assert.deepEqual(tool.permission.decision, {allowed: true, reason: '', decider: 'user'});
+    const {allowed, reason, decider} = tool.permission.decision;
+    assert.deepEqual([allowed, reason, decider], [true, '', 'user']);
     assert.deepEqual(tool.result, {output: 'a.txt', failed: false, omittedBytes: 0});
     assert.equal(tool.inputJson, '{"command":"ls"}');
   });
@@ -196,3 +197,52 @@ function snapshotsAt(updates, cut) {
   }
   return [...[...open.values()].map((piece) => ({delta: piece})), {checkpoint: {}}];
 }
+
+describe('what real agents do', () => {
+  const asked = (more) => event('t1', {permissionRequest: {permissionId: 'p', toolCallId: 'c', ...more}});
+
+  test('a request carries its kind, its suggestions and its questions', () => {
+    const transcript = begin();
+    const suggestions = [{suggestionId: 's', rules: ['Edit']}];
+    const questions = [{question: 'Which?', options: [{label: 'red'}], multiple: true}];
+    transcript.apply([prompt('t1'), asked({kind: 'KIND_QUESTION', suggestions, questions})]);
+    const {permission} = transcript.turn('t1').entries[0];
+    assert.equal(permission.kind, 'question');
+    assert.deepEqual(permission.suggestions, [{id: 's', rules: ['Edit'], acceptEdits: false}]);
+    assert.deepEqual(permission.questions[0].options, [{label: 'red', description: ''}]);
+  });
+
+  test('a kind that is new is shown as a tool', () => {
+    const transcript = begin();
+    transcript.apply([prompt('t1'), asked({kind: 'KIND_HOLOGRAM'})]);
+    assert.equal(transcript.turn('t1').entries[0].permission.kind, 'tool');
+  });
+
+  test('a decision keeps what was chosen and answered', () => {
+    const transcript = begin();
+    const answers = [{question: 'Which?', answers: ['red']}];
+    const decision = {permissionId: 'p', allowed: true, suggestionId: 's', answers};
+    transcript.apply([prompt('t1'), asked({}), event('t1', {permissionDecision: decision})]);
+    const kept = transcript.turn('t1').entries[0].permission.decision;
+    assert.deepEqual([kept.suggestionId, kept.answers], ['s', answers]);
+  });
+
+  test('retries, other models, memory and changed files are entries of their turn', () => {
+    const transcript = begin();
+    transcript.apply([
+      event('t1', {backgroundWork: {description: 'npm test'}}),
+      event('t1', {providerRetry: {attempt: 1, attempts: 6, error: {code: 14}}}),
+      event('t1', {modelFallback: {fromModel: 'opus', toModel: 'haiku'}}),
+      event('t1', {compaction: {tokensBefore: 9000}}),
+      event('t1', {fileChanges: {changes: [{path: 'a', kind: 'KIND_ADDED', addedLines: 2}]}}),
+    ]);
+    const turn = transcript.turn('t1');
+    assert.equal(turn.background, 'npm test');
+    assert.deepEqual(
+      turn.entries.map(({kind}) => kind),
+      ['retry', 'fallback', 'compaction', 'changes'],
+    );
+    assert.equal(turn.entries[3].changes[0].kind, 'added');
+    assert.equal(new Set(turn.entries.map(({key}) => key)).size, 4);
+  });
+});

@@ -1,7 +1,7 @@
 /** Makes an agent, or changes or deletes one. */
 
 import {failureText} from '../failure-text.js';
-import {t} from '../i18n.js';
+import {money, t} from '../i18n.js';
 import {html, nothing} from '../vendor/lit.js';
 import {lastPart} from '../wire.js';
 import {PageElement} from './element.js';
@@ -10,7 +10,11 @@ const MODES = [
   ['ask', 'PERMISSION_MODE_ASK'],
   ['acceptEdits', 'PERMISSION_MODE_ACCEPT_EDITS'],
   ['acceptAll', 'PERMISSION_MODE_ACCEPT_ALL'],
+  ['plan', 'PERMISSION_MODE_PLAN'],
 ];
+const MODEL_CHARACTERS = 100;
+const MOST_DOLLARS = 1_000_000;
+const MICROS = 1_000_000;
 const NAME_CHARACTERS = 63;
 const INSTRUCTION_CHARACTERS = 20_000;
 
@@ -62,6 +66,15 @@ export class AgentDialog extends PageElement {
       displayName: data.get('displayName').trim(),
       instructions: data.get('instructions').trim(),
       permissionMode: data.get('permissionMode'),
+      model: data.get('model').trim(),
+      turnBudgetUsdMicros: micros(data.get('turnBudget')),
+      budgetUsdMicros: micros(data.get('budget')),
+      maxSteps: Number(data.get('maxSteps') || 0),
+      allowedRules: data
+        .get('allowedRules')
+        .split('\n')
+        .map((rule) => rule.trim())
+        .filter(Boolean),
     };
     const backend = data.get('backend');
     return backend === null ? settings : {...settings, backend};
@@ -118,7 +131,7 @@ export class AgentDialog extends PageElement {
             placeholder=${agent ? lastPart(agent.name) : t('agentDialog.namePlaceholder')}
           />
         </label>
-        ${this.#backends()} ${this.#modes()}
+        ${this.#backends()} ${this.#modes()} ${this.#model()} ${this.#limits()}
         <label class="field">
           <span>${t('agentDialog.instructions')}</span>
           <textarea
@@ -180,6 +193,61 @@ export class AgentDialog extends PageElement {
     </fieldset>`;
   }
 
+  #model() {
+    const models = (this.client.backends ?? []).flatMap((backend) => backend.models ?? []);
+    return html`<label class="field">
+      <span>${t('agentDialog.model')}</span>
+      <input
+        name="model"
+        list="models"
+        maxlength=${MODEL_CHARACTERS}
+        autocomplete="off"
+        .defaultValue=${this.agent?.model ?? ''}
+        placeholder=${models[0] ?? t('agentDialog.default')}
+      />
+      <datalist id="models">
+        ${[...new Set(models)].map((model) => html`<option value=${model}></option>`)}
+      </datalist>
+    </label>`;
+  }
+
+  #limits() {
+    const {agent} = this;
+    const spent = agent?.costUsdMicros ?? 0;
+    return html`<details class="more" ?open=${hasLimits(agent)}>
+      <summary>${t('agentDialog.limits')}</summary>
+      ${spent
+        ? html`<p class="hint">${t('agentDialog.spent', {cost: money(spent)})}</p>`
+        : nothing}
+      <div class="row">
+        ${amount('turnBudget', agent?.turnBudgetUsdMicros)}
+        ${amount('budget', agent?.budgetUsdMicros)}
+        <label class="field">
+          <span>${t('agentDialog.maxSteps')}</span>
+          <input
+            name="maxSteps"
+            type="number"
+            min="0"
+            max="100000"
+            step="1"
+            .defaultValue=${agent?.maxSteps ? String(agent.maxSteps) : ''}
+            placeholder=${t('agentDialog.noLimit')}
+          />
+        </label>
+      </div>
+      <label class="field">
+        <span>${t('agentDialog.rules')}</span>
+        <textarea
+          name="allowedRules"
+          rows="3"
+          spellcheck="false"
+          .defaultValue=${(agent?.allowedRules ?? []).join('\n')}
+          placeholder="Edit&#10;Bash(npm test:*)"
+        ></textarea>
+      </label>
+    </details>`;
+  }
+
   #problem() {
     if (!this.failure) return nothing;
     const {what, next} = failureText(this.failure);
@@ -216,6 +284,34 @@ export class AgentDialog extends PageElement {
       </div>
     </div>`;
   }
+}
+
+const hasLimits = (agent) =>
+  Boolean(
+    agent &&
+      (agent.turnBudgetUsdMicros ||
+        agent.budgetUsdMicros ||
+        agent.maxSteps ||
+        agent.allowedRules?.length),
+  );
+
+/** Dollars as they are typed, in millionths; nothing is 0, which is no limit. */
+const micros = (dollars) => String(Math.round(Number(dollars || 0) * MICROS));
+
+function amount(name, current) {
+  return html`<label class="field">
+    <span>${t(`agentDialog.${name}`)}</span>
+    <input
+      name=${name}
+      type="number"
+      min="0"
+      max=${MOST_DOLLARS}
+      step="any"
+      inputmode="decimal"
+      .defaultValue=${current ? String(current / MICROS) : ''}
+      placeholder=${t('agentDialog.noLimit')}
+    />
+  </label>`;
 }
 
 customElements.define('agent-dialog', AgentDialog);

@@ -1,6 +1,6 @@
 /** The user's agents with what each is doing, and what concerns the whole page below them. */
 
-import {LANGUAGES, ago, chooseLanguage, currentLanguage, t} from '../i18n.js';
+import {LANGUAGES, ago, chooseLanguage, currentLanguage, money, t} from '../i18n.js';
 import {html, nothing, repeat} from '../vendor/lit.js';
 import {lastPart} from '../wire.js';
 import {PageElement} from './element.js';
@@ -81,6 +81,15 @@ export class AgentList extends PageElement {
     </li>`;
   }
 
+  #month() {
+    const {usage} = this.client;
+    if (!usage || (!usage.spent && !usage.budget)) return nothing;
+    const facts = {cost: money(usage.spent), budget: money(usage.budget)};
+    return html`<p class="month ${usage.budget && usage.spent >= usage.budget ? 'over' : ''}">
+      ${t(usage.budget ? 'usage.monthOf' : 'usage.month', facts)}
+    </p>`;
+  }
+
   #foot() {
     const theme = document.documentElement.dataset.theme ?? 'auto';
     return html`<div class="foot">
@@ -100,6 +109,7 @@ export class AgentList extends PageElement {
           )}
         </select>
       </div>
+      ${this.#month()}
       <div class="who">
         <span class="user" title=${this.client.user}>${lastPart(this.client.user)}</span>
         <button type="button" class="quiet small" @click=${() => this.tell('sign-out')}>

@@ -1,15 +1,16 @@
 /** A file change, with signs as well as colours. */
 
-import {diffRows} from '../diffs.js';
+import {diffRows, unifiedRows} from '../diffs.js';
 import {t, wholeNumber} from '../i18n.js';
 import {html, nothing} from '../vendor/lit.js';
 
 /**
- * @param {{path: string, changes: {before: string, after: string}[]}} change
+ * @param {{path: string, changes?: {before: string, after: string}[], diff?: string}} change A diff
+ *   made by the server, or else texts before and after.
  * @returns {import('../vendor/lit.js').TemplateResult}
  */
-export function diffBlock({path, changes}) {
-  const {rows, added, removed, omitted} = diffRows(path, changes);
+export function diffBlock({path, changes, diff}) {
+  const {rows, added, removed, omitted} = diff ? unifiedRows(diff) : diffRows(path, changes);
   return html`<figure class="diff">
     <figcaption>
       <span class="path">${path}</span>

@@ -8,6 +8,7 @@ import './agent-dialog.js';
 import './agent-list.js';
 import './composer-box.js';
 import './connection-status.js';
+import './files-dialog.js';
 import './login-view.js';
 import './transcript-view.js';
 import {ConnectionState} from '../connection.js';
@@ -154,6 +155,7 @@ export class MoorlineApp extends PageElement {
         .client=${client}
         @agent-chosen=${({detail}) => this.#show(detail)}
       ></agent-dialog>
+      <files-dialog .client=${client}></files-dialog>
     `;
   }
 
@@ -185,6 +187,13 @@ export class MoorlineApp extends PageElement {
       <h1>${title}</h1>
       ${agent
         ? html`<span class="badge ${agent.state}" role="status">${t(`state.${agent.state}`)}</span>
+            <button
+              type="button"
+              class="quiet"
+              @click=${() => this.querySelector('files-dialog').openFor(agent)}
+            >
+              ${t('files.open')}
+            </button>
             <button
               type="button"
               class="quiet icon"

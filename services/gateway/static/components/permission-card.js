@@ -1,12 +1,14 @@
 /**
- * Asks whether a tool may run, showing exactly what it would be given.
+ * Asks whether the agent may go on, showing exactly what it would do.
  *
  * It never takes the focus by itself, and its keys work only while it has it: somebody who is
  * typing must not allow anything by accident.
  */
 
-import {fullTime, t} from '../i18n.js';
-import {fileChange, parseInput} from '../tools.js';
+import './markdown-view.js';
+import './question-form.js';
+import {fullTime, t, wholeNumber} from '../i18n.js';
+import {fileChange, parseInput, target, visible} from '../tools.js';
 import {html, nothing} from '../vendor/lit.js';
 import {diffBlock} from './diff-block.js';
 import {PageElement} from './element.js';
@@ -37,22 +39,22 @@ export class PermissionCard extends PageElement {
     if (this.#hadFocus && !this.contains(document.activeElement)) this.tell('focus-lost');
   }
 
-  #decide(allowed) {
-    if (this.sent !== undefined) return;
-    const reason = allowed ? '' : this.querySelector('input').value.trim();
-    this.tell('decided', {permissionId: this.permission.id, allowed, reason});
+  #decide(allowed, more = {}) {
+    if (this.sent !== undefined || (allowed && this.permission.omittedBytes)) return;
+    const reason = allowed ? '' : (this.querySelector('input.reason')?.value.trim() ?? '');
+    this.tell('decided', {permissionId: this.permission.id, allowed, reason, ...more});
   }
 
   #keyDown = (event) => {
-    const typing = event.target.matches('input');
     if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (typing) {
-      if (event.key === 'Enter') {
+    if (event.target.matches('input')) {
+      if (event.key === 'Enter' && event.target.matches('.reason')) {
         event.preventDefault();
         this.#decide(false);
       }
       return;
     }
+    if (this.permission.kind === 'question') return;
     // By the key's place, so that it also works while the Korean layout is on.
     if (event.code === 'KeyA') this.#decide(true);
     else if (event.code === 'KeyD') this.#decide(false);
@@ -67,69 +69,126 @@ export class PermissionCard extends PageElement {
     return ended ? nothing : this.#request(permission, sent);
   }
 
-  #request({id, toolName, question, inputJson, expiresAt}, sent) {
-    const change = fileChange(parseInput(inputJson));
+  #request(permission, sent) {
+    const {id, kind, toolName, question, expiresAt, omittedBytes} = permission;
     const waiting = sent !== undefined;
+    const title = kind === 'tool' ? t('permission.title', {tool: toolName}) : t(`permission.${kind}`);
     return html`<section
-      class="permission"
+      class="permission ${kind}"
       role="alertdialog"
       aria-labelledby="ask-${id}"
       aria-describedby="what-${id}"
       tabindex="0"
       @keydown=${this.#keyDown}
     >
-      <h2 id="ask-${id}">${t('permission.title', {tool: toolName})}</h2>
+      <h2 id="ask-${id}">${title}</h2>
       <div id="what-${id}">
-        ${question ? html`<p>${question}</p>` : nothing}
-        ${change ? diffBlock(change) : nothing}
-        ${change
-          ? html`<details>
-              <summary>${t('permission.exact')}</summary>
-              ${inputBlock(inputJson)}
-            </details>`
-          : inputBlock(inputJson)}
+        ${question ? html`<p>${question}</p>` : nothing} ${this.#what(permission, waiting)}
+        ${omittedBytes
+          ? html`<p class="problem">${t('permission.cut', {count: wholeNumber(omittedBytes)})}</p>`
+          : nothing}
       </div>
       ${expiresAt
         ? html`<p class="hint">${t('permission.expires', {time: fullTime(expiresAt)})}</p>`
         : nothing}
-      <div class="buttons">
-        <button
-          type="button"
-          class="primary"
-          ?disabled=${waiting}
-          aria-keyshortcuts="A"
-          @click=${() => this.#decide(true)}
-        >
-          ${t('permission.allow')} <kbd aria-hidden="true">A</kbd>
-        </button>
-        <button
-          type="button"
-          ?disabled=${waiting}
-          aria-keyshortcuts="D"
-          @click=${() => this.#decide(false)}
-        >
-          ${t('permission.deny')} <kbd aria-hidden="true">D</kbd>
-        </button>
-        <input
-          type="text"
-          maxlength="2000"
-          ?disabled=${waiting}
-          aria-label=${t('permission.reason')}
-          placeholder=${t('permission.reason')}
-        />
-      </div>
+      ${kind === 'question' ? nothing : this.#buttons(permission, waiting)}
       ${waiting ? html`<p class="hint" role="status">${t('permission.sending')}</p>` : nothing}
     </section>`;
   }
 
-  #decided({allowed, reason, decider}) {
+  #what({kind, plan, questions, ...request}, waiting) {
+    if (kind === 'plan') return html`<markdown-view .content=${{text: plan}}></markdown-view>`;
+    if (kind === 'question') {
+      return html`<question-form
+        .questions=${questions}
+        .waiting=${waiting}
+        @answered=${({detail}) => this.#decide(true, {answers: detail})}
+        @refused=${() => this.#decide(false)}
+      ></question-form>`;
+    }
+    return exactly(request);
+  }
+
+  #buttons({kind, suggestions, omittedBytes}, waiting) {
+    const plan = kind === 'plan';
+    return html`<div class="buttons">
+      <button
+        type="button"
+        class="primary"
+        ?disabled=${waiting || omittedBytes > 0}
+        aria-keyshortcuts="A"
+        @click=${() => this.#decide(true)}
+      >
+        ${t(plan ? 'permission.carryOut' : 'permission.allow')} <kbd aria-hidden="true">A</kbd>
+      </button>
+      ${suggestions.map(
+        ({id, rules, acceptEdits}) =>
+          html`<button
+            type="button"
+            class="suggestion"
+            ?disabled=${waiting || omittedBytes > 0}
+            @click=${() => this.#decide(true, {suggestionId: id})}
+          >
+            ${acceptEdits
+              ? t(plan ? 'permission.carryOutFreely' : 'permission.editFreely')
+              : t('permission.always')}
+            ${rules.map((rule) => html`<code>${visible(rule)}</code> `)}
+          </button>`,
+      )}
+      <button
+        type="button"
+        ?disabled=${waiting}
+        aria-keyshortcuts="D"
+        @click=${() => this.#decide(false)}
+      >
+        ${t(plan ? 'permission.goOnPlanning' : 'permission.deny')} <kbd aria-hidden="true">D</kbd>
+      </button>
+      <input
+        type="text"
+        class="reason"
+        maxlength="2000"
+        ?disabled=${waiting}
+        aria-label=${t('permission.reason')}
+        placeholder=${t('permission.reason')}
+      />
+    </div>`;
+  }
+
+  #decided({allowed, reason, decider, suggestionId, answers}) {
     const elsewhere = decider === 'user' && this.#askedHere && this.sent !== allowed;
     const who = decider === 'user' ? (allowed ? 'allowed' : 'denied') : decider;
+    const chosen = this.permission.suggestions.find(({id}) => id === suggestionId);
     return html`<p class="decision ${allowed ? 'allowed' : decider === 'turnEnd' ? '' : 'denied'}">
-      ${t(`permission.${who}`)} ${elsewhere ? t('permission.elsewhere') : nothing}
-      ${reason ? html`<q>${reason}</q>` : nothing}
-    </p>`;
+        ${t(`permission.${answers.length ? 'answered' : who}`)}
+        ${chosen
+          ? html`· ${t(chosen.acceptEdits ? 'permission.editFreely' : 'permission.always')}
+              ${chosen.rules.map((rule) => html`<code>${visible(rule)}</code> `)}`
+          : nothing}
+        ${elsewhere ? t('permission.elsewhere') : nothing}
+        ${reason ? html`<q>${reason}</q>` : nothing}
+      </p>
+      ${answers.length
+        ? html`<dl class="answers">
+            ${answers.map(
+              ({question, answers: said = []}) =>
+                html`<dt>${question}</dt>
+                  <dd>${said.join(', ')}</dd>`,
+            )}
+          </dl>`
+        : nothing}`;
   }
+}
+
+/** What a tool would be given, and what that would change. */
+function exactly({inputJson, diff}) {
+  const input = parseInput(inputJson);
+  const change = diff ? {path: target(input), diff} : fileChange(input);
+  if (!change) return inputBlock(inputJson);
+  return html`${diffBlock(change)}
+    <details>
+      <summary>${t('permission.exact')}</summary>
+      ${inputBlock(inputJson)}
+    </details>`;
 }
 
 customElements.define('permission-card', PermissionCard);

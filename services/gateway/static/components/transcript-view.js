@@ -126,6 +126,7 @@ export class TranscriptView extends PageElement {
                 .version=${turn.version}
                 .stopping=${client.isStopping(turn.id)}
                 .answers=${turn.waiting ? client.answers : 0}
+                .standing=${turn.outcome ? undefined : client.standing}
               ></turn-view>`,
           )}
           ${repeat(

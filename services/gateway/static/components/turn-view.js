@@ -8,6 +8,7 @@ import {failureText} from '../failure-text.js';
 import {Failure} from '../failures.js';
 import {duration, fullTime, money, shortNumber, t, timeOfDay, wholeNumber} from '../i18n.js';
 import {html, nothing, repeat} from '../vendor/lit.js';
+import {changesBlock} from './changes-block.js';
 import {PageElement} from './element.js';
 
 const LONG_PROMPT = 1200; // characters; a longer one is folded
@@ -21,25 +22,31 @@ export class TurnView extends PageElement {
     version: {attribute: false},
     stopping: {attribute: false},
     answers: {attribute: false},
+    standing: {attribute: false},
   };
 
   render() {
     const {turn, stopping} = this;
-    return html`${promptBlock(turn.prompt, turn.createdAt)}
+    return html`${turn.background === null
+        ? promptBlock(turn.prompt, turn.createdAt)
+        : backgroundBlock(turn)}
     <div class="answer">
       ${repeat(
         turn.shown,
         ({key}) => key,
         (entry) => this.#entry(entry, turn),
       )}
-      ${turn.outcome ? this.#outcome(turn) : progress(turn, stopping)}
+      ${turn.outcome ? this.#outcome(turn) : progress(turn, stopping, this.standing)}
     </div>`;
   }
 
   #entry(entry, turn) {
     switch (entry.kind) {
       case 'message':
-        return html`<article aria-label=${t('agent.says')} class="message">
+        return html`<article
+          aria-label=${t(entry.parentId ? 'agent.helperSays' : 'agent.says')}
+          class="message ${entry.parentId ? 'nested' : ''}"
+        >
           <markdown-view .content=${{text: entry.text, writing: entry.writing}}></markdown-view>
           ${entry.partial ? html`<p class="partial">${t('turn.partial')}</p>` : nothing}
         </article>`;
@@ -49,6 +56,16 @@ export class TurnView extends PageElement {
         return this.#tool(entry, turn);
       case 'attempt':
         return attempt(entry);
+      case 'retry':
+        return retry(entry);
+      case 'fallback':
+        return html`<p class="attempt">${t('turn.fallback', entry)}</p>`;
+      case 'compaction':
+        return html`<p class="attempt">
+          ${t('turn.compaction', {count: shortNumber(entry.tokens)})}
+        </p>`;
+      case 'changes':
+        return changesBlock(entry);
       default:
         return nothing;
     }
@@ -87,9 +104,11 @@ export class TurnView extends PageElement {
           <code>${details}</code>
           <p lang="en">${error.message}</p>
         </details>
-        <button type="button" class="small" @click=${() => this.client.send(turn.prompt)}>
-          ${t('turn.again')}
-        </button>
+        ${turn.background === null
+          ? html`<button type="button" class="small" @click=${() => this.client.send(turn.prompt)}>
+              ${t('turn.again')}
+            </button>`
+          : nothing}
       </div>
       ${meta(turn)}`;
   }
@@ -113,14 +132,32 @@ export function promptBlock(text, at) {
   </article>`;
 }
 
-function progress(turn, stopping) {
+function progress(turn, stopping, {queuePosition = 0, costUsdMicros = 0} = {}) {
   if (turn.waiting && !stopping) {
     return html`<p class="progress waiting">${t('turn.waiting')}</p>`;
   }
+  const working = queuePosition
+    ? t('turn.queued', {position: wholeNumber(queuePosition)})
+    : t(turn.background === null ? 'turn.working' : 'turn.inBackground');
   return html`<p class="progress">
     <span class="pulse" aria-hidden="true"></span>
-    ${t(stopping ? 'turn.stopping' : 'turn.working')}
+    ${stopping ? t('turn.stopping') : working}
     <elapsed-time aria-hidden="true" .since=${turn.createdAt}></elapsed-time>
+    ${costUsdMicros ? html`<span class="cost">${money(costUsdMicros)}</span>` : nothing}
+  </p>`;
+}
+
+function backgroundBlock({background, createdAt}) {
+  return html`<p class="background">
+    ${t('turn.background')} ${background ? html`<code>${background}</code>` : nothing}
+    ${createdAt ? html`<time title=${fullTime(createdAt)}>${timeOfDay(createdAt)}</time>` : nothing}
+  </p>`;
+}
+
+function retry({attempt: number, attempts, error}) {
+  const {what, details} = failureText(new Failure(error));
+  return html`<p class="attempt" title=${details}>
+    ${what} ${t('turn.retry', {number: wholeNumber(number), of: wholeNumber(attempts)})}
   </p>`;
 }
 
@@ -143,7 +180,7 @@ function attempt({attempt: number, error}) {
 }
 
 /** Duration, tokens and cost, as far as they are known. */
-function meta({outcome: {usage, durationMs}}, stateKey = null) {
+function meta({outcome: {usage, durationMs, model, backgroundTasks}}, stateKey = null) {
   const input = usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens;
   const facts = [
     stateKey && t(stateKey),
@@ -151,6 +188,8 @@ function meta({outcome: {usage, durationMs}}, stateKey = null) {
     (input || usage.outputTokens) &&
       t('usage.tokens', {input: shortNumber(input), output: shortNumber(usage.outputTokens)}),
     usage.costUsdMicros > 0 && money(usage.costUsdMicros),
+    model,
+    backgroundTasks > 0 && t('turn.leftBehind', {count: wholeNumber(backgroundTasks)}),
   ].filter(Boolean);
   const cached = t('usage.exact', {
     input: wholeNumber(usage.inputTokens),
