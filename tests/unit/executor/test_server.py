@@ -201,6 +201,7 @@ async def test_backends_are_listed(server: Server) -> None:
 
     assert {
         "backends/simulation": (True, False, True),
+        "backends/process": (False, True, False),
         "backends/docker": (False, True, False),
         "backends/cloud_run": (False, True, False),
     } == listed
@@ -212,7 +213,7 @@ async def test_deleted_workspace_is_gone(server: Server) -> None:
     async for update in server.watch():
         if update.event.item.HasField("tool_result"):
             break
-    there = (server.root / "abcdefgh" / "file.txt").exists()
+    there = (server.root / "abcdefgh" / "files" / "file.txt").exists()
     await server.call(
         "/moorline.executor.v1.WorkspaceService/DeleteWorkspace",
         workspaces_pb2.DeleteWorkspaceRequest(name=WORKSPACE),
