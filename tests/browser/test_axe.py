@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def test_axe_finds_nothing(
     page.locator(".thought summary").first.click()
     found["asking"] = page.evaluate(RUN, RULES)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    visit.permission.locator("button").nth(1).click()
+    visit.permission.get_by_role("button", name=re.compile("Deny|거부")).click()
     visit.send("/sim crash")
     expect(page.locator(".outcome.failed")).to_be_visible()
     found["failed"] = page.evaluate(RUN, RULES)
