@@ -81,14 +81,20 @@ class Book:
     are numbered among them. Both are kept until they are acknowledged. A piece is dropped when the
     item with its block id is recorded or when it is taken back. Of the progress only the newest is
     kept. Readers learn of news when the writer calls `publish`.
+
+    Args:
+        adopted: Whether it is written anew, from its beginning, in the place of a book that is
+            gone. Its readers may then know more than it has yet; they hear nothing until it has
+            come to where they are. It has no bound before it has come there, too.
     """
 
     __slots__ = (
-        "_forgotten", "_progress", "_readers", "_records", "_room", "_unbounded", "_waiting_bytes",
-        "blocks", "discards", "ended", "full", "last", "steps",
+        "_adopted", "_forgotten", "_known", "_progress", "_readers", "_records", "_room",
+        "_stored", "_unbounded", "_waiting_bytes", "blocks", "discards", "ended", "entries", "full",
+        "last", "steps",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, *, adopted: bool = False) -> None:
         self.blocks: dict[str, Block] = {}
         """Pieces still being written, oldest first. Written to through `open` and `discard`."""
         self.ended = False
@@ -101,6 +107,13 @@ class Book:
         """How often a piece was taken back; readers compare it with what they know."""
         self.steps = 0
         """How often the progress was told; readers compare it with what they know."""
+        self.entries: dict[str, str] = {}
+        """Id of the newest entry of the agent's transcript that stands here, by its file."""
+        self._adopted = adopted
+        self._known = 0
+        """Greatest number that somebody was heard to know, as far as that matters."""
+        self._stored = 0
+        """Greatest number that was acknowledged in an adopted book."""
         self._progress: executions_pb2.ExecutionProgress | None = None
         self._records: list[_Record] = []
         self._forgotten = 0
@@ -135,12 +148,15 @@ class Book:
         elif kind == "agent_thought":
             block_id = item.agent_thought.block_id
         self.blocks.pop(block_id, None)
-        self._add(executions_pb2.ExecutionEvent(item=item, conversation=conversation), block_id)
         self.ended = kind == "turn_outcome"
+        if self.ended and self.last < self._known:
+            self._skip()
+        self._add(executions_pb2.ExecutionEvent(item=item, conversation=conversation), block_id)
         self._weigh()
 
     def append_transcript(self, part: executions_pb2.TranscriptPart) -> None:
         """Record by what the agent's own transcript has grown; never after the outcome."""
+        self.entries[part.file] = part.last_entry
         self._add(executions_pb2.ExecutionEvent(transcript=part), "")
         self._weigh()
 
@@ -198,12 +214,10 @@ class Book:
 
     def acknowledge(self, sequence: int) -> None:
         """Forget the items up to a number. Numbers already forgotten, or to come, are no error."""
-        count = min(sequence - self._forgotten, len(self._records))
-        if count <= 0:
-            return
-        self._waiting_bytes -= sum(record.size for record in self._records[:count])
-        del self._records[:count]
-        self._forgotten += count
+        if self._adopted:
+            self._stored = max(self._stored, sequence)
+            self._known = max(self._known, sequence)
+        self._forget(sequence)
         self._weigh()
 
     def follow(self, *, after: int, mark: Callable[[], None]) -> Cursor:
@@ -215,9 +229,11 @@ class Book:
 
         Raises:
             Failure: SEQUENCE_UNKNOWN when the items that would follow are forgotten, or `after`
-                is not recorded yet.
+                is not recorded yet and the book is not adopted.
         """
-        if not self._forgotten <= after <= self.last:
+        if self._adopted and not self.ended:
+            self._known = max(self._known, after)
+        if not self._forgotten <= after <= max(self.last, self._known):
             raise Failure(
                 errors_pb2.ERROR_REASON_SEQUENCE_UNKNOWN,
                 "The position is not in this execution's book; read the last one stored.",
@@ -248,10 +264,29 @@ class Book:
         record = _Record(executions_pb2.ExecutionUpdate(event=event), block_id)
         self._records.append(record)
         self._waiting_bytes += record.size
+        if self.last <= self._stored:
+            self._forget(self.last)
+
+    def _forget(self, sequence: int) -> None:
+        count = min(sequence - self._forgotten, len(self._records))
+        if count <= 0:
+            return
+        self._waiting_bytes -= sum(record.size for record in self._records[:count])
+        del self._records[:count]
+        self._forgotten += count
+
+    def _skip(self) -> None:
+        """Go on behind what a reader knows: it may not hear a number twice.
+
+        An adopted turn can end before it has come that far, when it is cancelled.
+        """
+        self._forget(self.last)
+        self.last = self._forgotten = self._known
 
     def _weigh(self) -> None:
         over = len(self._records) >= ITEMS_LIMIT or self._waiting_bytes >= BYTES_LIMIT
-        self.full = over and not self._unbounded
+        behind = self._adopted and (not self._stored or self.last < self._known)
+        self.full = over and not self._unbounded and not behind
         if not self.full and self._room is not None:
             self._room.set_result(None)
             self._room = None
@@ -286,6 +321,9 @@ class Cursor:
         book = self._book
         if self._steps != book.steps:
             self._take_progress(updates)
+        if self._sequence > book.last:
+            # An adopted book that has not come to where this reader is.
+            return updates, False
         if self._sequence < book.last:
             budget = self._take_items(updates, budget)
             if self._sequence < book.last:
