@@ -40,7 +40,12 @@ from services.executor.claude_code.processes import ClaudeCodeProcesses
 from services.executor.execution import Limits
 from services.executor.executions import Executions
 from services.executor.executions_api import ExecutionApi
+from services.executor.files.disk import Disk
+from services.executor.files.room import Room
+from services.executor.files.snapshots import Snapshots
+from services.executor.files.workspace_files import WorkspaceFiles
 from services.executor.following import ExecutionFeeds
+from services.executor.restoring import Restoring
 from services.executor.settings import Settings
 from services.executor.workspaces import Workspaces
 from services.executor.workspaces_api import WorkspaceApi
@@ -85,9 +90,23 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         backends = {backend.name: backend for backend in listed}
         await docker.probe()
         await process.probe()
+        workspaces = Workspaces(root=settings.workspaces)
+        disk = await stack.enter_async_context(Disk())
+        files = WorkspaceFiles(
+            workspaces=workspaces,
+            disk=disk,
+            snapshots=Snapshots(disk=disk),
+            room=Room(
+                file_bytes=settings.file_bytes,
+                workspace_bytes=settings.workspace_bytes,
+                spare_bytes=settings.spare_bytes,
+            ),
+            archive_bytes=settings.archive_bytes,
+            clock=asyncio.get_running_loop().time,
+        )
         agents = Agents(
             backends=backends,
-            workspaces=Workspaces(root=settings.workspaces),
+            workspaces=workspaces,
             make=ClaudeCodeProcesses(
                 environment=claude_code_frames.ENVIRONMENT, patience=PATIENCE, tasks=tasks
             ),
@@ -125,7 +144,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             )
             backends_pb2_grpc.add_BackendServiceServicer_to_server(backend_api, to)
             workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(
-                WorkspaceApi(executions=executions), to
+                WorkspaceApi(executions=executions, files=files, restorer=Restoring()), to
             )
 
         async def draining() -> None:

@@ -104,4 +104,15 @@ class Settings(ServerSettings):
         timedelta(seconds=60),
         minimum=0.1,
     )
+    file_bytes: int = setting("Bytes of a file that a client writes.", 1 << 30, minimum=1)
+    workspace_bytes: int = setting(
+        "Bytes a workspace may hold for a client to write more; 0 for no limit. Agents are not"
+        " held to it.",
+        0,
+        minimum=0,
+    )
+    archive_bytes: int = setting("Bytes of all files in one archive.", 4 << 30, minimum=1)
+    spare_bytes: int = setting(
+        "Bytes of the workspaces' disk that clients must leave free.", 256 << 20, minimum=0
+    )
     simulation_seed: int = setting("Number the simulated agents draw their ids from.", 0)

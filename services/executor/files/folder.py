@@ -7,6 +7,7 @@ way for a link meanwhile changes nothing. Does not know workspaces.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,31 @@ def made(root: Path, parts: Parts) -> Iterator[int]:
         finally:
             if here >= 0:
                 os.close(here)
+
+
+@contextmanager
+def beside(notes: Path, name: str) -> Iterator[int]:
+    """Have the descriptor of a folder of ours while inside, alone; it is made when missing.
+
+    Agents do not see it, and it is on the file system of their files.
+
+    Args:
+        notes: What the executor keeps about the workspace.
+        name: Of the folder in there.
+
+    Raises:
+        Failure: QUOTA_EXCEEDED, SERVICE_UNAVAILABLE.
+    """
+    with translated(()):
+        path = notes / name
+        path.mkdir(mode=0o700, exist_ok=True)
+        here = os.open(path, _FOLDER)
+        try:
+            # Given back with the descriptor.
+            fcntl.flock(here, fcntl.LOCK_EX)
+            yield here
+        finally:
+            os.close(here)
 
 
 def _step(root: Path, above: int, part: str) -> int:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure, field_invalid
-from services.executor.files.folder import translated
 
 UPLOADS = 256
 """Uploads in parts at once."""
@@ -24,7 +21,6 @@ UPLOADS_PER_WORKSPACE = 8
 PATIENCE_SECONDS = 600.0
 """How long an upload waits for its next part."""
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -106,25 +102,6 @@ class Uploads:
         oldest = self._clock() - PATIENCE_SECONDS
         for key in [key for key, one in self._uploads.items() if one.touched < oldest]:
             del self._uploads[key]
-
-
-@contextmanager
-def folder_of(notes: Path) -> Iterator[int]:
-    """Have the descriptor of a workspace's folder of uploads while inside.
-
-    Agents do not see it, and it is on the file system of their files.
-
-    Raises:
-        Failure: QUOTA_EXCEEDED, SERVICE_UNAVAILABLE.
-    """
-    with translated(()):
-        path = notes / "uploads"
-        path.mkdir(mode=0o700, exist_ok=True)
-        here = os.open(path, _FOLDER)
-        try:
-            yield here
-        finally:
-            os.close(here)
 
 
 def write(here: int, name: str, content: bytes, offset: int) -> None:
