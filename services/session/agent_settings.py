@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2
 from services.chassis.failures import Failure
 from services.session.names import AgentName
+from services.session.options import Options
 from services.session.records import AgentRecord
 
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -21,12 +24,17 @@ _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """What a user may set about an agent; None leaves it as it is."""
+    """What a user may set about an agent; None leaves it as it is.
+
+    Attributes:
+        options: New values of some of the agent's `Options`, by attribute.
+    """
 
     display_name: str | None = None
     instructions: str | None = None
     backend: str | None = None
     permission_mode: agents_pb2.Agent.PermissionMode.ValueType | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -36,6 +44,8 @@ class AgentSettings:
             self.instructions or "",
             self.backend or "",
             str(self.permission_mode or 0),
+            # Nothing when nothing was chosen, as before there was anything to choose.
+            *Options(**self.options).words,
         )
         return hashlib.sha256("\0".join(map(repr, parts)).encode()).hexdigest()[:32]
 
@@ -60,6 +70,7 @@ def new_record(name: AgentName, settings: AgentSettings, now: datetime) -> Agent
         head=0,
         activity_time=now,
         log="".join(secrets.choice(_ID_ALPHABET) for _ in range(10)),
+        options=Options(**settings.options),
     )
 
 
@@ -73,6 +84,7 @@ def change(record: AgentRecord, settings: AgentSettings, now: datetime) -> None:
         record.backend = settings.backend
     if settings.permission_mode is not None:
         record.permission_mode = settings.permission_mode
+    record.options = replace(record.options, **settings.options)
     record.revision += 1
     record.update_time = now
 

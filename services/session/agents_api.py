@@ -17,6 +17,7 @@ from services.session.checks import check_backend, check_length
 from services.session.forms import MessageAgents
 from services.session.limits import Limits
 from services.session.names import check_agent_id, parse_agent, parse_user, require_owner
+from services.session.options import PATHS, check_options
 from services.session.pages import Page, page_size, parse_token
 from services.session.session import Session
 from services.session.sessions import Sessions
@@ -28,7 +29,7 @@ Agent = agents_pb2.Agent
 _TOKEN = re.compile(r"(0|[1-9][0-9]{0,11})\.(0|[1-9][0-9]{0,8})\.([a-z][a-z0-9-]{0,62})")
 """Seconds, nanoseconds and id of a page's last agent."""
 
-_SETTINGS = ("display_name", "instructions", "backend", "permission_mode")
+_SETTINGS = ("display_name", "instructions", "backend", "permission_mode", *PATHS)
 
 
 class AgentApi(agents_pb2_grpc.AgentServiceServicer):
@@ -137,11 +138,13 @@ class AgentApi(agents_pb2_grpc.AgentServiceServicer):
         mode = agent.permission_mode or Agent.PERMISSION_MODE_ASK
         if mode not in Agent.PermissionMode.values():
             raise field_invalid("agent.permission_mode", "be a known mode")
+        options = check_options(agent)
         return AgentSettings(
             display_name=agent.display_name if "display_name" in paths else None,
             instructions=agent.instructions if "instructions" in paths else None,
             backend=agent.backend if "backend" in paths else None,
             permission_mode=mode if "permission_mode" in paths else None,
+            options={name: getattr(options, name) for path, name in PATHS.items() if path in paths},
         )
 
 

@@ -28,8 +28,10 @@ from google.protobuf import json_format
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, turns_pb2
 from moorline.transcript.v1 import transcript_pb2
+from services.session.account import NOTHING, Account, read_account
 from services.session.encoding import message_fields, parse_time, time_text, timestamp
 from services.session.names import AgentName, TurnName
+from services.session.options import DEFAULTS, Options, read_options
 from services.session.store import Document
 
 WORK = "work"
@@ -133,6 +135,8 @@ class AgentRecord:
             process are there; empty when there is none.
         deleted: True from the moment of its deletion until nothing is left.
         log: Random id of its history; empty for an agent from before there was one.
+        options: What was chosen about its turns.
+        account: What its turns have consumed.
     """
 
     name: AgentName
@@ -150,6 +154,8 @@ class AgentRecord:
     executor: str = ""
     deleted: bool = False
     log: str = ""
+    options: Options = DEFAULTS
+    account: Account = NOTHING
 
     @property
     def log_id(self) -> str:
@@ -185,6 +191,8 @@ class AgentRecord:
             "executor": self.executor,
             "deleted": self.deleted,
             "log": self.log,
+            "options": self.options.stored(),
+            "account": self.account.fields(),
         }
 
     def summary(self) -> dict[str, Any]:
@@ -194,6 +202,7 @@ class AgentRecord:
             "activityTime": time_text(self.activity_time),
             "conversation": self.conversation,
             "executor": self.executor,
+            "account": self.account.summary(),
         }
 
     def recall(self, summary: Mapping[str, Any]) -> None:
@@ -202,10 +211,12 @@ class AgentRecord:
         self.activity_time = parse_time(summary["activityTime"])
         self.conversation = summary["conversation"]
         self.executor = summary["executor"]
+        if "account" in summary:
+            self.account = self.account.recalled(summary["account"])
 
     def message(self) -> agents_pb2.Agent:
         """Return the agent as an idle one."""
-        return agents_pb2.Agent(
+        agent = agents_pb2.Agent(
             name=str(self.name),
             display_name=self.display_name,
             instructions=self.instructions,
@@ -217,7 +228,10 @@ class AgentRecord:
             state=agents_pb2.Agent.STATE_IDLE,
             head_sequence=self.head,
             activity_time=timestamp(self.activity_time),
+            usage=self.account.total.message(),
         )
+        self.options.fill(agent)
+        return agent
 
 
 def read_agent(user: str, document: Document) -> AgentRecord:
@@ -239,6 +253,8 @@ def read_agent(user: str, document: Document) -> AgentRecord:
         executor=fields.get("executor", ""),
         deleted=fields["deleted"],
         log=fields.get("log", ""),
+        options=read_options(fields.get("options", {})),
+        account=read_account(fields.get("account", {})),
     )
 
 
@@ -253,8 +269,9 @@ class TurnRecord:
             created at; empty while none was chosen.
         cancelled: True once its cancellation was asked for.
         start_time: When its first attempt began; None while it waits.
+        usage: What it consumed; what earlier attempts did, while it runs.
         permissions: At the end, what was decided about each of its requests:
-            `allowed` and `decider`.
+            see `answers.summarize`.
         log: `AgentRecord.log`. A turn of another history is none of the agent's:
             it was written late, for an agent that was deleted or lost.
     """
@@ -310,7 +327,7 @@ class TurnRecord:
             prompt=transcript_pb2.UserMessage(text=self.prompt),
             state=self.state,
             error=self.error,
-            usage=self.usage,
+            usage=self.usage if self.final else None,
             sequence=self.sequence,
             attempt=self.attempt,
             create_time=timestamp(self.create_time),
