@@ -16,13 +16,14 @@ import pytest
 from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
 from services.executor.channel import Channel, Launch
+from services.executor.channels.docker.channel import DockerChannel
 from services.executor.channels.process.channel import ProcessChannel, Start
 from services.executor.channels.process.tree import Mark, Trees
 from services.executor.channels.simulation.channel import SimulationChannel
 from services.executor.channels.simulation.ticker import Ticker
 from services.executor.claude_code import frames as claude_code_frames
 from services.executor.workspaces import Workspaces
-from tests.contract.channels import program
+from tests.contract.channels import containers, program
 from tests.contract.channels.reader import Reader
 
 ROOT = Path(__file__).parents[3]
@@ -53,7 +54,21 @@ async def process(launch: Launch) -> AsyncIterator[Channel]:
         yield ProcessChannel(start=start, trees=trees, tasks=tasks, roots=set())
 
 
-FACTORIES: dict[str, Factory] = {"simulation": simulation, "process": process}
+@asynccontextmanager
+async def docker(launch: Launch) -> AsyncIterator[Channel]:
+    """A container."""
+    async with containers.engine() as engine, Tasks() as tasks:
+        channel = DockerChannel(
+            engine=engine,
+            workspace=launch.place.workspace,
+            configuration=containers.python(launch, program.__name__),
+            tasks=tasks,
+        )
+        yield channel
+        await channel.kill()
+
+
+FACTORIES: dict[str, Factory] = {"simulation": simulation, "process": process, "docker": docker}
 
 
 @pytest.fixture(params=FACTORIES)

@@ -1,0 +1,1 @@
+"""The channel to an agent in a container. Does not know what the lines mean."""

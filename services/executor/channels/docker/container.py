@@ -1,0 +1,180 @@
+"""What an agent's container is made of. Does not know the engine, nor what the agent does.
+
+An agent is not trusted: its container has no network, no rights, no file system but its own
+folders, and a share of the machine that it cannot leave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.executor.backend import View
+from services.executor.channel import Launch
+from services.executor.workspaces import Place
+
+INSTANCE = "moorline.instance"
+WORKSPACE = "moorline.workspace"
+TENANT = "moorline.tenant"
+VERSION = "moorline.version"
+"""Labels: whose container it is."""
+
+VIEW = View(files="/workspace", state="/state", run="/run/moorline")
+"""Where a container finds what its agent has."""
+
+_HOME = "/home/agent"
+_FIRST_USER = 10001
+_USERS = 50_000
+"""Ids of users that agents get, where the executor may choose."""
+_LOG_SIZE, _LOG_FILES = "64m", "2"
+"""What a container prints is kept for a restarted executor: several hours of an agent at work."""
+_OOM_SCORE = 300
+"""The kernel ends an agent before the services of this machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one agent may take of the machine.
+
+    Attributes:
+        memory: MiB, of everything in the container and its temporary files.
+        cpus: Processors.
+        pids: Processes and threads.
+        shell_processes: Processes that the agent's shell commands may have; fewer than `pids`
+            by at least thirty, so that a command that takes all of them leaves the agent alive.
+    """
+
+    memory: int
+    cpus: float
+    pids: int
+    shell_processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The user an agent is, on the host and in its container.
+
+    Attributes:
+        uid: Of the user.
+        gid: Of the group.
+        shared: Whether others are the same user, so that the kernel counts them together.
+    """
+
+    uid: int
+    gid: int
+    shared: bool
+
+
+def owner_of(place: Place) -> Owner:
+    """Return the user an agent is: one of its own where the executor is root, else the executor's.
+
+    The kernel limits processes by user, over all containers. Two agents that share a user by
+    chance share that limit, and nothing else.
+    """
+    if os.geteuid() != 0:
+        return Owner(uid=os.geteuid(), gid=os.getegid(), shared=True)
+    digest = hashlib.sha256(place.workspace.encode()).digest()
+    uid = _FIRST_USER + int.from_bytes(digest[:4], "big") % _USERS
+    return Owner(uid=uid, gid=uid, shared=False)
+
+
+def give(place: Place, owner: Owner) -> None:
+    """Make an agent the owner of all that it has; needed only, and possible, as root.
+
+    Links are given, not followed.
+    """
+    if owner.shared:
+        return
+    for folder in (place.files, place.state, place.run):
+        os.chown(folder, owner.uid, owner.gid, follow_symlinks=False)
+        for _, folders, files, descriptor in os.fwalk(folder):
+            for name in (*folders, *files):
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                if (status.st_uid, status.st_gid) != (owner.uid, owner.gid):
+                    os.chown(
+                        *(name, owner.uid, owner.gid), dir_fd=descriptor, follow_symlinks=False
+                    )
+
+
+def configuration(
+    launch: Launch, *, image: str, labels: Mapping[str, str], owner: Owner, limits: Limits
+) -> dict[str, Any]:
+    """Return what the engine is to create.
+
+    Args:
+        launch: What runs in it.
+        image: Name of the image; its entry point runs the command line.
+        labels: Whose it is, besides what the launch tells.
+        owner: Which user it is.
+        limits: What it may take.
+    """
+    place = launch.place
+    processes = f"+{limits.shell_processes}" if owner.shared else str(limits.shell_processes)
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": _HOME,
+        "USER": "agent",
+        "TMPDIR": "/tmp",  # noqa: S108 - the container's own
+        "LANG": "C.UTF-8",
+        "SHELL": "/bin/bash",
+        "CLAUDE_CODE_TMPDIR": "/tmp",  # noqa: S108
+        "CLAUDE_CODE_SHELL_PREFIX": "/usr/local/bin/moorline-shell",
+        "MOORLINE_SHELL_PROCESSES": processes,
+        **launch.environment,
+    }
+    return {
+        "Image": image,
+        "Cmd": list(launch.argv),
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "User": f"{owner.uid}:{owner.gid}",
+        "WorkingDir": VIEW.files,
+        "Hostname": "agent",
+        "Labels": {**labels, WORKSPACE: place.workspace, TENANT: launch.tenant},
+        # The input outlives who is attached to it, so that a restarted executor can go on.
+        "OpenStdin": True,
+        "StdinOnce": False,
+        "Tty": False,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": _host(place, owner, limits),
+    }
+
+
+def _host(place: Place, owner: Owner, limits: Limits) -> dict[str, Any]:
+    memory = limits.memory << 20
+    temporary = f"rw,exec,nosuid,nodev,size={memory // 2}"
+    mounts = {place.files: VIEW.files, place.state: VIEW.state, place.run: VIEW.run}
+    return {
+        "NetworkMode": "none",
+        "ReadonlyRootfs": True,
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "IpcMode": "private",
+        "Memory": memory,
+        # With swap in addition it could take twice of it, and slow everybody down.
+        "MemorySwap": memory,
+        "NanoCpus": int(limits.cpus * 1e9),
+        "PidsLimit": limits.pids,
+        "OomScoreAdj": _OOM_SCORE,
+        "Ulimits": [
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "Tmpfs": {
+            "/tmp": f"{temporary},mode=1777",  # noqa: S108
+            _HOME: f"{temporary},mode=0700,uid={owner.uid},gid={owner.gid}",
+        },
+        "Mounts": [
+            {"Type": "bind", "Source": str(source.absolute()), "Target": target}
+            for source, target in mounts.items()
+        ],
+        "LogConfig": {
+            "Type": "json-file",
+            "Config": {"max-size": _LOG_SIZE, "max-file": _LOG_FILES},
+        },
+        "RestartPolicy": {"Name": "no"},
+    }
