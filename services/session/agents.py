@@ -6,22 +6,24 @@ Does not know the agents beside it, nor who may ask for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
+from services.session.answers import require_same
 from services.session.encoding import LoggedEvent, timestamp
 from services.session.environment import Environment
 from services.session.event_source import EventSource
 from services.session.forms import EventForm
 from services.session.history import History, Segment
+from services.session.late import Late
 from services.session.loader import Loader
 from services.session.log import Log
-from services.session.outcomes import turn_exists
+from services.session.outcomes import turn_exists, unreachable
 from services.session.ownership.ownership import Lease
-from services.session.permissions import require_same
 from services.session.recordings import Recordings
 from services.session.records import (
     AgentRecord,
@@ -31,6 +33,8 @@ from services.session.timeline import Timeline
 from services.session.transcripts.mirror import Mirror
 from services.session.turn_archive import TurnArchive
 from services.session.turn_queue import TurnQueue
+
+log = logging.getLogger(__name__)
 
 U = TypeVar("U")
 
@@ -51,6 +55,7 @@ class LiveAgent:
         "_environment",
         "_lease",
         "_loader",
+        "_located",
         "_recordings",
         "_share",
         "_turns",
@@ -98,12 +103,14 @@ class LiveAgent:
         self.log.track(str(record.name), version)
         if tail is not None and "agent" in tail.carried:
             record.recall(tail.carried["agent"])
-            self.log.late(record.fields(), record.summary())
+            self.log.late(Late(record.fields(), record.summary()))
         self.timeline = Timeline(head=self.log.head)
         self.used = asyncio.get_running_loop().time()
         """Loop time of the last use."""
         self._recordings = Recordings(log=self.log)
         self._share = environment.measures.share()
+        # The recording of where the files will be, once somebody wanted to know.
+        self._located: asyncio.Future[None] | None = None
         self._turns = TurnQueue(
             environment=environment,
             record=record,
@@ -112,7 +119,7 @@ class LiveAgent:
             loader=loader,
             recordings=self._recordings,
             changed=self._changed,
-            ended=self._touch,
+            ended=self._turn_ended,
         )
 
     @property
@@ -195,8 +202,8 @@ class LiveAgent:
         """Answer a permission request; the first answer wins.
 
         Raises:
-            Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, STORE_UNAVAILABLE,
-                FENCED.
+            Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, FIELD_INVALID,
+                QUOTA_EXCEEDED, STORE_UNAVAILABLE, FENCED.
         """
         run = self._turns.run
         if run is not None and run.turn.name.turn == turn_id:
@@ -206,7 +213,7 @@ class LiveAgent:
         decided = turn.permissions.get(answer.permission_id)
         if decided is None:
             raise not_found()
-        require_same(decided, allowed=answer.allowed)
+        require_same(decided, answer)
 
     def follow(
         self,
@@ -245,6 +252,27 @@ class LiveAgent:
         await self.log.durable(self.log.append("", [], documents={path: self.record.fields()}))
         self._changed()
 
+    async def locate(self) -> str:
+        """Return the address of the executor that has the agent's files, or will have them.
+
+        Raises:
+            Failure: SERVICE_UNAVAILABLE when none can be named; STORE_UNAVAILABLE, FENCED.
+        """
+        executors, run = self._environment.executors, self._turns.run
+        there = (run.turn.executor if run is not None else "") or self.record.executor
+        if not executors.known(there):
+            # It never ran, or its files are gone with their executor.
+            there = executors.place(preferred="")
+            if not there:
+                raise unreachable()
+            self.record.executor = there
+            path = str(self.record.name)
+            self._located = self.log.append("", [], documents={path: self.record.fields()})
+        if self._located is not None:
+            # The first turn shall go there, whoever starts it.
+            await self.log.durable(self._located)
+        return there
+
     async def stored_turn(self, turn_id: str) -> TurnRecord | None:
         """Return a turn, whether it has ended or not, or None."""
         turn = self._turns.find(turn_id)
@@ -271,8 +299,18 @@ class LiveAgent:
             raise not_found()
         return turn
 
-    def _touch(self) -> None:
+    def _turn_ended(self) -> None:
         self.used = asyncio.get_running_loop().time()
+        # Not while a conversation before the newest may be gone on with.
+        if self.mirror.littered and self.mirror.conversation in ("", self.record.conversation):
+            self._environment.tasks.spawn(self._clear_transcript(), name="transcript-clear")
+
+    async def _clear_transcript(self) -> None:
+        try:
+            await self.mirror.clear()
+        except Failure as failure:
+            # The next turn tries again.
+            log.info("transcript not cleared", extra={"reason": failure.reason_name})
 
     def _committed(self, events: Sequence[LoggedEvent], cursors: Mapping[str, int]) -> None:
         self.timeline.publish(events)

@@ -13,6 +13,7 @@ from typing import Any
 
 from moorline.executor.v1 import executions_pb2
 from services.chassis.failures import Failure
+from services.session.late import Late
 
 SEGMENT_BYTES = 256 * 1024
 """Largest segment, unless a single append is larger; Firestore's limit is 1 MiB."""
@@ -33,6 +34,7 @@ class Append:
         done: Told once it is durable, or that it never will be.
         part: By what the agent's own transcript has grown.
         joined: True when it goes together with the one before.
+        late: What the agent's document shall be from then on, or soon after.
     """
 
     events: Sequence[Mapping[str, Any]]
@@ -42,6 +44,7 @@ class Append:
     done: asyncio.Future[None]
     part: executions_pb2.TranscriptPart | None = None
     joined: bool = False
+    late: Late | None = None
 
 
 class Waiting:

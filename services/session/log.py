@@ -91,13 +91,12 @@ class Log:
         "_latest",
         "_lease",
         "_linger_seconds",
-        "_mirror",
-        "_newest",
         "_pending",
         "_position",
         "_tasks",
         "_writer",
         "head",
+        "mirror",
         "next",
     )
 
@@ -124,7 +123,6 @@ class Log:
         self._committed = committed
         self._fenced = fenced
         self._lease = lease
-        self._mirror = mirror
         self._commits = Commits(
             store=store,
             history=history,
@@ -136,8 +134,6 @@ class Log:
         self._linger_seconds = linger.total_seconds()
         self._hurry = asyncio.Event()
         self._late = LateDocument(pace=pace.total_seconds(), due=self._flush)
-        # What the agent's document shall be, as it was last told.
-        self._newest: Mapping[str, Any] | None = None
         self._position = tail.end if tail is not None else Position()
         self._pending = Waiting()
         # When the next commit begins at the latest.
@@ -146,6 +142,8 @@ class Log:
         self._fence: Failure | None = None
         self._latest: asyncio.Future[None] | None = None
         self._last_time = tail.time if tail is not None else None
+        self.mirror = mirror
+        """Where the agent's own transcript is."""
         self.next = self._position.sequence
         """Number that the next event appended will get."""
         self.head = self.next - 1
@@ -186,6 +184,7 @@ class Log:
         *,
         time: datetime | None = None,
         documents: Mapping[str, Mapping[str, Any] | None] | None = None,
+        late: Late | None = None,
         cursors: Mapping[str, int] | None = None,
         part: executions_pb2.TranscriptPart | None = None,
         urgent: bool = True,
@@ -199,6 +198,8 @@ class Log:
             items: What happened; may be empty when only documents change.
             time: When it happened, as another clock saw it; None for now.
             documents: Fields to write by path, in the same commit; None deletes.
+            late: What it makes of the agent's document, which is written with it or soon
+                after; segments tell what is carried until then.
             cursors: Executor's number of the newest item, by execution.
             part: By what the agent's own transcript has grown.
             urgent: False lets it wait a little for others, to share their commit.
@@ -223,27 +224,27 @@ class Log:
         ]
         self.next += len(events)
         self._latest = done
-        self._newest = (documents or {}).get(str(self._agent), self._newest)
         size = sum(item.ByteSize() + 200 for item in items)
         size += sum(len(orjson.dumps(fields)) for fields in (documents or {}).values())
         size += part.ByteSize() if part is not None else 0
         due = asyncio.get_running_loop().time()
         if not urgent:
             due += max(self._gather_seconds, self._linger_seconds if shown else 0.0)
-        self._pending.add(Append(events, documents or {}, cursors or {}, size, done, part, joined))
+        self._pending.add(
+            Append(events, documents or {}, cursors or {}, size, done, part, joined, late)
+        )
         self._begin_by(due if self._pending.bytes <= LINGER_BYTES else -math.inf)
         if self._writer is None:
             self._writer = self._tasks.spawn(self._write(), name="log-write")
             self._writer.add_done_callback(self._stopped)
         return done
 
-    def late(self, fields: Mapping[str, Any], carried: Mapping[str, Any]) -> None:
-        """Have the agent's document written, with what is appended next or soon after.
+    def late(self, late: Late) -> None:
+        """Have the agent's document written soon: the newest segment tells more than it.
 
-        Segments tell `carried` until it is, as `Segment.carried["agent"]`.
+        Segments tell what is carried until it is, as `Segment.carried["agent"]`.
         """
-        self._newest = fields
-        self._late.waiting = Late(fields, carried)
+        self._late.waiting = late
 
     async def durable(self, append: asyncio.Future[None]) -> None:
         """Wait for an append.
@@ -341,18 +342,9 @@ class Log:
         appends = self._pending.take()
         self._due = -math.inf if self._pending else math.inf
         documents = {path: to for append in appends for path, to in append.documents.items()}
-        pieces = self._mirror.write([one.part for one in appends if one.part is not None])
+        pieces = self.mirror.write([one.part for one in appends if one.part is not None])
         documents.update(pieces)
-        carried: dict[str, Any] = {}
-        path = str(self._agent)
-        if path in documents:
-            # It may have changed since that was asked for, and would not be told again.
-            documents[path] = self._newest
-            self._late.written()
-        elif (late := self._late.take()) is not None:
-            documents[path] = late.fields
-        elif self._late.waiting is not None:
-            carried["agent"] = self._late.waiting.carried
+        carried = self._carried(appends, documents)
         events = [event for append in appends for event in append.events]
         if not events and self._last_time is not None:
             carried["time"] = time_text(self._last_time)
@@ -365,6 +357,29 @@ class Log:
             carried=carried,
         )
         return _Batch(segment, appends, documents, pieces.keys())
+
+    def _carried(
+        self, appends: Sequence[Append], documents: dict[str, Mapping[str, Any] | None]
+    ) -> dict[str, Any]:
+        """See that a segment tells of the agent what its appends have made of it, and no more.
+
+        What is counted must be counted in the very commit of what it is counted for.
+        """
+        path = str(self._agent)
+        for append in appends:
+            if append.late is not None:
+                self._late.waiting = append.late
+                if path in documents:
+                    documents[path] = append.late.fields
+            if path in append.documents:
+                documents[path] = append.documents[path]
+        if path in documents:
+            self._late.written()
+        elif (late := self._late.take()) is not None:
+            documents[path] = late.fields
+        elif self._late.waiting is not None:
+            return {"agent": self._late.waiting.carried}
+        return {}
 
     def _publish(self, batch: _Batch) -> None:
         self._position = batch.segment.end

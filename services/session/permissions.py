@@ -7,20 +7,21 @@ one counts. Does not know how an answer reaches the agent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any
+from typing import Any, TypeAlias
 
-from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.failures import Failure, not_found
+from services.chassis.failures import not_found
+from services.session.answers import check_answer, require_same, summarize
 from services.session.clock import DatabaseClock
 from services.session.log import Log, succeeded
 
 Decision = transcript_pb2.PermissionDecision
 
-_DECIDER = "DECIDER_"
+Changes: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Fields of documents by path."""
 
 
 @dataclass(slots=True)
@@ -40,10 +41,13 @@ class Permissions:
         turn_id: The turn.
         clock: Decides when a request has waited too long.
         changed: Called when the number of open requests may have changed.
+        allow: Called with a request and a user's first answer, which fits it; carries
+            out what it changes about the agent, and returns what is to be stored of it
+            together with the answer. May raise a Failure, which refuses the answer.
         decided: Called with each answer, once it is durable.
     """
 
-    __slots__ = ("_changed", "_clock", "_decided", "_log", "_requests", "_turn_id")
+    __slots__ = ("_allow", "_changed", "_clock", "_decided", "_log", "_requests", "_turn_id")
 
     def __init__(
         self,
@@ -52,12 +56,16 @@ class Permissions:
         turn_id: str,
         clock: DatabaseClock,
         changed: Callable[[], None],
+        allow: Callable[
+            [transcript_pb2.PermissionRequest, transcript_pb2.PermissionDecision], Changes
+        ],
         decided: Callable[[transcript_pb2.PermissionDecision], None],
     ) -> None:
         self._log = log
         self._turn_id = turn_id
         self._clock = clock
         self._changed = changed
+        self._allow = allow
         self._decided = decided
         self._requests: dict[str, _Request] = {}
 
@@ -91,8 +99,8 @@ class Permissions:
         """Record a user's answer, if it is the first.
 
         Raises:
-            Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, STORE_UNAVAILABLE,
-                FENCED.
+            Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, FIELD_INVALID,
+                QUOTA_EXCEEDED, STORE_UNAVAILABLE, FENCED.
         """
         request = self._requests.get(answer.permission_id)
         if request is None:
@@ -104,12 +112,15 @@ class Permissions:
                 allowed=answer.allowed,
                 reason=answer.reason,
                 decider=Decision.DECIDER_USER,
+                suggestion_id=answer.suggestion_id,
+                answers=answer.answers,
             )
-            self._decide(request, decision)
+            check_answer(request.item, decision)
+            self._decide(request, decision, self._allow(request.item, decision))
         if request.recorded is not None:
             await self._log.durable(request.recorded)
         if first is not None:
-            require_same(_summarize(first), allowed=answer.allowed)
+            require_same(summarize(first), answer)
 
     def recorded(self) -> Iterator[transcript_pb2.PermissionDecision]:
         """Return the answers that are durable, which the agent may be told."""
@@ -156,7 +167,7 @@ class Permissions:
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return what was decided, for the turn's document."""
         return {
-            permission_id: _summarize(request.decision)
+            permission_id: summarize(request.decision)
             for permission_id, request in self._requests.items()
             if request.decision is not None
         }
@@ -174,38 +185,18 @@ class Permissions:
             )
             self._decide(request, decision)
 
-    def _decide(self, request: _Request, decision: transcript_pb2.PermissionDecision) -> None:
+    def _decide(
+        self,
+        request: _Request,
+        decision: transcript_pb2.PermissionDecision,
+        changes: Changes | None = None,
+    ) -> None:
         def durable(done: asyncio.Future[None]) -> None:
             if succeeded(done):
                 self._decided(decision)
 
         request.decision = decision
         item = transcript_pb2.Item(permission_decision=decision)
-        request.recorded = self._log.append(self._turn_id, [item])
+        request.recorded = self._log.append(self._turn_id, [item], documents=changes)
         request.recorded.add_done_callback(durable)
         self._changed()
-
-
-def require_same(decided: dict[str, Any], *, allowed: bool) -> None:
-    """Check that an answer repeats the first one, which a user gave.
-
-    Args:
-        decided: The first one, as a turn's document keeps it.
-        allowed: The answer.
-
-    Raises:
-        Failure: PERMISSION_RESOLVED with the first answer.
-    """
-    if decided["decider"] == "USER" and decided["allowed"] == allowed:
-        return
-    raise Failure(
-        errors_pb2.ERROR_REASON_PERMISSION_RESOLVED,
-        "The request was answered before, and differently.",
-        decision="allowed" if decided["allowed"] else "refused",
-        decider=decided["decider"],
-    )
-
-
-def _summarize(decision: transcript_pb2.PermissionDecision) -> dict[str, Any]:
-    name = Decision.Decider.Name(decision.decider)
-    return {"allowed": decision.allowed, "decider": name.removeprefix(_DECIDER)}

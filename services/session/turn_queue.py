@@ -11,6 +11,7 @@ from collections.abc import Callable
 from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.session.environment import Environment
+from services.session.late import Late
 from services.session.loader import Loader
 from services.session.log import Log
 from services.session.outcomes import Outcome, end_turn, outcome_label, queue_full
@@ -215,8 +216,9 @@ class TurnQueue:
         outcome = Outcome(state=Outcome.STATE_CANCELLED)
         turn.cancelled = True
         end_turn(turn, outcome, now)
-        self._record.head = self._log.next
-        self._log.late(self._record.fields(), self._record.summary())
+        record = self._record
+        record.head = self._log.next
+        record.account = record.account.with_turn(None, now)
         ended = self._log.append(
             turn.name.turn,
             [transcript_pb2.Item(turn_outcome=outcome)],
@@ -224,6 +226,7 @@ class TurnQueue:
                 str(turn.name): turn.fields(),
                 turn_work_path(turn.name): None,
             },
+            late=Late(record.fields(), record.summary()),
         )
         self._recordings.add(turn.name.turn, ended)
         ended.add_done_callback(lambda done: self._waiting_ended(done, turn))

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
+from services.session.agent_settings import change
+from services.session.answers import settings_after
 from services.session.attempt import Attempt
+from services.session.conclusion import Conclusion
+from services.session.consumption import Consumption
 from services.session.encoding import LoggedEvent
 from services.session.environment import Environment
 from services.session.executors.deliveries import Deliveries
 from services.session.executors.following import Following
 from services.session.executors.placement import Placement
 from services.session.log import Log, succeeded
-from services.session.outcomes import UNHEARD, Outcome, broken, end_turn, lost, outcome_label
-from services.session.permissions import Permissions
-from services.session.records import AgentRecord, TurnRecord, turn_work_path
+from services.session.outcomes import UNHEARD, Outcome, broken, lost, outcome_label
+from services.session.permissions import Changes, Permissions
+from services.session.records import AgentRecord, TurnRecord
 from services.session.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,8 @@ class TurnRun:
         ended: Callable[[], None],
     ) -> None:
         self.turn = turn
+        self.consumption = Consumption(turn=turn)
+        """What it has consumed so far."""
         self._environment = environment
         self._executors = environment.executors
         self._agent = agent
@@ -70,14 +75,24 @@ class TurnRun:
             tasks=environment.tasks,
             executors=environment.executors,
             turn=turn,
-            over=lambda: self._let_go or self._conclusion is not None,
+            over=lambda: self._let_go or self.over,
         )
         self._permissions = Permissions(
             log=agent_log,
             turn_id=turn.name.turn,
             clock=environment.clock,
             changed=changed,
+            allow=self._allow,
             decided=self._deliveries.resolve,
+        )
+        self._conclusion = Conclusion(
+            environment=environment,
+            agent=agent,
+            turn=turn,
+            agent_log=agent_log,
+            permissions=self._permissions,
+            consumption=self.consumption,
+            changed=changed,
         )
         self._following = Following(
             executors=environment.executors,
@@ -89,8 +104,12 @@ class TurnRun:
         # Set while the execution is being created.
         self._placement: Placement | None = None
         self._cancellation: asyncio.Future[None] | None = None
-        self._conclusion: asyncio.Future[None] | None = None
         self._let_go = False
+
+    @property
+    def over(self) -> bool:
+        """True once its outcome is being recorded."""
+        return self._conclusion.recorded is not None
 
     @property
     def open_requests(self) -> int:
@@ -133,7 +152,7 @@ class TurnRun:
         Raises:
             Failure: STORE_UNAVAILABLE, FENCED.
         """
-        if self._conclusion is not None:
+        if self.over:
             return
         if self._cancellation is None:
             self.turn.cancelled = True
@@ -147,8 +166,8 @@ class TurnRun:
         """Record an answer, if it is the first, and hand it to the agent.
 
         Raises:
-            Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, STORE_UNAVAILABLE,
-                FENCED.
+            Failure: RESOURCE_NOT_FOUND, PERMISSION_RESOLVED, FIELD_INVALID,
+                QUOTA_EXCEEDED, STORE_UNAVAILABLE, FENCED.
         """
         await self._permissions.answer(answer)
 
@@ -166,8 +185,8 @@ class TurnRun:
         """See that a turn whose task failed by a bug ends all the same."""
         if task.cancelled() or task.exception() is None:
             return
-        conclusion = self._conclusion or self._conclude_ourselves(Outcome.STATE_FAILED, broken())
-        conclusion.add_done_callback(self._concluded)
+        recorded = self._conclusion.recorded or self._conclude(Outcome.STATE_FAILED, broken())
+        recorded.add_done_callback(self._concluded)
 
     def _concluded(self, done: asyncio.Future[None]) -> None:
         if not self._let_go and succeeded(done):
@@ -177,13 +196,13 @@ class TurnRun:
     async def _run(self, recorded: asyncio.Future[None], *, created: bool) -> None:
         try:
             await asyncio.shield(recorded)
-            while self._conclusion is None:
+            while self._conclusion.recorded is None:
                 if not created:
                     await self._create()
                 created = False
-                if self._conclusion is None:
+                if self._conclusion.recorded is None:
                     await self._follow()
-            self._conclusion.add_done_callback(self._concluded)
+            self._conclusion.recorded.add_done_callback(self._concluded)
         except Failure as failure:
             if failure.reason != errors_pb2.ERROR_REASON_FENCED:
                 raise
@@ -199,9 +218,9 @@ class TurnRun:
         if failure is None:
             return
         if self.turn.cancelled:
-            self._conclude_ourselves(Outcome.STATE_CANCELLED, None)
+            self._conclude(Outcome.STATE_CANCELLED, None)
         else:
-            self._conclude_ourselves(Outcome.STATE_FAILED, failure)
+            self._conclude(Outcome.STATE_FAILED, failure)
 
     async def _follow(self) -> None:
         """Follow the execution until its outcome, or see what to do when it is lost."""
@@ -224,16 +243,16 @@ class TurnRun:
     async def _recover(self, failure: Failure) -> None:
         """Decide how to go on after the execution was lost."""
         self._attempt.close()
-        if self._conclusion is not None:
+        if self.over:
             return
         # A tool whose use was never allowed has not run.
         ran = self._attempt.tool_calls - self._permissions.never_allowed()
         if self.turn.cancelled:
-            self._conclude_ourselves(Outcome.STATE_CANCELLED, None)
+            self._conclude(Outcome.STATE_CANCELLED, None)
         elif ran or failure.reason in UNHEARD:
-            self._conclude_ourselves(Outcome.STATE_LOST, lost(failure))
+            self._conclude(Outcome.STATE_LOST, lost(failure))
         elif self.turn.attempt >= self._environment.limits.attempts:
-            self._conclude_ourselves(Outcome.STATE_FAILED, lost(failure))
+            self._conclude(Outcome.STATE_FAILED, lost(failure))
         else:
             await self._begin_again(lost(failure))
 
@@ -244,6 +263,7 @@ class TurnRun:
         turn.executor = self._executors.place(preferred=turn.executor)
         again = transcript_pb2.TurnAttempt(attempt=turn.attempt, error=reason.to_error())
         items = [*self._permissions.close(), transcript_pb2.Item(turn_attempt=again)]
+        self.consumption.again()
         self._permissions.clear()
         self._attempt = self._new_attempt()
         recorded = self._log.append(
@@ -283,73 +303,35 @@ class TurnRun:
 
     def _finished(self, event: executions_pb2.ExecutionEvent) -> None:
         """Hear the execution's outcome, which is the turn's."""
-        error = event.item.turn_outcome.error
-        if error.reason == errors_pb2.ERROR_REASON_CONVERSATION_LOST:
-            # With the handle that failed, every later turn would fail too.
-            self._agent.conversation = ""
-        elif event.conversation:
-            self._agent.conversation = event.conversation
-        self._conclude(
-            event.item.turn_outcome,
-            time=event.create_time.ToDatetime(UTC),
-            cursors={self.turn.execution: event.sequence},
-        )
+        self._conclusion.hear(event, heard=self._attempt.conversation)
         self._following.end()
 
-    def _conclude_ourselves(
+    def _conclude(
         self, state: Outcome.State.ValueType, failure: Failure | None
     ) -> asyncio.Future[None]:
-        error = failure.to_error() if failure is not None else None
-        outcome = Outcome(state=state, error=error)
-        conclusion = self._conclude(outcome, before=self._attempt.partial_items())
-        if self.turn.executor:
-            conclusion.add_done_callback(self._abandon)
-        return conclusion
-
-    def _abandon(self, recorded: asyncio.Future[None]) -> None:
-        """See that the execution stops, wherever it may run, and never starts."""
-        # Not without right: whoever else owns the agent now may go on with it.
-        if succeeded(recorded):
-            self._executors.abandon(self.turn.executor, self.turn.execution)
-
-    def _conclude(
-        self,
-        outcome: transcript_pb2.TurnOutcome,
-        *,
-        before: Sequence[transcript_pb2.Item] = (),
-        time: datetime | None = None,
-        cursors: Mapping[str, int] | None = None,
-    ) -> asyncio.Future[None]:
-        """Record the outcome, and with it that nothing is left to do for the turn."""
+        partial = self._attempt.partial_items()
         self._attempt.close()
-        turn, now = self.turn, self._environment.clock.now()
-        end_turn(turn, outcome, now)
-        items = [
-            *before,
-            *self._permissions.close(),
-            transcript_pb2.Item(turn_outcome=outcome),
-        ]
-        turn.permissions = self._permissions.summary()
-        # Where the agent's files and process are now.
-        self._agent.executor = turn.executor or self._agent.executor
-        self._agent.head = self._log.next + len(items) - 1
-        self._agent.activity_time = now
-        self._log.late(self._agent.fields(), self._agent.summary())
-        conclusion = self._conclusion = self._log.append(
-            turn.name.turn,
-            items,
-            time=time,
-            documents={
-                str(turn.name): turn.fields(),
-                turn_work_path(turn.name): None,
-            },
-            cursors=cursors,
+        return self._conclusion.decide(
+            state, failure, before=partial, heard=self._attempt.conversation
         )
-        self._changed()
-        return conclusion
+
+    def _allow(
+        self,
+        request: transcript_pb2.PermissionRequest,
+        answer: transcript_pb2.PermissionDecision,
+    ) -> Changes:
+        """Change the agent's settings as an answer says."""
+        agent = self._agent
+        settings = settings_after(
+            request, answer, mode=agent.permission_mode, options=agent.options
+        )
+        if settings is None:
+            return {}
+        change(agent, settings, self._environment.clock.now())
+        return {str(agent.name): agent.fields()}
 
     def _cancellation_recorded(self, done: asyncio.Future[None]) -> None:
-        if not succeeded(done) or self._conclusion is not None:
+        if not succeeded(done) or self.over:
             return
         if self._placement is not None:
             self._placement.interrupt()
