@@ -21,6 +21,7 @@ from services.session.records import (
     log_path,
     order_path,
     read_agent,
+    transcript_path,
     turns_path,
     work_range,
 )
@@ -28,6 +29,9 @@ from services.session.store import Create, Delete, Document, Store, StoreConflic
 
 _AT_ONCE = 100
 """Documents removed by one commit; a store takes 500 writes, and a large document some."""
+
+_PIECES_AT_ONCE = 20
+"""The same for pieces of a transcript, which are large."""
 
 
 async def bury(store: Store, lease: Lease, agent: AgentName) -> None:
@@ -79,10 +83,9 @@ async def delete_documents(store: Store, agent: AgentName) -> None:
         document = await store.get(str(agent))
         if document is None or not read_agent(agent.user, document).deleted:
             return
-        found = await _found(store, agent)
+        found, last = await _found(store, agent)
         # With their versions, which tell the store how large they are.
-        writes: list[Write] = [Delete(one.path, one.version) for one in found[:_AT_ONCE]]
-        last = len(found) <= _AT_ONCE
+        writes: list[Write] = [Delete(one.path, one.version) for one in found]
         if last:
             writes.append(Delete(document.path, document.version))
         else:
@@ -117,8 +120,11 @@ async def delete_workspace(environment: Environment, agent: AgentName, workspace
     await environment.store.commit([Delete(deletion_work_path(agent, workspace))])
 
 
-async def _found(store: Store, agent: AgentName) -> list[Document]:
-    """Return what an agent has beside its document; more than can be removed at once, if so."""
+async def _found(store: Store, agent: AgentName) -> tuple[list[Document], bool]:
+    """Return what an agent has beside its document, as much as goes at once; and if that is all."""
+    pieces = await store.read(transcript_path(agent), limit=_PIECES_AT_ONCE)
+    if pieces:
+        return list(pieces), False
     found: list[Document] = []
     after, before = work_range(agent)
     ranges = [(path, "", "") for path in (turns_path(agent), order_path(agent), log_path(agent))]
@@ -126,4 +132,4 @@ async def _found(store: Store, agent: AgentName) -> list[Document]:
         left = _AT_ONCE + 1 - len(found)
         if left > 0:
             found += await store.read(collection, after=first, before=last, limit=left)
-    return found
+    return found[:_AT_ONCE], len(found) <= _AT_ONCE

@@ -48,6 +48,7 @@ class Attempt:
     Attributes:
         cursor: Number of the last event heard.
         tool_calls: Ids of the tool calls heard, whose effects are not known.
+        conversation: That of the transcript as it was heard; empty for none.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class Attempt:
         "_turn_id",
         "_unconfirmed",
         "_wait",
+        "conversation",
         "cursor",
         "execution_id",
         "tool_calls",
@@ -97,6 +99,7 @@ class Attempt:
         self._completed: set[str] = set()
         # Blocks from before a break that the executor has not named since.
         self._unconfirmed: set[str] = set()
+        self.conversation = ""
         self.cursor = 0
         self.tool_calls: set[str] = set()
 
@@ -185,6 +188,7 @@ class Attempt:
             # No commit would take it; what was stored before is of no use without it.
             log.warning("part of a transcript passed over", extra={"bytes": event.ByteSize()})
             event.transcript.Clear()
+        self.conversation = event.transcript.conversation
         self._log.append(
             self._turn_id,
             [],

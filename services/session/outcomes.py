@@ -100,6 +100,15 @@ def unreachable() -> Failure:
     )
 
 
+def conversation_lost() -> Failure:
+    """Return why a turn could not go on with its agent's conversation."""
+    return Failure(
+        errors_pb2.ERROR_REASON_CONVERSATION_LOST,
+        "The conversation could not be brought to where the agent runs now. Send the prompt"
+        " again: it begins a new conversation with the same files.",
+    )
+
+
 def broken() -> Failure:
     """Return why a turn ended by a bug of ours, whose traceback is in the log."""
     return Failure(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from moorline.executor.v1 import executions_pb2
+from moorline.executor.v1 import executions_pb2, workspaces_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 
@@ -69,6 +69,10 @@ class Executors(Protocol):
         """
         ...
 
+    def known(self, address: str) -> bool:
+        """Tell whether there is such an executor, even if it cannot be reached just now."""
+        ...
+
     async def create(
         self, address: str, execution_id: str, execution: executions_pb2.Execution
     ) -> None:
@@ -106,6 +110,14 @@ class Executors(Protocol):
 
         Raises:
             Failure: RESOURCE_NOT_FOUND, or it is unreachable.
+        """
+        ...
+
+    async def restore(self, address: str, request: workspaces_pb2.RestoreTranscriptRequest) -> None:
+        """Give an executor a part of a conversation; the same part again changes nothing.
+
+        Raises:
+            Failure: The part cannot be used there, or it is unreachable.
         """
         ...
 

@@ -222,6 +222,16 @@ class ExecutorLink:
             timeout=_CALL_TIMEOUT,
         )
 
+    async def restore(self, request: workspaces_pb2.RestoreTranscriptRequest) -> None:
+        """Give it a part of a conversation."""
+        await self._peer.call(
+            f"{_WORKSPACES}RestoreTranscript",
+            request,
+            workspaces_pb2.RestoreTranscriptResponse,
+            identity=IDENTITY,
+            timeout=_CALL_TIMEOUT,
+        )
+
     def acknowledge(self, execution_id: str, sequence: int, *, at_once: bool) -> None:
         """Tell what is durable."""
         self._acknowledgements[execution_id] = sequence

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from moorline.errors.v1 import errors_pb2
-from moorline.executor.v1 import executions_pb2
+from moorline.executor.v1 import executions_pb2, workspaces_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.client import Peer
 from services.chassis.discovery import Discovery
@@ -87,6 +87,10 @@ class ExecutorLinks:
         choices = random.sample(willing, min(_CHOICES, len(willing)))
         return min(choices, key=lambda link: link.load).address if choices else ""
 
+    def known(self, address: str) -> bool:
+        """Tell whether there is such an executor; see `executor.Executors`."""
+        return any(link.address == address for link in self._pool.discovered())
+
     async def create(
         self, address: str, execution_id: str, execution: executions_pb2.Execution
     ) -> None:
@@ -106,6 +110,10 @@ class ExecutorLinks:
     ) -> None:
         """Hand over a permission decision; see `executor.Executors`."""
         await self._pool.get(address).resolve(execution_id, decision)
+
+    async def restore(self, address: str, request: workspaces_pb2.RestoreTranscriptRequest) -> None:
+        """Give an executor a part of a conversation; see `executor.Executors`."""
+        await self._pool.get(address).restore(request)
 
     def acknowledge(self, address: str, execution_id: str, sequence: int, *, at_once: bool) -> None:
         """Tell what is durable; see `executor.Executors`."""

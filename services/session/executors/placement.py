@@ -18,8 +18,9 @@ from services.chassis.failures import Failure
 from services.session.environment import Environment
 from services.session.executors.deliveries import PASSING
 from services.session.executors.patience import Patience
+from services.session.executors.restoring import Restoring
 from services.session.log import Log
-from services.session.outcomes import unreachable
+from services.session.outcomes import conversation_lost, unreachable
 from services.session.records import AgentRecord, TurnRecord
 
 _ANSWERED_WITHIN = 4
@@ -44,13 +45,16 @@ class Placement:
         self, *, environment: Environment, agent: AgentRecord, turn: TurnRecord, agent_log: Log
     ) -> None:
         self._executors = environment.executors
-        self._patience = Patience(whole=environment.limits.unreachable, step=_TRY)
+        self._unreachable = environment.limits.unreachable
+        self._patience = Patience(whole=self._unreachable, step=_TRY)
         self._agent = agent
         self._turn = turn
         self._log = agent_log
         self._failure = unreachable()
         # Executors that will never take it.
         self._unfit: set[str] = set()
+        # Executors that have been given the conversation.
+        self._restored: set[str] = set()
         # Set while it runs, without a limit; moving it to now interrupts that.
         self._limit: asyncio.Timeout | None = None
 
@@ -122,6 +126,8 @@ class Placement:
         try:
             await self._executors.create(address, self._turn.execution, self._execution())
         except Failure as failure:
+            if failure.reason == errors_pb2.ERROR_REASON_TRANSCRIPT_NEEDED:
+                return await self._restore(address) and await self._ask(address)
             if failure.reason == errors_pb2.ERROR_REASON_EXECUTION_LOST:
                 # It may exist, which following it will tell. Creating it again, here
                 # or elsewhere, could run its tools twice without a word.
@@ -130,6 +136,29 @@ class Placement:
             if failure.reason == errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE:
                 self._unfit.add(address)
             return False
+        return True
+
+    async def _restore(self, address: str) -> bool:
+        """Bring the agent's conversation to an executor that lacks it, once."""
+        if address in self._restored or not self._execution().last_entry:
+            self._failure = conversation_lost()
+            return False
+        restoring = Restoring(
+            executors=self._executors,
+            address=address,
+            workspace=f"workspaces/{self._agent.workspace}",
+            mirror=self._log.mirror,
+            unreachable=self._unreachable,
+            owned=lambda: self._log.owned,
+        )
+        try:
+            await restoring.run()
+        except Failure as failure:
+            self._failure = failure
+            return False
+        finally:
+            self._patience.begin()
+        self._restored.add(address)
         return True
 
     def _execution(self) -> executions_pb2.Execution:
@@ -141,4 +170,5 @@ class Placement:
             instructions=self._agent.instructions,
             permission_mode=executions_pb2.Execution.PermissionMode.Value(mode),
             resume_from=self._agent.conversation,
+            last_entry=self._log.mirror.newest(self._agent.conversation),
         )

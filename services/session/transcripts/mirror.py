@@ -94,6 +94,11 @@ class Mirror:
             documents[self.archive.path(number)] = piece.fields()
         return documents
 
+    @property
+    def littered(self) -> bool:
+        """True while there may be pieces of conversations before the newest one."""
+        return self._cleared < self.first
+
     async def clear(self) -> None:
         """Remove pieces of conversations before the newest one, but not too many.
 

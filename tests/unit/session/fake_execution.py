@@ -44,6 +44,21 @@ class FakeExecution:
         self.events.append(event)
         self.send(executions_pb2.ExecutionUpdate(event=event))
 
+    def grow(
+        self, *entries: str, conversation: str = "c1", file: str = "", last_entry: str = ""
+    ) -> None:
+        """Let the agent's own transcript grow; an entry's id is its text."""
+        part = executions_pb2.TranscriptPart(
+            conversation=conversation,
+            file=file,
+            entries=entries,
+            last_entry=last_entry or entries[-1],
+        )
+        event = executions_pb2.ExecutionEvent(sequence=len(self.events) + 1, transcript=part)
+        event.create_time.GetCurrentTime()
+        self.events.append(event)
+        self.send(executions_pb2.ExecutionUpdate(event=event))
+
     def say(self, block_id: str, text: str, *, snapshot: bool = False) -> None:
         """Write a fragment of a message."""
         known = "" if snapshot else self.blocks.get(block_id, "")

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Self
 
 from moorline.errors.v1 import errors_pb2
-from moorline.executor.v1 import executions_pb2
+from moorline.executor.v1 import executions_pb2, workspaces_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.failures import Failure, not_found
+from services.chassis.failures import Failure, field_invalid, not_found
 from services.session.executors.executor import Listener
 from services.session.store import Committed, Document, Store, Write
 from tests.unit.session.fake_execution import FakeExecution
@@ -70,6 +70,8 @@ class FakeExecutor:
         abandoned: Ids of executions that it was to stop when it can be reached.
         refuse: Makes the failure of every creation, unless it is None.
         called: Called with the name of every method that is called.
+        forgetful: True makes it ask for the conversations that it has not been given.
+        files: What it was given of conversations: entries by file.
     """
 
     def __init__(self) -> None:
@@ -86,6 +88,8 @@ class FakeExecutor:
         self.refuse: Callable[[], Failure] | None = None
         self.calls: list[str] = []
         self.stuck: set[str] = set()
+        self.forgetful = False
+        self.files: dict[str, list[str]] = {}
         self.called: Callable[[str], None] = lambda method: None
         self._news = asyncio.Event()
 
@@ -127,6 +131,9 @@ class FakeExecutor:
             raise self.failures["after create"].pop(0)
         if execution_id in self.executions:
             return
+        last = execution.last_entry
+        if self.forgetful and last and not any(last in text for text in self.files.get("", ())):
+            raise Failure(errors_pb2.ERROR_REASON_TRANSCRIPT_NEEDED, "give it to me")
         self._make(execution_id, execution)
 
     async def subscribe(self, execution_id: str, listener: Listener) -> FakeSubscription:
@@ -151,6 +158,16 @@ class FakeExecutor:
         await self._called("resolve")
         self._known(execution_id).decisions.append(decision)
         self._news.set()
+
+    async def restore(self, request: workspaces_pb2.RestoreTranscriptRequest) -> None:
+        """See `executor.Executors`."""
+        await self._called("restore")
+        known = self.files.setdefault(request.file, [])
+        if request.position > len(known):
+            raise field_invalid("position", "be what I have")
+        known[request.position :] = request.entries
+        if self.failures.get("after restore"):
+            raise self.failures["after restore"].pop(0)
 
     def acknowledge(self, execution_id: str, sequence: int, *, at_once: bool) -> None:
         """See `executor.Executors`."""
@@ -221,6 +238,10 @@ class FakeExecutors:
         willing = dict.fromkeys(self.members.keys() - {*avoid, *self.unwilling})
         return preferred if preferred in willing else min(willing, default="")
 
+    def known(self, address: str) -> bool:
+        """See `executor.Executors`."""
+        return address in self.members
+
     async def create(
         self, address: str, execution_id: str, execution: executions_pb2.Execution
     ) -> None:
@@ -242,6 +263,10 @@ class FakeExecutors:
     ) -> None:
         """See `executor.Executors`."""
         await self.members[address].resolve(execution_id, decision)
+
+    async def restore(self, address: str, request: workspaces_pb2.RestoreTranscriptRequest) -> None:
+        """See `executor.Executors`."""
+        await self.members[address].restore(request)
 
     def acknowledge(self, address: str, execution_id: str, sequence: int, *, at_once: bool) -> None:
         """See `executor.Executors`."""

@@ -18,6 +18,7 @@ from services.session.log import Log
 from services.session.names import AgentName
 from services.session.ownership.ownership import Lease, SoleLease
 from services.session.timeline import Timeline
+from services.session.transcripts.mirror import Mirror
 from tests.unit.session.fakes import FaultyStore
 from tests.unit.session.service import until
 
@@ -141,6 +142,7 @@ async def make_world(store: FaultyStore, tasks: Tasks) -> World:
         clock=clock,
         tasks=tasks,
         tail=tail,
+        mirror=Mirror(store=store, agent=NAME, log="log"),
         gather=timedelta(0),
         pace=timedelta(0),
         committed=lambda events, cursors: timeline.publish(events),

@@ -297,7 +297,7 @@ async def test_nothing_is_created_while_the_agent_may_be_somebody_elses(
         attempt=1,
         executor="e1:1",
     )
-    log: Any = SimpleNamespace(owned=False)
+    log: Any = SimpleNamespace(owned=False, mirror=(await service.live()).mirror)
     placement = Placement(environment=service.environment, agent=agent, turn=turn, agent_log=log)
     running = asyncio.ensure_future(placement.run())
     await asyncio.sleep(0.5)
