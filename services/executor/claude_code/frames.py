@@ -7,27 +7,34 @@ of version 2.1.330, the one this adapter is written for.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from moorline.executor.v1 import executions_pb2
+from services.executor.backend import View
 
 CLI_VERSION = "2.1.330"
 """The version this adapter was written against; another one is logged."""
 
+DEFAULT_MODEL = "default"
+"""What the CLI calls the model it would choose itself."""
+
 _MODES: Mapping[int, str] = {
     executions_pb2.Execution.PERMISSION_MODE_ACCEPT_EDITS: "acceptEdits",
-    executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL: "bypassPermissions",
+    executions_pb2.Execution.PERMISSION_MODE_PLAN: "plan",
 }
+# PERMISSION_MODE_ACCEPT_ALL is none of the CLI's modes: its own one is refused to root, and can
+# neither be entered nor left while it runs. We answer its questions instead.
 
 _REFUSED_TOOLS = "SendMessage,ListAgents,CronCreate,CronDelete,CronList,ScheduleWakeup,WebFetch"
 """Tools that reach other agents, later times or other machines."""
 
 _NAMESPACE = uuid.UUID("0a5a1c2e-6d0f-5c5b-9a41-6f1f7f0c9d11")
 
-ENVIRONMENT: Mapping[str, str] = {
+_ENVIRONMENT: Mapping[str, str] = {
     # Nothing but the model provider is called.
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_TELEMETRY": "1",
@@ -46,7 +53,26 @@ ENVIRONMENT: Mapping[str, str] = {
     # CLAUDE.md of the workspace is read although its settings are not.
     "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1",
 }
-"""What every process gets, wherever it runs."""
+
+STATE_FOLDERS = ("claude", "home", "tmp")
+"""What a process needs in `View.state`; never shared, as two that share it can reach each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a process is started with, and cannot be told later.
+
+    Attributes:
+        instructions: Standing instructions; may be empty.
+        rules: Uses of tools that need no question.
+        max_steps: Answers of the model that a turn may take; 0 for no limit.
+        fallback_model: The model that goes on when the first one is overloaded; may be empty.
+    """
+
+    instructions: str
+    rules: tuple[str, ...]
+    max_steps: int
+    fallback_model: str
 
 
 def stable_uuid(name: str) -> str:
@@ -54,20 +80,32 @@ def stable_uuid(name: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, name))
 
 
+def mode_of(permission_mode: int) -> str:
+    """Return the CLI's word for a value of `Execution.PermissionMode`."""
+    return _MODES.get(permission_mode, "default")
+
+
+def environment(view: View) -> dict[str, str]:
+    """Return what every process gets, wherever it runs."""
+    claude, home, temporary = (f"{view.state}/{folder}" for folder in STATE_FOLDERS)
+    return {
+        **_ENVIRONMENT,
+        "CLAUDE_CONFIG_DIR": claude,
+        "HOME": home,
+        "CLAUDE_CODE_TMPDIR": temporary,
+    }
+
+
 def command_line(
-    *,
-    directory: str,
-    permission_mode: int,
-    instructions: str,
-    session_id: str,
-    resume: str,
+    *, directory: str, terms: Terms, mode: str, model: str, session_id: str, resume: str
 ) -> tuple[str, ...]:
     """Return the command line of a process.
 
     Args:
         directory: The workspace, as the process sees it.
-        permission_mode: A value of `Execution.PermissionMode`.
-        instructions: Standing instructions; may be empty.
+        terms: What it is started with.
+        mode: The CLI's word for what the agent may do without asking.
+        model: Model that answers; empty for the CLI's own choice.
         session_id: Id of a new conversation; not used when `resume` is set.
         resume: Conversation to continue; empty for a new one.
     """
@@ -79,7 +117,8 @@ def command_line(
         "--verbose",
         "--include-partial-messages",
         "--permission-prompt-tool=stdio",
-        f"--permission-mode={_MODES.get(permission_mode, 'default')}",
+        "--session-mirror",
+        f"--permission-mode={mode}",
         # A workspace is untrusted: its hooks, servers and settings must not run or redirect us.
         "--setting-sources=",
         "--strict-mcp-config",
@@ -88,8 +127,15 @@ def command_line(
         f"--add-dir={directory}",
     ]
     # Always with "=", so that a value that begins with a dash stays a value.
-    if instructions:
-        argv.append(f"--append-system-prompt={instructions}")
+    argv += [f"--allowedTools={rule}" for rule in terms.rules]
+    if model:
+        argv.append(f"--model={model}")
+    if terms.fallback_model and terms.fallback_model != model:
+        argv.append(f"--fallback-model={terms.fallback_model}")
+    if terms.max_steps:
+        argv.append(f"--max-turns={terms.max_steps}")
+    if terms.instructions:
+        argv.append(f"--append-system-prompt={terms.instructions}")
     argv.append(f"--resume={resume}" if resume else f"--session-id={session_id}")
     return tuple(argv)
 
@@ -117,20 +163,29 @@ def prompt(*, text: str, message_id: str, session_id: str) -> bytes:
     )
 
 
-def request(subtype: str, *, request_id: str) -> bytes:
+def request(subtype: str, *, request_id: str, **fields: str) -> bytes:
     """Return a control request, for example `initialize` or `interrupt`."""
     return orjson.dumps(
         {
             "type": "control_request",
             "request_id": request_id,
-            "request": {"subtype": subtype},
+            "request": {"subtype": subtype, **fields},
         }
     )
 
 
-def allow(*, request_id: str, tool_input: Any) -> bytes:
-    """Return the answer that lets a tool run with the input it was to have."""
-    return _answer(request_id, {"behavior": "allow", "updatedInput": tool_input})
+def allow(*, request_id: str, tool_input: Any, updates: Sequence[Mapping[str, Any]] = ()) -> bytes:
+    """Return the answer that lets a tool run.
+
+    Args:
+        request_id: The request.
+        tool_input: What the tool is given.
+        updates: Changes of permissions, in the CLI's words.
+    """
+    answer = {"behavior": "allow", "updatedInput": tool_input}
+    if updates:
+        answer["updatedPermissions"] = updates
+    return _answer(request_id, answer)
 
 
 def deny(*, request_id: str, reason: str) -> bytes:

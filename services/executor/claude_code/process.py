@@ -8,51 +8,32 @@ to the message whose uuid it repeats, because finished background work starts tu
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import orjson
 
 from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.failures import Failure, not_found
+from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
 from services.executor.agent_process import Ending, Result, Work
 from services.executor.book import Book
 from services.executor.channel import Channel, Exit
 from services.executor.claude_code import frames, results
+from services.executor.claude_code.belongings import Belongings
+from services.executor.claude_code.dialogue import Dialogue, Entry
+from services.executor.claude_code.patience import Patience
 from services.executor.claude_code.turn import Turn
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long a process may take for what it owes.
-
-    Attributes:
-        opening: To answer `initialize`.
-        closing: To exit when its input ends.
-        dying: To be gone after a kill.
-    """
-
-    opening: timedelta
-    closing: timedelta
-    dying: timedelta
-
-
-PATIENCE = Patience(
-    # Unloaded the CLI answers within 0.4 s; a cold machine may need ten times that.
-    opening=timedelta(seconds=30),
-    # An idle CLI exits within 0.2 s.
-    closing=timedelta(seconds=3),
-    dying=timedelta(seconds=5),
-)
-"""What the CLI was observed to need, and more."""
 
 _MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What taking apart a frame of an unexpected shape raises."""
@@ -63,63 +44,83 @@ class ClaudeCode:
 
     Args:
         channel: A way to the process, not yet open.
-        resume: Conversation its command line resumes; empty for a new one.
-        accept_all: Whether every tool may run without asking anyone.
+        dialogue: What goes on in it; nothing yet.
+        terms: What it is started with.
+        default_model: Model that answers when an execution names none; empty for the CLI's choice.
+        belongings: What it has on disk; None when it needs nothing there.
         patience: How long it may take for what it owes.
         tasks: Owner of the tasks for what takes time while it is listened to.
     """
 
     __slots__ = (
-        "_accept_all", "_alive", "_channel", "_condemned", "_conversation", "_cost", "_ended",
-        "_ending", "_heard", "_opened", "_patience", "_replies", "_replying", "_request_count",
-        "_requests", "_tasks", "_turn", "_usage",
+        "_alive", "_belongings", "_channel", "_condemned", "_default_model", "_dialogue",
+        "_ended", "_granted", "_name", "_opened", "_patience", "_request_count", "_requests",
+        "_tasks", "_terms", "_turns", "_writing",
     )  # fmt: skip
 
     def __init__(
         self,
         *,
         channel: Channel,
-        resume: str,
-        accept_all: bool,
+        dialogue: Dialogue,
+        terms: frames.Terms,
+        default_model: str,
+        belongings: Belongings | None,
         patience: Patience,
         tasks: Tasks,
     ) -> None:
         self._channel = channel
+        self._dialogue = dialogue
+        self._terms = terms
+        self._default_model = default_model
+        self._belongings = belongings
         self._patience = patience
-        self._accept_all = accept_all
         self._tasks = tasks
-        # The mutable state of a process is the rest.
-        self._conversation = resume
+        # The mutable state of a process is the rest, beside the dialogue.
         self._alive = False
         self._opened = False
         self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._condemned = False
         self._requests: dict[str, asyncio.Future[None]] = {}
         self._request_count = 0
-        self._replies: list[bytes] = []
-        self._replying = False
-        self._turn: Turn | None = None
-        self._ending: asyncio.Future[Ending] | None = None
-        self._usage = transcript_pb2.Usage()
-        self._cost = 0.0
-        self._heard = 0.0
+        self._name = uuid.uuid4().hex
+        self._granted: set[str] = set()
+        self._turns = 0
+        self._writing = False
 
     @property
     def alive(self) -> bool:
         """Whether it can take another turn, or take part in the running one."""
-        return self._alive
+        return self._alive and self._dialogue.verdict is None
 
     @property
     def conversation(self) -> str:
         """Handle to continue the conversation in another process."""
-        return self._conversation
+        return self._dialogue.conversation
+
+    @property
+    def background(self) -> int:
+        """How many things go on in the background."""
+        return self._dialogue.background if self._alive else 0
+
+    @property
+    def turns(self) -> int:
+        """How many turns have begun so far."""
+        return self._turns
+
+    @property
+    def model(self) -> str:
+        """The model that answered last."""
+        return self._dialogue.model
 
     async def open(self) -> None:
         """Start the process and shake hands with it.
 
         Raises:
-            Failure: AGENT_CRASHED, AGENT_STALLED, BACKEND_UNAVAILABLE.
+            Failure: AGENT_CRASHED, AGENT_STALLED, BACKEND_UNAVAILABLE, CONVERSATION_LOST.
         """
+        if self._belongings is not None:
+            self._tell(await asyncio.to_thread(self._belongings.prepare))
         # It may speak, and even die, before the call returns.
         self._alive = True
         await self._channel.open(self)
@@ -141,44 +142,59 @@ class ClaudeCode:
             if not ready:
                 await self.kill()
 
+    def fits(self, work: Work) -> bool:
+        """Tell whether it can take an execution."""
+        terms = self._terms
+        return (
+            self.alive
+            and work.resume_from == self.conversation
+            and work.instructions == terms.instructions
+            and work.max_steps == terms.max_steps
+            and set(work.allowed_rules) == self._granted | set(terms.rules)
+        )
+
     async def begin(self, work: Work, book: Book) -> asyncio.Future[Ending]:
         """Give it the prompt of a turn."""
-        message_id = frames.stable_uuid(f"message/{work.execution_id}")
-        ending = self._ending = asyncio.get_running_loop().create_future()
-        self._turn = Turn(message_id=message_id, book=book)
+        return await self._enter(self._entry(work, book, attends=False))
+
+    async def attend(self, work: Work, book: Book) -> asyncio.Future[Ending]:
+        """Record what it says by itself."""
+        return await self._enter(self._entry(work, book, attends=True))
+
+    async def adopt(self, work: Work, book: Book) -> asyncio.Future[Ending]:
+        """Take over what another executor began.
+
+        Raises:
+            Failure: EXECUTION_LOST.
+        """
+        if self._belongings is not None:
+            self._tell(await asyncio.to_thread(self._belongings.noted))
+        entry = self._entry(work, book, attends=work.background)
+        self._turns += 1
+        self._dialogue.expect(entry)
+        self._alive = True
+        await self._channel.open(self)
+        self._opened = True
         self._listen_anew()
-        if self._alive:
-            line = frames.prompt(
-                text=work.prompt, message_id=message_id, session_id=self._conversation
-            )
-            await self._channel.write(line)
-        else:
-            self._end_turn(Result.DIED, _crash(await self._channel.wait()))
-        return ending
+        # The answer comes after everything that was printed before.
+        self._tasks.spawn(self._catch_up(), name="agent-process-adopted")
+        return entry.ending
 
     async def interrupt(self) -> None:
         """Ask it to end the running turn; returns before it has."""
-        if self._alive:
-            await self._channel.write(frames.request("interrupt", request_id=self._request_id()))
+        if self._alive and self._dialogue.engaged:
+            self._dialogue.interrupt(self._request_id())
+            await self._write()
 
-    async def answer(self, permission_id: str, *, allowed: bool, reason: str) -> None:
+    async def answer(self, decision: transcript_pb2.PermissionDecision) -> None:
         """Hand over a decision.
 
         Raises:
-            Failure: RESOURCE_NOT_FOUND when it was never asked for.
+            Failure: RESOURCE_NOT_FOUND when it was never asked for; FIELD_INVALID when it allows
+                what cannot be allowed.
         """
-        turn = self._turn
-        if turn is None or permission_id not in turn.asked:
-            raise not_found()
-        if permission_id not in turn.asks:
-            return
-        tool_input = turn.asks.pop(permission_id)
-        self._listen_anew()
-        if allowed:
-            line = frames.allow(request_id=permission_id, tool_input=tool_input)
-        else:
-            line = frames.deny(request_id=permission_id, reason=reason)
-        await self._channel.write(line)
+        self._granted.update(self._dialogue.answer(decision))
+        await self._write()
 
     async def close(self) -> None:
         """End the process in good order, by force when it takes too long."""
@@ -188,25 +204,27 @@ class ClaudeCode:
 
     async def kill(self) -> None:
         """End the process at once, and the running turn with it."""
-        if self._turn is not None:
-            self._turn.book.lift_bound()
+        self._dialogue.lift_bounds()
         await self._channel.kill()
         if not await self._is_gone(self._patience.dying):
             log.error("agent process does not end")
-            self._end_turn(Result.DIED, _crash(None))
+            self._dialogue.end(Result.DIED, results.crash(None))
 
     def quiet_for(self) -> timedelta:
         """Return how long it has owed us a word."""
-        turn = self._turn
-        if turn is None or turn.asks or turn.book.full:
+        if not self._dialogue.owes_a_word:
             return timedelta(0)
-        return timedelta(seconds=time.monotonic() - self._heard)
+        return timedelta(seconds=max(0.0, time.monotonic() - self._dialogue.heard))
+
+    async def memory(self) -> int | None:
+        """Return the bytes it takes with all it started."""
+        return await self._channel.memory()
 
     # Listening, as a `channel.Receiver`.
 
     def receive(self, lines: Sequence[bytes]) -> None:
         """Take in what the process has printed."""
-        self._heard = time.monotonic()
+        self._listen_anew()
         if not self._condemned:
             self._take(iter(lines))
 
@@ -214,44 +232,61 @@ class ClaudeCode:
         """Hear that the process is gone."""
         self._alive = False
         self._ended.set_result(ended)
-        crash = _crash(ended)
+        crash = self._dialogue.verdict or results.crash(ended)
         for request in self._requests.values():
             if not request.done():
                 request.set_exception(crash)
-        turn = self._turn
-        self._end_turn(Result.DIED, crash if turn is None else turn.failure or crash)
+        self._dialogue.end(Result.DIED, self._dialogue.turn.failure or crash)
 
     def _take(self, lines: Iterator[bytes]) -> bool:
         """Take in lines; False when the rest waits until the book has room."""
         loads = orjson.loads
-        turn = self._turn
+        dialogue = self._dialogue
+        turn = dialogue.turn
         for line in lines:
             try:
                 frame = loads(line)
                 # The one frame that is frequent first, and without a call in between.
                 if frame["type"] == "stream_event":
-                    if turn is not None:
-                        turn.stream_event(frame)
+                    turn.stream_event(frame)
                     continue
                 self._receive(frame)
             except _MALFORMED:
-                log.warning("frame not understood", extra={"bytes": len(line)})
-                continue
-            turn = self._turn
-            if turn is not None and turn.book.full:
+                self._receive_mended(line)
+            # Some frames begin or end a turn.
+            turn = dialogue.turn
+            if turn.book.full:
                 turn.book.publish()
                 self._channel.hold()
                 self._tasks.spawn(self._go_on(turn.book, lines), name="agent-process-held")
+                self._write_soon()
                 return False
-        if turn is not None:
-            turn.book.publish()
-            if turn.failure is not None:
-                self._condemned = True
-                self._tasks.spawn(self._give_up(turn), name="agent-process-condemned")
-        if self._replies and not self._replying:
-            self._replying = True
-            self._tasks.spawn(self._reply(), name="agent-process-reply")
+        turn.book.publish()
+        if turn.failure is not None:
+            self._condemned = True
+            self._tasks.spawn(self._give_up(turn), name="agent-process-condemned")
+        self._write_soon()
         return True
+
+    def _receive(self, frame: dict[str, Any]) -> None:
+        if frame["type"] == "control_response":
+            responded = self._requests.pop(frame["response"]["request_id"], None)
+            if responded is not None:
+                if not responded.done():
+                    responded.set_result(None)
+                return
+        self._dialogue.receive(frame)
+
+    def _receive_mended(self, line: bytes) -> None:
+        """Take in a line whose text holds halves of characters, as JavaScript may print them."""
+        try:
+            frame = _mended(line)
+            if frame["type"] == "stream_event":
+                self._dialogue.turn.stream_event(frame)
+            else:
+                self._receive(frame)
+        except _MALFORMED:
+            log.warning("frame not understood", extra={"bytes": len(line)})
 
     async def _go_on(self, book: Book, lines: Iterator[bytes]) -> None:
         await book.room()
@@ -263,94 +298,87 @@ class ClaudeCode:
         turn.book.lift_bound()
         await self._channel.kill()
 
-    async def _reply(self) -> None:
-        while self._replies:
-            await self._channel.write(self._replies.pop(0))
-        self._replying = False
+    # Speaking.
 
-    def _receive(self, frame: dict[str, Any]) -> None:
-        turn = self._turn
-        match frame["type"]:
-            case "control_response":
-                self._responded(frame["response"])
-            case "system":
-                self._system(frame)
-            case "result":
-                self._result(frame)
-            case _ if turn is None:
-                # Work in the background, between two turns.
-                return
-            case "assistant":
-                turn.assistant(frame)
-            case "user":
-                turn.user(frame)
-            case "control_request":
-                self._asked(turn, frame["request_id"], frame["request"])
-            case "control_cancel_request":
-                turn.asks.pop(frame["request_id"], None)
+    def _entry(self, work: Work, book: Book, *, attends: bool) -> Entry:
+        name = frames.stable_uuid(f"message/{work.execution_id}")
+        mode = work.permission_mode
+        self._dialogue.accepts_all = mode == executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL
+        prompt = b""
+        if not attends:
+            prompt = frames.prompt(
+                text=work.prompt, message_id=name, session_id=self._dialogue.conversation
+            )
+        return Entry(
+            turn=Turn(message_id=name, book=book),
+            attends=attends,
+            mode=frames.mode_of(mode),
+            model=work.model or self._default_model or frames.DEFAULT_MODEL,
+            prompt=prompt,
+        )
 
-    def _system(self, frame: dict[str, Any]) -> None:
-        if frame["subtype"] == "init":
-            self._conversation = frame["session_id"]
-            version = frame.get("claude_code_version")
-            if version != frames.CLI_VERSION:
-                log.warning("another version of the agent", extra={"version": version})
-        elif frame["subtype"] == "api_retry" and self._turn is not None:
-            self._turn.withdraw()
-
-    def _asked(self, turn: Turn, request_id: str, request: dict[str, Any]) -> None:
-        if request["subtype"] != "can_use_tool":
-            self._replies.append(frames.unsupported(request_id=request_id))
-        elif self._accept_all:
-            reply = frames.allow(request_id=request_id, tool_input=request["input"])
-            self._replies.append(reply)
+    async def _enter(self, entry: Entry) -> asyncio.Future[Ending]:
+        self._turns += 1
+        self._listen_anew()
+        self._dialogue.enter(entry)
+        if self._alive:
+            await self._write()
+            if self._dialogue.prompt:
+                self._tasks.spawn(self._hurry(entry), name="agent-process-hurried")
         else:
-            turn.ask(request_id, request)
+            crash = self._dialogue.verdict or results.crash(await self._channel.wait())
+            self._dialogue.end(Result.DIED, crash)
+        return entry.ending
 
-    def _result(self, frame: dict[str, Any]) -> None:
-        results.add(self._usage, results.usage(frame, cost_before=self._cost))
-        self._cost = float(frame.get("total_cost_usd") or 0.0)
-        if self._turn is None or not _answers(frame, self._turn.message_id):
+    async def _hurry(self, entry: Entry) -> None:
+        """Break off what it says by itself when a prompt has waited long enough."""
+        await asyncio.wait({entry.ending}, timeout=self._patience.speaking.total_seconds())
+        if not entry.ending.done() and self._dialogue.prompt:
+            await self._channel.write(frames.request("interrupt", request_id=self._request_id()))
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._control("mcp_status")
+        except Failure:
+            # It is gone, and the turn with it.
             return
-        result, failure = results.outcome(frame)
-        if failure and failure.reason == errors_pb2.ERROR_REASON_CONVERSATION_LOST:
-            # What it would say next belongs to no conversation we can name.
-            self._alive = False
-            self._conversation = ""
-        self._end_turn(result, failure)
+        self._dialogue.caught_up()
+        await self._write()
 
-    def _end_turn(self, result: Result, failure: Failure | None) -> None:
-        turn, ending = self._turn, self._ending
-        if turn is None or ending is None:
+    def _write_soon(self) -> None:
+        if self._dialogue.outbox and not self._dialogue.replaying and not self._writing:
+            self._tasks.spawn(self._write(), name="agent-process-write")
+
+    async def _write(self) -> None:
+        """Write what is to be written, in order, whoever else is at it."""
+        if self._writing:
             return
-        self._turn = self._ending = None
-        usage, self._usage = self._usage, transcript_pb2.Usage()
-        told = turn.end(result, failure, usage)
-        turn.book.publish()
-        if not ending.done():
-            ending.set_result(told)
-
-    # Control requests of ours.
+        self._writing = True
+        try:
+            while self._dialogue.outbox:
+                await self._channel.write(self._dialogue.outbox.pop(0))
+        finally:
+            self._writing = False
 
     async def _control(self, subtype: str) -> None:
         if self._ended.done():
-            raise _crash(self._ended.result())
+            raise self._dialogue.verdict or results.crash(self._ended.result())
         request_id = self._request_id()
         responded = self._requests[request_id] = asyncio.get_running_loop().create_future()
         await self._channel.write(frames.request(subtype, request_id=request_id))
         await responded
 
-    def _responded(self, response: dict[str, Any]) -> None:
-        responded = self._requests.pop(response["request_id"], None)
-        if responded is not None and not responded.done():
-            responded.set_result(None)
-
     def _request_id(self) -> str:
         self._request_count += 1
-        return f"moorline-{self._request_count}"
+        # Not the one of an executor before this one, whose answer may be printed again.
+        return f"{self._name}-{self._request_count}"
+
+    def _tell(self, parts: Sequence[executions_pb2.TranscriptPart]) -> None:
+        for part in parts:
+            self._dialogue.turn.book.append_transcript(part)
 
     def _listen_anew(self) -> None:
-        self._heard = time.monotonic()
+        self._dialogue.heard = time.monotonic()
 
     async def _is_gone(self, patience: timedelta) -> bool:
         if not self._opened:
@@ -359,20 +387,5 @@ class ClaudeCode:
         return self._ended.done()
 
 
-def _answers(frame: dict[str, Any], message_id: str) -> bool:
-    """Tell whether a result belongs to our message; results of background work do not."""
-    answered = [frame.get("user_message_uuid"), *(frame.get("user_message_uuids") or ())]
-    if any(answered):
-        return message_id in answered
-    return not frame.get("origin")
-
-
-def _crash(ended: Exit | None) -> Failure:
-    code = "unknown" if ended is None or ended.code is None else str(ended.code)
-    reason = "lost" if ended is None else ended.reason.value
-    return Failure(
-        errors_pb2.ERROR_REASON_AGENT_CRASHED,
-        f"The agent process ended abnormally: {reason}, exit code {code}.",
-        exitCode=code,
-        exitReason=reason,
-    )
+def _mended(line: bytes) -> Any:
+    return orjson.loads(json.dumps(json.loads(line), ensure_ascii=False).encode(errors="replace"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
 from services.executor.agent_process import Work
-from services.executor.backend import Backend
-from services.executor.channel import Launch
+from services.executor.backend import Backend, Link
+from services.executor.channel import Channel, Launch
 from services.executor.claude_code import frames
-from services.executor.claude_code.process import ClaudeCode, Patience
+from services.executor.claude_code.belongings import Belongings
+from services.executor.claude_code.dialogue import Dialogue
+from services.executor.claude_code.patience import Patience
+from services.executor.claude_code.process import ClaudeCode
 from services.executor.workspaces import Place
 
 
@@ -18,26 +20,40 @@ class ClaudeCodeProcesses:
     """Makes processes for executions; the only place that turns `Work` into a command line.
 
     Args:
-        environment: What every process gets.
+        default_model: Model that answers when an execution names none; empty for the CLI's choice.
+        fallback_model: The model that goes on when the first one is overloaded; empty for none.
         patience: How long a process may take for what it owes.
         tasks: Owner of the processes' tasks.
     """
 
-    def __init__(self, *, environment: Mapping[str, str], patience: Patience, tasks: Tasks) -> None:
-        self._environment = environment
+    def __init__(
+        self, *, default_model: str, fallback_model: str, patience: Patience, tasks: Tasks
+    ) -> None:
+        self._default_model = default_model
+        self._fallback_model = fallback_model
         self._patience = patience
         self._tasks = tasks
 
-    def __call__(self, work: Work, backend: Backend, place: Place) -> ClaudeCode:
+    def make(
+        self, work: Work, backend: Backend, place: Place, environment: Mapping[str, str]
+    ) -> ClaudeCode:
         """Return a process that can take the execution's turn once it is open.
+
+        Args:
+            work: The execution.
+            backend: Where it is to run.
+            place: What the agent has; exists.
+            environment: How the process reaches the model.
 
         Raises:
             Failure: BACKEND_UNAVAILABLE.
         """
+        view = backend.view(place)
         argv = frames.command_line(
-            directory=backend.view(place).files,
-            permission_mode=work.permission_mode,
-            instructions=work.instructions,
+            directory=view.files,
+            terms=self._terms(work),
+            mode=frames.mode_of(work.permission_mode),
+            model=work.model or self._default_model,
             session_id=frames.stable_uuid(f"session/{work.execution_id}"),
             resume=work.resume_from,
         )
@@ -45,12 +61,51 @@ class ClaudeCodeProcesses:
             place=place,
             tenant=work.tenant,
             argv=argv,
-            environment=self._environment,
+            environment={**frames.environment(view), **environment},
         )
+        return self._process(work, backend, place, backend.channel(launch))
+
+    def survivor(self, work: Work, backend: Backend, place: Place) -> ClaudeCode:
+        """Return a process that outlived its executor, for `ClaudeCode.adopt`.
+
+        Args:
+            work: The execution that it was running.
+            backend: Where it runs.
+            place: What the agent has.
+        """
+        return self._process(work, backend, place, backend.adopt(place))
+
+    def _process(self, work: Work, backend: Backend, place: Place, channel: Channel) -> ClaudeCode:
+        view = backend.view(place)
+        belongings = None
+        if backend.link is not Link.NONE:
+            belongings = Belongings(
+                place=place,
+                view=view,
+                conversation=work.resume_from,
+                last_entry=work.last_entry,
+            )
         return ClaudeCode(
-            channel=backend.channel(launch),
-            resume=work.resume_from,
-            accept_all=work.permission_mode == executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL,
+            channel=channel,
+            dialogue=Dialogue(
+                conversation=work.resume_from,
+                mode=frames.mode_of(work.permission_mode),
+                model=work.model or self._default_model or frames.DEFAULT_MODEL,
+                last_entry=work.last_entry,
+                files=place.files,
+                seen_as=view.files,
+            ),
+            terms=self._terms(work),
+            default_model=self._default_model,
+            belongings=belongings,
             patience=self._patience,
             tasks=self._tasks,
+        )
+
+    def _terms(self, work: Work) -> frames.Terms:
+        return frames.Terms(
+            instructions=work.instructions,
+            rules=work.allowed_rules,
+            max_steps=work.max_steps,
+            fallback_model=self._fallback_model,
         )

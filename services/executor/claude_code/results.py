@@ -1,4 +1,4 @@
-"""What a `result` frame of Claude Code means: how a turn ended, why, and what it cost.
+"""What the end of a turn or a process of Claude Code means: how, why, and what it cost.
 
 Does not know processes, books or turns.
 """
@@ -12,6 +12,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.executor.agent_process import Result
+from services.executor.channel import Exit
 
 _RETRY_DELAY = timedelta(seconds=10)
 """Told with failures of the provider that pass by waiting; the CLI has retried for a while."""
@@ -34,6 +35,22 @@ def outcome(frame: dict[str, Any]) -> tuple[Result, Failure | None]:
     if terminal.startswith("aborted"):
         return Result.INTERRUPTED, None
     return Result.FAILED, _failure(frame, terminal)
+
+
+def crash(ended: Exit | None) -> Failure:
+    """Return what the end of a process is for whoever did not want it.
+
+    Args:
+        ended: How it ended; None when nobody knows.
+    """
+    code = "unknown" if ended is None or ended.code is None else str(ended.code)
+    reason = "lost" if ended is None else ended.reason.value
+    return Failure(
+        errors_pb2.ERROR_REASON_AGENT_CRASHED,
+        f"The agent process ended abnormally: {reason}, exit code {code}.",
+        exitCode=code,
+        exitReason=reason,
+    )
 
 
 def usage(frame: dict[str, Any], *, cost_before: float) -> transcript_pb2.Usage:
@@ -100,7 +117,7 @@ def _failure(frame: dict[str, Any], terminal: str) -> Failure:
         return Failure(errors_pb2.ERROR_REASON_BUDGET_EXHAUSTED, "The turn's budget is spent.")
     status = frame.get("api_error_status")
     if isinstance(status, int):
-        return _provider_failure(status)
+        return provider_failure(status)
     said = "; ".join(map(str, frame.get("errors") or ())) or str(frame.get("result") or "")
     if "No conversation found" in said:
         return Failure(
@@ -108,15 +125,22 @@ def _failure(frame: dict[str, Any], terminal: str) -> Failure:
             "The agent's conversation could not be resumed; start a new one.",
         )
     if terminal == "api_error":
+        return provider_failure(None)
+    return Failure(errors_pb2.ERROR_REASON_AGENT_FAILED, "The agent reported a failure of its own.")
+
+
+def provider_failure(status: int | None) -> Failure:
+    """Return what a failure of the provider is.
+
+    Args:
+        status: Status of its answer; None when there was none, or none that was whole.
+    """
+    if status is None:
         return Failure(
             errors_pb2.ERROR_REASON_PROVIDER_UNREACHABLE,
             "The model provider could not be reached.",
             retry_delay=_RETRY_DELAY,
         )
-    return Failure(errors_pb2.ERROR_REASON_AGENT_FAILED, "The agent reported a failure of its own.")
-
-
-def _provider_failure(status: int) -> Failure:
     if status in {401, 403}:
         return Failure(
             errors_pb2.ERROR_REASON_PROVIDER_AUTHENTICATION,

@@ -5,25 +5,25 @@ Does no I/O. Does not know processes, channels or how a turn is started.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import orjson
+from google.protobuf import duration_pb2
 
 from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.executor.agent_process import Ending, Result
 from services.executor.book import Block, Book
+from services.executor.claude_code.asks import Ask
+from services.executor.claude_code.pieces import PIECE_BYTES, bounded, bounded_json, split
 
-PIECE_BYTES = 64 << 10
-"""UTF-8 bytes of one piece of text, of a tool's input and of its output."""
+_PLAN_TOOL = "ExitPlanMode"
 _PIECES = 256
 """Pieces of one message that may be open; a message beyond 16 MiB ends the turn."""
 
 
 class Turn:
-    """What was said in a turn so far.
+    """What was said in a turn so far, or between two turns.
 
     Text goes into the book while it streams, and becomes items when the CLI confirms it with an
     `assistant` frame. Text of a message that was never confirmed is taken back: the CLI writes
@@ -32,14 +32,19 @@ class Turn:
 
     __slots__ = (
         "_message", "_pieces", "_tools_failed", "_tools_running", "_tools_succeeded",
-        "_unstreamed", "asked", "asks", "book", "failure", "message_id",
+        "_unstreamed", "asked", "asks", "book", "failure", "message_id", "model", "plan",
     )  # fmt: skip
 
     def __init__(self, *, message_id: str, book: Book) -> None:
         self.message_id = message_id
+        """The message it answers; empty when it answers none."""
         self.book = book
-        self.asks: dict[str, Any] = {}
-        """Tool input of each permission request that is open, by its id."""
+        self.model = ""
+        """The model that answered last."""
+        self.plan = ""
+        """The plan that was made last, as it was written down."""
+        self.asks: dict[str, Ask] = {}
+        """The permission requests that are open, by their ids."""
         self.asked: set[str] = set()
         """Ids of all permission requests so far."""
         self.failure: Failure | None = None
@@ -56,7 +61,7 @@ class Turn:
         event = frame["event"]
         kind = event["type"]
         if frame.get("parent_tool_use_id"):
-            # A sub-agent's text is its own; only its tool calls are shown.
+            # What a sub-agent says is shown when it is confirmed.
             return
         if kind == "content_block_delta":
             delta = event["delta"]
@@ -74,12 +79,14 @@ class Turn:
         if message.get("model") == "<synthetic>":
             # Prose about an error of the provider; the result frame carries the facts.
             return
+        if not parent:
+            self.model = message.get("model") or self.model
         for content in message["content"]:
             kind = content["type"]
             if kind == "tool_use":
                 self._tool_call(content, parent)
-            elif kind in {"text", "thinking"} and not parent:
-                self._confirm(message["id"], content[kind], thought=kind == "thinking")
+            elif kind in {"text", "thinking"}:
+                self._confirm(message["id"], content[kind], parent, thought=kind == "thinking")
 
     def user(self, frame: dict[str, Any]) -> None:
         """Take in a frame of type `user`: results of tools."""
@@ -90,22 +97,82 @@ class Turn:
             if content["type"] == "tool_result":
                 self._tool_result(content)
 
-    def ask(self, request_id: str, request: dict[str, Any]) -> None:
-        """Take in a control request of subtype `can_use_tool`."""
-        self.asks[request_id] = request["input"]
-        self.asked.add(request_id)
-        input_json, _ = _bounded_json(request["input"])
+    def ask(self, ask: Ask) -> None:
+        """Take in a request for a decision."""
+        request = ask.request
+        self.asks[request.permission_id] = ask
+        self.asked.add(request.permission_id)
+        self.book.append(transcript_pb2.Item(permission_request=request))
+
+    def retry(self, frame: dict[str, Any], failure: Failure) -> None:
+        """Take in that the provider is asked again; its text so far is taken back."""
+        self.withdraw()
+        milliseconds = round(frame.get("retry_delay_ms") or 0)
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(milliseconds)
         self.book.append(
             transcript_pb2.Item(
-                permission_request=transcript_pb2.PermissionRequest(
-                    permission_id=request_id,
-                    tool_call_id=request.get("tool_use_id") or "",
-                    tool_name=request["tool_name"],
-                    input_json=input_json,
-                    question=request.get("decision_reason") or "",
+                provider_retry=transcript_pb2.ProviderRetry(
+                    attempt=frame["attempt"],
+                    attempts=frame["max_retries"],
+                    delay=delay,
+                    error=failure.to_error(),
                 )
             )
         )
+
+    def fallback(self, frame: dict[str, Any]) -> None:
+        """Take in that another model goes on."""
+        self.withdraw()
+        self.book.append(
+            transcript_pb2.Item(
+                model_fallback=transcript_pb2.ModelFallback(
+                    from_model=frame["original_model"], to_model=frame["fallback_model"]
+                )
+            )
+        )
+
+    def compact(self, frame: dict[str, Any]) -> None:
+        """Take in that the memory of the conversation was shortened."""
+        facts = frame["compact_metadata"]
+        self.book.append(
+            transcript_pb2.Item(
+                compaction=transcript_pb2.Compaction(
+                    automatic=facts.get("trigger") != "manual",
+                    tokens_before=facts.get("pre_tokens") or 0,
+                    tokens_after=facts.get("post_tokens") or 0,
+                )
+            )
+        )
+
+    def go_on_from(self, before: Turn) -> None:
+        """Take over what was said before this turn began, and what is still being said."""
+        updates, _ = before.book.follow(after=0, mark=lambda: None).take(1 << 62)
+        open_blocks = before.book.blocks
+        for update in updates:
+            if update.HasField("event"):
+                if update.event.HasField("transcript"):
+                    self.book.append_transcript(update.event.transcript)
+                else:
+                    self.book.append(update.event.item)
+        for block_id, block in open_blocks.items():
+            self.book.open(block_id, thought=block.thought).write(block.text, block.size)
+        self._message = before._message
+        self._pieces = {
+            index: [self.book.blocks[block.block_id] for block in blocks]
+            for index, blocks in before._pieces.items()
+        }
+        self._unstreamed = before._unstreamed
+        self._tools_running |= before._tools_running
+        self.asks |= before.asks
+        self.asked |= before.asked
+        self.model = before.model
+        self.plan = before.plan
+
+    def leave_asks(self) -> dict[str, Ask]:
+        """Return the requests that stay open when the turn is over, for the next one."""
+        asks, self.asks = self.asks, {}
+        return asks
 
     def withdraw(self) -> None:
         """Take back the text that was not confirmed; the CLI gave up that message."""
@@ -114,13 +181,19 @@ class Turn:
                 self.book.discard(block.block_id)
         self._pieces = {}
 
-    def end(self, result: Result, failure: Failure | None, usage: transcript_pb2.Usage) -> Ending:
+    def end(
+        self,
+        result: Result,
+        failure: Failure | None,
+        usage: transcript_pb2.Usage,
+        *,
+        background: int,
+    ) -> Ending:
         """Close what is open and tell how the turn ended."""
         if result is Result.FINISHED:
             self.withdraw()
         for block in list(self.book.blocks.values()):
-            self._record(block.block_id, block.text, thought=block.thought, partial=True)
-        self.asks.clear()
+            self._record(block.block_id, block.text, "", thought=block.thought, partial=True)
         return Ending(
             result=result,
             failure=failure,
@@ -128,6 +201,8 @@ class Turn:
             tools_running=len(self._tools_running),
             tools_succeeded=self._tools_succeeded,
             tools_failed=self._tools_failed,
+            background=background,
+            model=self.model,
         )
 
     def _fragment(self, index: int, text: str, *, thought: bool) -> None:
@@ -140,7 +215,7 @@ class Turn:
         if block.size + size <= PIECE_BYTES:
             block.write(text, size)
             return
-        for part in _split(text, PIECE_BYTES - block.size):
+        for part in split(text, PIECE_BYTES - block.size):
             if blocks[-1].size:
                 block_id = f"{self._message}-{index}-{len(blocks) + 1}"
                 blocks.append(self.book.open(block_id, thought=thought))
@@ -151,18 +226,18 @@ class Turn:
                 "The agent wrote a message longer than 16 MiB; ask for less at once.",
             )
 
-    def _confirm(self, message_id: str, text: str, *, thought: bool) -> None:
-        blocks = self._streamed(message_id, thought=thought)
+    def _confirm(self, message_id: str, text: str, parent: str, *, thought: bool) -> None:
+        blocks = [] if parent else self._streamed(message_id, thought=thought)
         parts = [block.text for block in blocks]
         if "".join(parts) != text:
-            parts = list(_split(text, PIECE_BYTES))
+            parts = list(split(text, PIECE_BYTES))
         for number, part in enumerate(parts):
             if number < len(blocks):
                 block_id = blocks[number].block_id
             else:
                 self._unstreamed += 1
                 block_id = f"{message_id}-w{self._unstreamed}"
-            self._record(block_id, part, thought=thought, partial=False)
+            self._record(block_id, part, parent, thought=thought, partial=False)
         for block in blocks[len(parts) :]:
             self.book.discard(block.block_id)
 
@@ -174,16 +249,24 @@ class Turn:
                     return self._pieces.pop(index)
         return []
 
-    def _record(self, block_id: str, text: str, *, thought: bool, partial: bool) -> None:
+    def _record(
+        self, block_id: str, text: str, parent: str, *, thought: bool, partial: bool
+    ) -> None:
         if thought:
-            fact = transcript_pb2.AgentThought(block_id=block_id, text=text, partial=partial)
+            fact = transcript_pb2.AgentThought(
+                block_id=block_id, text=text, partial=partial, parent_tool_call_id=parent
+            )
             self.book.append(transcript_pb2.Item(agent_thought=fact))
         else:
-            said = transcript_pb2.AgentMessage(block_id=block_id, text=text, partial=partial)
+            said = transcript_pb2.AgentMessage(
+                block_id=block_id, text=text, partial=partial, parent_tool_call_id=parent
+            )
             self.book.append(transcript_pb2.Item(agent_message=said))
 
     def _tool_call(self, content: dict[str, Any], parent: str) -> None:
-        input_json, omitted = _bounded_json(content["input"])
+        input_json, omitted = bounded_json(content["input"])
+        if content["name"] == _PLAN_TOOL:
+            self.plan = str(content["input"].get("plan") or "")
         self._tools_running.add(content["id"])
         self.book.append(
             transcript_pb2.Item(
@@ -202,14 +285,16 @@ class Turn:
         if not isinstance(output, str):
             output = "".join(part.get("text", "") for part in output)
         failed = bool(content.get("is_error"))
-        output, omitted = _bounded(output, PIECE_BYTES)
-        self._tools_running.discard(content["tool_use_id"])
+        output, omitted = bounded(output, PIECE_BYTES)
+        tool_id = content["tool_use_id"]
+        self._tools_running.discard(tool_id)
+        self._answered(tool_id)
         self._tools_failed += failed
         self._tools_succeeded += not failed
         self.book.append(
             transcript_pb2.Item(
                 tool_result=transcript_pb2.ToolResult(
-                    tool_call_id=content["tool_use_id"],
+                    tool_call_id=tool_id,
                     output=output,
                     failed=failed,
                     omitted_bytes=omitted,
@@ -217,37 +302,8 @@ class Turn:
             )
         )
 
-
-def _split(text: str, first: int) -> Iterator[str]:
-    """Cut a text into parts of at most `PIECE_BYTES`, the first of at most `first` bytes."""
-    encoded = text.encode()
-    start, room = 0, first
-    while start < len(encoded):
-        end = _boundary(encoded, start + room)
-        if end > start:
-            yield encoded[start:end].decode()
-        start, room = end, PIECE_BYTES
-
-
-def _boundary(encoded: bytes, end: int) -> int:
-    """Return the greatest position up to `end` where no character is cut."""
-    if end >= len(encoded):
-        return len(encoded)
-    while encoded[end] & 0xC0 == 0x80:
-        end -= 1
-    return end
-
-
-def _bounded(text: str, limit: int) -> tuple[str, int]:
-    encoded = text.encode()
-    end = _boundary(encoded, limit)
-    return encoded[:end].decode(), len(encoded) - end
-
-
-def _bounded_json(value: Any) -> tuple[str, int]:
-    whole = orjson.dumps(value).decode()
-    if len(whole) <= PIECE_BYTES and len(whole.encode()) <= PIECE_BYTES:
-        return whole, 0
-    # Quotes and backslashes of the part that is kept take two bytes each in the new object.
-    kept, omitted = _bounded(whole, PIECE_BYTES // 2 - 64)
-    return orjson.dumps({"truncated": kept}).decode(), omitted
+    def _answered(self, tool_id: str) -> None:
+        """Close the requests of a tool call that has ended: somebody has answered them."""
+        for permission_id, ask in list(self.asks.items()):
+            if ask.request.tool_call_id == tool_id:
+                del self.asks[permission_id]

@@ -25,7 +25,12 @@ class SimulationChannel:
 
     def __init__(self, *, launch: Launch, seed: int, ticker: Ticker, tasks: Tasks) -> None:
         self._cli = SimulatedCli(
-            argv=launch.argv, directory=launch.place.files, seed=seed, ticker=ticker, tasks=tasks
+            argv=launch.argv,
+            environment=launch.environment,
+            directory=launch.place.files,
+            seed=seed,
+            ticker=ticker,
+            tasks=tasks,
         )
 
     async def open(self, receiver: Receiver) -> None:

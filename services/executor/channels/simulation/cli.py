@@ -6,7 +6,7 @@ Does not know who owns it. Behaves as version 2.1.330 of the CLI was observed to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,34 @@ import orjson
 
 from services.chassis.tasks import Tasks
 from services.executor.channel import Exit, ExitReason
+from services.executor.channels.simulation.background import Background
 from services.executor.channels.simulation.frames import MODEL, Frames
 from services.executor.channels.simulation.lines import Lines
+from services.executor.channels.simulation.memory import Memory, remark_of
 from services.executor.channels.simulation.performance import CrashError, Performance
+from services.executor.channels.simulation.permissions import Permissions
 from services.executor.channels.simulation.reading import steps_of
-from services.executor.channels.simulation.script import Usage
+from services.executor.channels.simulation.script import Say, Step, Usage
+from services.executor.channels.simulation.stage import Permit
 from services.executor.channels.simulation.ticker import Ticker
+from services.executor.channels.simulation.tools import Tool
 
-_EDITING_TOOLS = frozenset({"Edit", "MultiEdit", "NotebookEdit", "Write"})
 _INTERRUPTED: dict[str, Any] = {
     "subtype": "error_during_execution",
     "is_error": True,
     "terminal_reason": "aborted_streaming",
     "errors": ["[ede_diagnostic] interrupted"],
 }
+_BY_ITSELF: dict[str, Any] = {"origin": {"kind": "task-notification"}}
+_REFUSED = "Cannot set permission mode to bypassPermissions because the session was not launched"
 
 
 class SimulatedCli:
-    """One simulated process, from its command line to its exit.
+    """One simulated process, from its command line to its exit; the `Stage` of its turns.
 
     Args:
         argv: Command line, as for the real one.
+        environment: What it is told, as the real one.
         directory: The workspace; the tools work in it.
         seed: Any number; with it the ids are the same in each run.
         ticker: Wakes what is paced.
@@ -42,27 +49,52 @@ class SimulatedCli:
     """
 
     def __init__(
-        self, *, argv: Sequence[str], directory: Path, seed: int, ticker: Ticker, tasks: Tasks
+        self,
+        *,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        seed: int,
+        ticker: Ticker,
+        tasks: Tasks,
     ) -> None:
-        options = dict(word.partition("=")[::2] for word in argv if "=" in word)
+        words = [word.partition("=")[::2] for word in argv if "=" in word]
+        options = dict(words)
         self.lines = Lines()
         """What it prints."""
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         """How it ended."""
-        self._directory = directory
-        self._ticker = ticker
-        self._tasks = tasks
-        self._mode = options.get("--permission-mode", "default")
-        self._frames = Frames(
+        self.ticker = ticker
+        self.workspace = directory
+        self.fallback_model = options.get("--fallback-model", "")
+        self.max_steps = int(options.get("--max-turns", "0"))
+        self.permissions = Permissions(
+            mode=options.get("--permission-mode", "default"),
+            rules=[value for option, value in words if option == "--allowedTools"],
+        )
+        self.frames = Frames(
             seed=seed,
             session_id=options.get("--resume") or options.get("--session-id") or "",
-            mode=self._mode,
+            mode=self.permissions.mode,
+            model=options.get("--model", MODEL),
             directory=str(directory),
+        )
+        self._first_model = self.frames.model
+        self._memory = Memory(
+            folder=Path(environment.get("CLAUDE_CONFIG_DIR", "")),
+            directory=str(directory),
+            conversation=self.frames.session_id,
+        )
+        self._mirrors = "--session-mirror" in argv and "CLAUDE_CONFIG_DIR" in environment
+        self._tasks = tasks
+        self._background = Background(
+            frames=self.frames, lines=self.lines, tasks=tasks, ended=self._notice
         )
         # The mutable state of a process is the rest.
         self._deaf = False
         self._input_closed = False
-        self._prompts: list[dict[str, Any]] = []
+        # A dictionary is the user's; a text is the agent's own.
+        self._prompts: list[dict[str, Any] | str] = []
         self._turns: asyncio.Task[None] | None = None
         self._running: asyncio.Timeout | None = None
         self._asks: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -80,10 +112,7 @@ class SimulatedCli:
             self._exit(1, ExitReason.EXITED)
             return
         if frame["type"] == "user":
-            self._prompts.append(frame)
-            if self._turns is None:
-                self._turns = self._tasks.spawn(self._take_turns(), name="simulated-turns")
-                self._turns.add_done_callback(self._turns_ended)
+            self._queue(frame)
         elif frame["type"] == "control_request":
             self._control(frame["request_id"], frame["request"])
         elif frame["type"] == "control_response":
@@ -104,24 +133,104 @@ class SimulatedCli:
             self._turns.cancel()
         self._exit(-9, ExitReason.KILLED)
 
+    # What turns ask of it, see `Stage`.
+
+    def hang(self) -> None:
+        """Become deaf."""
+        self._deaf = True
+
+    def leave(self, call: str, description: str, pause: float) -> str:
+        """Let a command go on in the background."""
+        return self._background.start(call, description, pause)
+
+    async def recall(self) -> list[str]:
+        """Return what the user asked before in this conversation, as far as it was kept."""
+        return await asyncio.to_thread(self._memory.recall, self.frames.message_id)
+
+    async def permit(self, call: str, tool: Tool) -> Permit:
+        """Ask whether a tool may run, unless it may anyway."""
+        if self.permissions.allow(tool):
+            return Permit(allowed=True, tool_input=tool.input)
+        frames, put = self.frames, self.lines.put
+        request_id = frames.new_id("request")
+        asked = self._asks[request_id] = asyncio.get_running_loop().create_future()
+        put(frames.state("requires_action"))
+        put(
+            frames.permission(
+                request_id,
+                call,
+                tool.name,
+                tool.input,
+                suggestions=self.permissions.suggest(tool),
+                needs_user=tool.needs_user,
+            )
+        )
+        # As long as nobody decides; whoever asked us has the clock.
+        response = await asked
+        answer = response.get("response") or {}
+        allowed = answer.get("behavior") == "allow"
+        if allowed:
+            updates = answer.get("updatedPermissions") or ()
+            self.permissions.update(updates)
+            if any(update["type"] == "setMode" for update in updates):
+                self._print_mode()
+        put(frames.state("running"))
+        refusal = "" if allowed else answer.get("message") or response.get("error") or "Refused."
+        return Permit(
+            allowed=allowed, tool_input=answer.get("updatedInput") or tool.input, refusal=refusal
+        )
+
     def _exit(self, code: int, reason: ExitReason) -> None:
+        self._background.end()
         if not self.exited.done():
             ended = Exit(code, reason)
             self.exited.set_result(ended)
             self.lines.end(ended)
 
     def _control(self, request_id: str, request: dict[str, Any]) -> None:
-        subtype = request["subtype"]
         response: dict[str, Any] = {"subtype": "success", "request_id": request_id}
-        if subtype == "initialize":
-            response["response"] = {"commands": [], "models": [{"value": MODEL}]}
-        elif subtype == "interrupt":
-            response["response"] = {"still_queued": []}
-            if self._running is not None and not self._running.expired():
-                self._running.reschedule(asyncio.get_running_loop().time())
-        else:
-            response |= {"subtype": "error", "error": "unsupported_request"}
+        mode = ""
+        match request["subtype"]:
+            case "initialize":
+                response["response"] = {
+                    "commands": [],
+                    "models": [{"value": self.frames.model}],
+                }
+            case "interrupt":
+                response["response"] = {"still_queued": []}
+                if self._running is not None and not self._running.expired():
+                    self._running.reschedule(asyncio.get_running_loop().time())
+            case "set_permission_mode" if request["mode"] != "bypassPermissions":
+                mode = request["mode"]
+                response["response"] = {"mode": mode}
+            case "set_permission_mode":
+                response |= {"subtype": "error", "error": _REFUSED}
+            case "set_model":
+                model = request["model"]
+                self.frames.model = self._first_model if model == "default" else model
+                response["response"] = {"model": self.frames.model}
+            case "mcp_status":
+                response["response"] = {"mcpServers": []}
+            case _:
+                response |= {"subtype": "error", "error": "unsupported_request"}
         self.lines.put(orjson.dumps({"type": "control_response", "response": response}))
+        if mode and mode != self.permissions.mode:
+            self.permissions.mode = mode
+            self._print_mode()
+
+    def _print_mode(self) -> None:
+        self.frames.mode = self.permissions.mode
+        self.lines.put(self.frames.system("status", status=None, permissionMode=self.frames.mode))
+
+    def _notice(self, description: str) -> None:
+        """Hear that a command in the background has ended: the agent will tell."""
+        self._queue(description)
+
+    def _queue(self, prompt: dict[str, Any] | str) -> None:
+        self._prompts.append(prompt)
+        if self._turns is None:
+            self._turns = self._tasks.spawn(self._take_turns(), name="simulated-turns")
+            self._turns.add_done_callback(self._turns_ended)
 
     async def _take_turns(self) -> None:
         try:
@@ -138,27 +247,15 @@ class SimulatedCli:
         if not turns.cancelled() and turns.exception() is not None:
             self._exit(1, ExitReason.EXITED)
 
-    async def _take_turn(self, prompt: dict[str, Any]) -> None:
-        frames, put = self._frames, self.lines.put
-        frames.message_id = prompt["uuid"]
-        put(frames.lifecycle("queued"))
-        put(frames.lifecycle("started"))
-        put(frames.state("running"))
+    async def _take_turn(self, prompt: dict[str, Any] | str) -> None:
+        frames, put = self.frames, self.lines.put
+        text, steps = await self._begin(prompt)
         put(frames.init())
-        put(frames.line(type="system", subtype="status", status="requesting"))
-        performance = Performance(
-            frames=frames,
-            lines=self.lines,
-            ticker=self._ticker,
-            workspace=self._directory,
-            permit=self._permit,
-            hang=self._hang,
-        )
-        text = prompt["message"]["content"]
-        ending = performance.ending
+        put(frames.requesting())
+        performance = Performance(stage=self)
         try:
             async with asyncio.timeout(None) as self._running:
-                await performance.play(steps_of(text))
+                await performance.play(steps)
             ending = performance.ending
         except TimeoutError:
             ending = _INTERRUPTED
@@ -166,11 +263,35 @@ class SimulatedCli:
         finally:
             self._running = None
         put(self._result(performance, ending, len(text.split())))
-        put(frames.lifecycle("completed"))
-        put(frames.state("idle"))
+        if frames.message_id:
+            put(frames.lifecycle("completed"))
+        if not self._prompts:
+            put(frames.state("idle"))
 
-    def _hang(self) -> None:
-        self._deaf = True
+    async def _begin(self, prompt: dict[str, Any] | str) -> tuple[str, Sequence[Step]]:
+        """Print that a turn begins; return what is asked, and what is done for it."""
+        frames, put = self.frames, self.lines.put
+        if isinstance(prompt, str):
+            frames.message_id = ""
+            put(frames.state("running"))
+            return prompt, [Say(prompt)]
+        text = prompt["message"]["content"]
+        frames.message_id = prompt["uuid"]
+        put(frames.state("running"))
+        put(frames.lifecycle("queued"))
+        put(frames.lifecycle("started"))
+        if self._mirrors and remark_of(text):
+            entry = await asyncio.to_thread(self._memory.keep, text, frames.message_id)
+            put(
+                orjson.dumps(
+                    {
+                        "type": "transcript_mirror",
+                        "filePath": str(self._memory.path),
+                        "entries": [entry],
+                    }
+                )
+            )
+        return text, steps_of(text)
 
     def _withdraw_asks(self) -> None:
         for request_id in self._asks:
@@ -178,31 +299,15 @@ class SimulatedCli:
             self.lines.put(orjson.dumps(frame))
         self._asks.clear()
 
-    async def _permit(self, call: str, tool: str, tool_input: dict[str, str]) -> str | None:
-        edits = self._mode == "acceptEdits" and tool in _EDITING_TOOLS
-        if edits or self._mode == "bypassPermissions":
-            return None
-        frames, put = self._frames, self.lines.put
-        request_id = frames.new_id("request")
-        asked = self._asks[request_id] = asyncio.get_running_loop().create_future()
-        put(frames.permission(request_id, call, tool, tool_input))
-        put(frames.state("requires_action"))
-        # As long as nobody decides; whoever asked us has the clock.
-        response = await asked
-        put(frames.state("running"))
-        answer = response.get("response") or {}
-        if answer.get("behavior") == "allow":
-            return None
-        return str(answer.get("message") or response.get("error") or "Refused.")
-
     def _result(self, performance: Performance, ending: dict[str, Any], words: int) -> bytes:
         written = performance.fragments
         usage = performance.usage or Usage(words, written, 3 * words + 15 * written)
         cost = usage.cost_usd_micros / 1_000_000
         self._cost += cost
         self._failed = bool(ending.get("is_error"))
+        frames = self.frames
         model = {
-            MODEL: {
+            frames.model: {
                 "inputTokens": usage.input_tokens,
                 "outputTokens": usage.output_tokens,
                 "cacheReadInputTokens": 0,
@@ -210,7 +315,10 @@ class SimulatedCli:
                 "costUSD": cost,
             }
         }
-        line = self._frames.line(
+        whose: dict[str, Any] = _BY_ITSELF
+        if frames.message_id:
+            whose = {"user_message_uuid": frames.message_id, **frames.answered()}
+        line = frames.line(
             type="result",
             is_error=self._failed,
             num_turns=performance.messages,
@@ -224,8 +332,7 @@ class SimulatedCli:
             modelUsage=model,
             model_usage_since_last_result=model,
             permission_denials=performance.denials,
-            user_message_uuid=self._frames.message_id,
-            user_message_uuids=[self._frames.message_id],
+            **whose,
             result_index=self._results,
             queued_turn_count=len(self._prompts),
             **{key: value for key, value in ending.items() if key != "is_error"},

@@ -46,6 +46,46 @@ def write(workspace: Path, path: str, text: str) -> str:
     return f"File written: {path}"
 
 
+def edit(workspace: Path, path: str, old: str, new: str) -> str:
+    """Replace a part of a file.
+
+    Args:
+        workspace: The workspace's directory.
+        path: Where in it.
+        old: The part.
+        new: What takes its place.
+
+    Returns:
+        What the tool says.
+
+    Raises:
+        ToolError: The part is not there once; or as `write`.
+    """
+    content = _content(workspace, path)
+    count = content.count(old)
+    if count != 1:
+        raise ToolError(f"The text to replace is {count} times in the file, not once.")
+    write(workspace, path, content.replace(old, new))
+    return f"The file {path} has been updated."
+
+
+def touch(workspace: Path, path: str) -> None:
+    """Make a file that is not there.
+
+    Args:
+        workspace: The workspace's directory.
+        path: Where in it.
+
+    Raises:
+        ToolError: As `write`.
+    """
+    target = _inside(workspace, path)
+    try:
+        os.close(_open(target, os.O_WRONLY | os.O_CREAT))
+    except OSError as error:
+        raise ToolError(f"The file could not be made: {error.strerror}.") from error
+
+
 def read(workspace: Path, path: str) -> str:
     """Return the content of a file; of one longer than 64 KiB its first part and its size.
 
@@ -67,6 +107,15 @@ def read(workspace: Path, path: str) -> str:
     except OSError as error:
         raise ToolError(f"The file could not be read: {error.strerror}.") from error
     return f"{head.decode(errors='replace')}\n[The first {len(head)} of {size} bytes.]"
+
+
+def _content(workspace: Path, path: str) -> str:
+    target = _inside(workspace, path)
+    try:
+        with os.fdopen(_open(target, os.O_RDONLY), "rb") as file:
+            return file.read().decode(errors="replace")
+    except OSError as error:
+        raise ToolError(f"The file could not be read: {error.strerror}.") from error
 
 
 def _open(target: Path, flags: int) -> int:

@@ -6,6 +6,7 @@ Does not know scripts, and does not know who reads.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,7 +14,7 @@ import orjson
 VERSION = "2.1.330"
 MODEL = "simulation"
 
-_TOOLS = ("Write", "Read", "Bash")
+_TOOLS = ("AskUserQuestion", "Bash", "Edit", "ExitPlanMode", "Read", "Task", "Write")
 _CAPABILITIES = ("interrupt_receipt_v1", "msg_lifecycle_v1")
 
 
@@ -36,21 +37,28 @@ class Frames:
         seed: Any number.
         session_id: The conversation.
         mode: Value of `--permission-mode`.
+        model: Value of `--model`.
         directory: The workspace, as the process sees it.
     """
 
     __slots__ = (
-        "_directory", "_mode", "_seed", "_uuid", "count", "message_id", "session_id",
+        "_directory", "_seed", "_uuid", "count", "message_id", "mode", "model", "session_id",
     )  # fmt: skip
 
-    def __init__(self, *, seed: int, session_id: str, mode: str, directory: str) -> None:
+    def __init__(
+        self, *, seed: int, session_id: str, mode: str, model: str, directory: str
+    ) -> None:
         self.session_id = session_id
         self.message_id = ""
-        """The user's message that is being answered; set for each turn."""
+        """The user's message that is being answered; set for each turn, empty for one of the
+        agent's own."""
+        self.mode = mode
+        """What may be done without asking."""
+        self.model = model
+        """The model that answers."""
         self.count = 0
         """Frames so far."""
         self._seed = seed
-        self._mode = mode
         self._directory = directory
         self._uuid = f"{self.new_id('frame')[:8]}-0000-4000-8000-"
 
@@ -75,13 +83,25 @@ class Frames:
             cwd=self._directory,
             tools=_TOOLS,
             mcp_servers=[],
-            model=MODEL,
-            permissionMode=self._mode,
+            model=self.model,
+            permissionMode=self.mode,
             apiKeySource="none",
             claude_code_version=VERSION,
             capabilities=_CAPABILITIES,
-            user_message_uuids=[self.message_id],
+            **self.answered(),
         )
+
+    def answered(self) -> dict[str, Any]:
+        """Return what tells which messages are answered; nothing for a turn of the agent's own."""
+        return {"user_message_uuids": [self.message_id]} if self.message_id else {}
+
+    def system(self, subtype: str, **facts: Any) -> bytes:
+        """Return a frame of type `system`."""
+        return self.line(type="system", subtype=subtype, **facts)
+
+    def requesting(self) -> bytes:
+        """Return that the provider is being asked."""
+        return self.system("status", status="requesting", **self.answered())
 
     def lifecycle(self, state: str) -> bytes:
         """Return what became of the user's message."""
@@ -107,7 +127,7 @@ class Frames:
             "id": message_id,
             "type": "message",
             "role": "assistant",
-            "model": MODEL,
+            "model": self.model,
             "content": [],
             "usage": usage,
         }
@@ -137,20 +157,29 @@ class Frames:
         head, middle, _ = orjson.dumps(frame).split(mark.encode())
         return DeltaShape(head[:-1], middle[1:])
 
-    def assistant(self, message_id: str, content: dict[str, Any], *, model: str = MODEL) -> bytes:
+    def assistant(
+        self,
+        message_id: str,
+        content: dict[str, Any],
+        *,
+        model: str = "",
+        parent: str | None = None,
+    ) -> bytes:
         """Return the frame that confirms one block of a message."""
         message = {
             "id": message_id,
             "type": "message",
             "role": "assistant",
-            "model": model,
+            "model": model or self.model,
             "content": [content],
         }
         return self.line(
-            type="assistant", message=message, parent_tool_use_id=None, request_id=None
+            type="assistant", message=message, parent_tool_use_id=parent, request_id=None
         )
 
-    def tool_result(self, tool_id: str, output: str, *, failed: bool) -> bytes:
+    def tool_result(
+        self, tool_id: str, output: str, *, failed: bool, parent: str | None = None
+    ) -> bytes:
         """Return the frame that carries a tool's result."""
         content = {
             "tool_use_id": tool_id,
@@ -161,19 +190,39 @@ class Frames:
         return self.line(
             type="user",
             message={"role": "user", "content": [content]},
-            parent_tool_use_id=None,
+            parent_tool_use_id=parent,
             tool_use_result=output,
         )
 
-    def permission(self, request_id: str, tool_id: str, tool: str, tool_input: Any) -> bytes:
+    def told(self, text: str, *, parent: str) -> bytes:
+        """Return what a sub-agent was told."""
+        content = {"type": "text", "text": text}
+        return self.line(
+            type="user", message={"role": "user", "content": [content]}, parent_tool_use_id=parent
+        )
+
+    def permission(
+        self,
+        request_id: str,
+        tool_id: str,
+        tool: str,
+        tool_input: Any,
+        *,
+        suggestions: Sequence[Mapping[str, Any]],
+        needs_user: bool,
+    ) -> bytes:
         """Return the request to let a tool run."""
-        request = {
+        request: dict[str, Any] = {
             "subtype": "can_use_tool",
             "tool_name": tool,
+            "display_name": tool,
             "input": tool_input,
-            "permission_suggestions": [],
             "tool_use_id": tool_id,
         }
+        if needs_user:
+            request["requires_user_interaction"] = True
+        else:
+            request["permission_suggestions"] = suggestions
         return orjson.dumps(
             {"type": "control_request", "request_id": request_id, "request": request}
         )

@@ -1,0 +1,83 @@
+"""What a simulated agent may do without asking. Does not know the wire protocol."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from services.executor.channels.simulation.tools import Tool
+
+_EDITING_TOOLS = frozenset({"Bash", "Edit", "MultiEdit", "NotebookEdit", "Write"})
+"""What runs unasked where edits are accepted; the commands there are work only in the workspace."""
+_PREFIX = ":*"
+
+
+class Permissions:
+    """The mode of a process and its rules.
+
+    Args:
+        mode: Value of `--permission-mode`.
+        rules: Values of `--allowedTools`.
+    """
+
+    def __init__(self, *, mode: str, rules: Iterable[str]) -> None:
+        self.mode = mode
+        self._rules = set(rules)
+
+    def allow(self, tool: Tool) -> bool:
+        """Tell whether a tool may run unasked."""
+        if tool.needs_user:
+            return False
+        if self.mode == "acceptEdits" and tool.name in _EDITING_TOOLS:
+            return True
+        command = str(tool.input.get("command", ""))
+        return any(self._matches(rule, tool.name, command) for rule in self._rules)
+
+    def suggest(self, tool: Tool) -> list[dict[str, Any]]:
+        """Return what could be allowed for the time to come, in the CLI's words."""
+        suggestions: list[dict[str, Any]] = []
+        if "command" in tool.input:
+            rule = {"toolName": tool.name, "ruleContent": tool.input["command"]}
+            suggestions.append(
+                {
+                    "type": "addRules",
+                    "rules": [rule],
+                    "behavior": "allow",
+                    "destination": "localSettings",
+                }
+            )
+        elif tool.name not in _EDITING_TOOLS:
+            suggestions.append(
+                {
+                    "type": "addRules",
+                    "rules": [{"toolName": tool.name}],
+                    "behavior": "allow",
+                    "destination": "localSettings",
+                }
+            )
+        if tool.name in _EDITING_TOOLS:
+            suggestions.append({"type": "setMode", "mode": "acceptEdits", "destination": "session"})
+        return suggestions
+
+    def update(self, updates: Sequence[Mapping[str, Any]]) -> None:
+        """Take over changes that came with a permission."""
+        for update in updates:
+            if update["type"] == "setMode":
+                self.mode = update["mode"]
+            elif update["type"] == "addRules":
+                for rule in update["rules"]:
+                    content = rule.get("ruleContent")
+                    name = rule["toolName"]
+                    self._rules.add(f"{name}({content})" if content else name)
+
+    def _matches(self, rule: str, name: str, command: str) -> bool:
+        parsed = re.fullmatch(r"(\w+)(?:\((.*)\))?", rule, re.DOTALL)
+        if parsed is None or parsed[1] != name:
+            return False
+        content = parsed[2]
+        if content is None:
+            return True
+        if content.endswith(_PREFIX):
+            return command.startswith(content.removesuffix(_PREFIX))
+        return command == content

@@ -1,0 +1,67 @@
+"""Reads and writes whole files below a folder that an agent can write to; follows no links.
+
+Does not know what is in the files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from moorline.errors.v1 import errors_pb2
+from services.chassis.failures import Failure
+from services.executor.files import folder
+
+_PART = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def read(root: Path, parts: Sequence[str], *, limit: int) -> bytes | None:
+    """Return the content of a regular file; None when there is none.
+
+    Args:
+        root: The folder; trusted itself.
+        parts: The way to the file, one name each; at least one.
+        limit: Bytes it may have.
+
+    Raises:
+        Failure: FILE_UNSUITABLE when something else is there or on the way, or when it is longer.
+    """
+    *way, name = parts
+    try:
+        with (
+            folder.opened(root, way) as above,
+            folder.reading(above, name, tuple(parts)) as (descriptor, _),
+            os.fdopen(os.dup(descriptor), "rb") as file,
+        ):
+            content = file.read(limit + 1)
+    except Failure as failure:
+        if failure.reason == errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND:
+            return None
+        raise
+    if len(content) > limit:
+        raise folder.unsuitable(parts, f"have {limit} bytes at most")
+    return content
+
+
+def write(root: Path, parts: Sequence[str], content: bytes) -> None:
+    """Write a file, with the folders it needs; it belongs to whom `root` belongs to.
+
+    Args:
+        root: The folder; trusted itself.
+        parts: The way to the file, one name each; at least one.
+        content: The whole content.
+
+    Raises:
+        Failure: FILE_UNSUITABLE when something else is there or on the way; QUOTA_EXCEEDED.
+    """
+    *way, name = parts
+    # Under a name of its own first, so that a reader finds all or nothing.
+    part = f".{name}.part"
+    with folder.made(root, tuple(way)) as above, folder.translated(parts):
+        if folder.look(above, part) is not None:
+            os.unlink(part, dir_fd=above)
+        with os.fdopen(os.open(part, _PART, 0o600, dir_fd=above), "wb") as file:
+            folder.own(root, file.fileno())
+            file.write(content)
+        os.rename(part, name, src_dir_fd=above, dst_dir_fd=above)
