@@ -35,7 +35,7 @@ from services.executor.backends.simulation import Simulation
 from services.executor.backends_api import BackendApi
 from services.executor.channels.process.tree import Trees
 from services.executor.claude_code import frames as claude_code_frames
-from services.executor.claude_code.process import PATIENCE
+from services.executor.claude_code.patience import PATIENCE
 from services.executor.claude_code.processes import ClaudeCodeProcesses
 from services.executor.execution import Limits
 from services.executor.executions import Executions
@@ -108,7 +108,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             backends=backends,
             workspaces=workspaces,
             make=ClaudeCodeProcesses(
-                environment=claude_code_frames.ENVIRONMENT, patience=PATIENCE, tasks=tasks
+                default_model="", fallback_model="", patience=PATIENCE, tasks=tasks
             ),
             limit=settings.max_agent_processes,
             idle_limit=settings.idle_limit,
