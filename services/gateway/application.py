@@ -38,8 +38,9 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 """What the page may load and do; only what it needs."""
+_POLICY = "Content-Security-Policy"
 HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    _POLICY: CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -48,7 +49,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Server": SERVER,
 }
-"""Headers of every answer."""
+"""Headers of every answer; one that is no page's may have another policy."""
 
 _UPGRADED = 101
 _ROUTE = web.RequestKey("route", str)
@@ -92,7 +93,9 @@ def make(
     async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
         # Here and not in a middleware, which does not see every answer.
         if response.status != _UPGRADED:
+            policy = response.headers.get(_POLICY, CONTENT_SECURITY_POLICY)
             response.headers.update(headers)
+            response.headers[_POLICY] = policy
 
     application = web.Application(middlewares=[around], client_max_size=body_bytes)
     application.on_response_prepare.append(add_headers)

@@ -20,6 +20,8 @@ from moorline.session.v1 import agents_pb2, keys_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import Identity
 from services.gateway.calls import Call, Service
+from services.gateway.files import METHODS as FILE_METHODS
+from services.gateway.files import Files
 from services.gateway.pods import Caller, Pod
 from services.gateway.routing import UNTOUCHED, Router
 from services.gateway.upstream import PASSING
@@ -123,6 +125,7 @@ class ServicePeers:
         router: Finds the session service's pod for a user.
         sessions: The pods of the session service.
         executors: The executors.
+        files: Answers calls about files.
         timeout: How long a call may take.
         clock: Seconds of a clock that does not go back.
     """
@@ -133,18 +136,22 @@ class ServicePeers:
         router: Router,
         sessions: Backends,
         executors: Backends,
+        files: Files,
         timeout: timedelta,
         clock: Callable[[], float],
     ) -> None:
         self._router = router
         self._backends = {Service.SESSION: sessions, Service.EXECUTOR: executors}
         self._executor = AnyExecutor(executors=executors)
+        self._files = files
         self._timeout = timeout
         self._clock = clock
         self._health: dict[Service, tuple[bool, float]] = {}
 
     async def call(self, call: Call, request: Message, *, identity: Identity) -> Message:
         """See `connection.Peers`."""
+        if call.method.startswith(FILE_METHODS):
+            return await self._files.call(call, request, identity=identity)
         if call.service is Service.EXECUTOR:
             return await self._executor.call(
                 call.method, request, call.response, identity=identity, timeout=self._timeout

@@ -6,7 +6,8 @@ Does not know which of them a call is for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -172,13 +173,38 @@ class ExecutorPod:
         peer: Not yet open; this opens and closes it.
     """
 
-    busy = False
-
     def __init__(self, *, peer: Peer) -> None:
         self.address = peer.target
         self._peer = peer.open()
+        self._streams = 0
         self.call = self._peer.call
         self.healthy = self._peer.healthy
+
+    @property
+    def busy(self) -> bool:
+        """See `pool.Member`."""
+        return self._streams > 0
+
+    async def stream(
+        self,
+        method: str,
+        request: Message,
+        response: type[R],
+        *,
+        identity: Identity,
+        timeout: timedelta | None = None,  # noqa: ASYNC109
+    ) -> AsyncGenerator[R, None]:
+        """See `Peer.stream`."""
+        self._streams += 1
+        try:
+            answers = self._peer.stream(
+                method, request, response, identity=identity, timeout=timeout
+            )
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
+        finally:
+            self._streams -= 1
 
     async def close(self) -> None:
         """See `pool.Member`."""

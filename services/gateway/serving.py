@@ -40,6 +40,8 @@ from services.gateway.connections import Connections
 from services.gateway.credentials import Credentials, Origins
 from services.gateway.delivery import Delivery
 from services.gateway.door import Door
+from services.gateway.file_routes import FileRoutes
+from services.gateway.files import Files
 from services.gateway.gateway_metrics import GatewayMetrics
 from services.gateway.limits import Limits
 from services.gateway.listener import listen
@@ -103,10 +105,12 @@ async def serve(
         connections = await stack.enter_async_context(Connections(loop=loop))
         router = Router(pods=sessions, on_severed=connections.send_away)
         tasks.spawn(Rebalancer(pods=sessions, owners=router.owners).run(), name="rebalancer")
+        files = Files(router=router, executors=executors, timeout=settings.call_timeout)
         peers = ServicePeers(
             router=router,
             sessions=sessions,
             executors=executors,
+            files=files,
             timeout=settings.call_timeout,
             clock=loop.time,
         )
@@ -178,9 +182,10 @@ async def serve(
             clock=clock,
             timed=lambda: clock.known,
         )
+        file_routes = FileRoutes(credentials=credentials, files=files)
         runner = web.AppRunner(
             application.make(
-                site.routes(),
+                [*site.routes(), *file_routes.routes()],
                 duration=figures.request_duration,
                 behind_tls=settings.behind_tls,
                 body_bytes=BODY_BYTES,

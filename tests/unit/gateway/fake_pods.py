@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -71,6 +71,20 @@ class FakePod:
         self.calls.append((method.rpartition("/")[2], request, identity))
         await self.answer()
         return response()
+
+    async def stream(
+        self,
+        method: str,
+        request: Message,
+        response: type[R],
+        *,
+        identity: Identity,
+        timeout: timedelta | None = None,  # noqa: ASYNC109
+    ) -> AsyncGenerator[R, None]:
+        """See `files.Executor`: what `call` answers, once."""
+        yield await self.call(
+            method, request, response, identity=identity, timeout=timeout or timedelta(0)
+        )
 
     async def healthy(self, timeout: timedelta) -> bool:  # noqa: ASYNC109
         """See `Backend`."""
