@@ -108,7 +108,11 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             backends=backends,
             workspaces=workspaces,
             make=ClaudeCodeProcesses(
-                default_model="", fallback_model="", patience=PATIENCE, tasks=tasks
+                default_model="",
+                fallback_model="",
+                retries=settings.provider_retries,
+                patience=PATIENCE,
+                tasks=tasks,
             ),
             limit=settings.max_agent_processes,
             idle_limit=settings.idle_limit,

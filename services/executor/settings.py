@@ -115,4 +115,11 @@ class Settings(ServerSettings):
     spare_bytes: int = setting(
         "Bytes of the workspaces' disk that clients must leave free.", 256 << 20, minimum=0
     )
+    provider_retries: int = setting(
+        "Repetitions of a request that the model provider failed to answer, with growing pauses:"
+        " six take half a minute.",
+        6,
+        minimum=0,
+        maximum=20,
+    )
     simulation_seed: int = setting("Number the simulated agents draw their ids from.", 0)

@@ -43,8 +43,6 @@ _ENVIRONMENT: Mapping[str, str] = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     # Idle is told, not guessed.
     "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
-    # The default of ten retries is three minutes of silence.
-    "CLAUDE_CODE_MAX_RETRIES": "6",
     # Of the CLI's two watchdogs only this one works with a base URL of our own.
     "CLAUDE_ENABLE_BYTE_WATCHDOG": "1",
     "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": "180000",
@@ -85,11 +83,17 @@ def mode_of(permission_mode: int) -> str:
     return _MODES.get(permission_mode, "default")
 
 
-def environment(view: View) -> dict[str, str]:
-    """Return what every process gets, wherever it runs."""
+def environment(view: View, *, retries: int) -> dict[str, str]:
+    """Return what every process gets, wherever it runs.
+
+    Args:
+        view: Where the process finds what it has.
+        retries: Repetitions of a request that the provider failed to answer.
+    """
     claude, home, temporary = (f"{view.state}/{folder}" for folder in STATE_FOLDERS)
     return {
         **_ENVIRONMENT,
+        "CLAUDE_CODE_MAX_RETRIES": str(retries),
         "CLAUDE_CONFIG_DIR": claude,
         "HOME": home,
         "CLAUDE_CODE_TMPDIR": temporary,

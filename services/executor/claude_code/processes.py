@@ -22,15 +22,23 @@ class ClaudeCodeProcesses:
     Args:
         default_model: Model that answers when an execution names none; empty for the CLI's choice.
         fallback_model: The model that goes on when the first one is overloaded; empty for none.
+        retries: Repetitions of a request that the provider failed to answer.
         patience: How long a process may take for what it owes.
         tasks: Owner of the processes' tasks.
     """
 
     def __init__(
-        self, *, default_model: str, fallback_model: str, patience: Patience, tasks: Tasks
+        self,
+        *,
+        default_model: str,
+        fallback_model: str,
+        retries: int,
+        patience: Patience,
+        tasks: Tasks,
     ) -> None:
         self._default_model = default_model
         self._fallback_model = fallback_model
+        self._retries = retries
         self._patience = patience
         self._tasks = tasks
 
@@ -61,7 +69,7 @@ class ClaudeCodeProcesses:
             place=place,
             tenant=work.tenant,
             argv=argv,
-            environment={**frames.environment(view), **environment},
+            environment={**frames.environment(view, retries=self._retries), **environment},
         )
         return self._process(work, backend, place, backend.channel(launch))
 
