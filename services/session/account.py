@@ -129,8 +129,10 @@ class Account:
         months = {month: self.months[month] for month in newest}
         return {"total": self.total.stored(), "months": stored_months(months)}
 
-    def recalled(self, summary: Mapping[str, Any]) -> Account:
-        """Return the account with what a summary tells in addition."""
+    def recalled(self, summary: Mapping[str, Any] | None) -> Account:
+        """Return the account with what a summary tells in addition; None of an older release."""
+        if summary is None:
+            return self
         there = read_account(summary)
         return replace(there, months={**self.months, **there.months})
 

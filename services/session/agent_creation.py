@@ -8,9 +8,9 @@ from __future__ import annotations
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.session.agent_deletion import delete_documents
+from services.session.agent_record import AgentRecord, read_agent
 from services.session.names import AgentName
 from services.session.ownership.ownership import Lease
-from services.session.records import AgentRecord, read_agent
 from services.session.store import Create, Store, StoreConflict
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from moorline.errors.v1 import errors_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
+from services.session.agent_record import read_agent
 from services.session.environment import Environment
 from services.session.executors.deliveries import PASSING
 from services.session.history import History, Position, Segment
@@ -20,7 +21,6 @@ from services.session.records import (
     deletion_work_path,
     log_path,
     order_path,
-    read_agent,
     transcript_path,
     turns_path,
     work_range,

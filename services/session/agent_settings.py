@@ -15,9 +15,9 @@ from typing import Any
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2
 from services.chassis.failures import Failure
+from services.session.agent_record import AgentRecord
 from services.session.names import AgentName
 from services.session.options import Options
-from services.session.records import AgentRecord
 
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
+from services.session.agent_record import AgentRecord
 from services.session.answers import require_same
 from services.session.encoding import LoggedEvent, timestamp
 from services.session.environment import Environment
@@ -25,10 +26,7 @@ from services.session.log import Log
 from services.session.outcomes import turn_exists, unreachable
 from services.session.ownership.ownership import Lease
 from services.session.recordings import Recordings
-from services.session.records import (
-    AgentRecord,
-    TurnRecord,
-)
+from services.session.records import TurnRecord
 from services.session.timeline import Timeline
 from services.session.transcripts.mirror import Mirror
 from services.session.turn_archive import TurnArchive
@@ -129,8 +127,9 @@ class LiveAgent:
 
     @property
     def running(self) -> bool:
-        """True while a turn runs."""
-        return self._turns.run is not None
+        """True while a turn runs that somebody asked for."""
+        run = self._turns.run
+        return run is not None and not run.turn.background
 
     def knows(self, turn_id: str) -> bool:
         """Tell whether a turn runs or waits here, or is ending."""

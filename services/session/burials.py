@@ -11,9 +11,9 @@ from collections.abc import Callable
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.session.agent_deletion import delete_documents
+from services.session.agent_record import AgentRecord
 from services.session.environment import Environment
 from services.session.names import AgentName
-from services.session.records import AgentRecord
 
 
 class Burials:

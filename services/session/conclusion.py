@@ -13,13 +13,14 @@ from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
+from services.session.agent_record import AgentRecord
 from services.session.consumption import Consumption
 from services.session.environment import Environment
 from services.session.late import Late
 from services.session.log import Log, succeeded
 from services.session.outcomes import Outcome, end_turn
 from services.session.permissions import Permissions
-from services.session.records import AgentRecord, TurnRecord, turn_work_path
+from services.session.records import TurnRecord, turn_work_path
 from services.session.transcripts.mirror import lost_part
 
 
@@ -34,11 +35,13 @@ class Conclusion:
         permissions: The turn's requests.
         consumption: What the turn has consumed.
         changed: Called when the agent looks different.
+        concluded: Called with the outcome in the moment that its recording begins.
     """
 
     __slots__ = (
         "_agent",
         "_changed",
+        "_concluded",
         "_consumption",
         "_environment",
         "_log",
@@ -57,6 +60,7 @@ class Conclusion:
         permissions: Permissions,
         consumption: Consumption,
         changed: Callable[[], None],
+        concluded: Callable[[Outcome], None],
     ) -> None:
         self._environment = environment
         self._agent = agent
@@ -65,6 +69,7 @@ class Conclusion:
         self._permissions = permissions
         self._consumption = consumption
         self._changed = changed
+        self._concluded = concluded
         self.recorded: asyncio.Future[None] | None = None
         """Told once the outcome is durable; None while there is none."""
 
@@ -75,8 +80,11 @@ class Conclusion:
             event: Holds the outcome.
             heard: As for `decide`.
         """
+        outcome = event.item.turn_outcome
+        if self._turn.background:
+            _end_background(outcome, cancelled=self._turn.cancelled)
         self._record(
-            event.item.turn_outcome,
+            outcome,
             told=event.conversation,
             heard=heard,
             time=event.create_time.ToDatetime(UTC),
@@ -151,6 +159,7 @@ class Conclusion:
             cursors=cursors,
             part=part,
         )
+        self._concluded(outcome)
         self._changed()
         return self.recorded
 
@@ -170,3 +179,12 @@ class Conclusion:
         # An outcome of ours tells none; what was stored of a new one does.
         self._agent.conversation = told or self._agent.conversation or heard
         return None
+
+
+def _end_background(outcome: transcript_pb2.TurnOutcome, *, cancelled: bool) -> None:
+    """Say how a turn ended that nobody asked for: to be cut short is its natural end."""
+    short = outcome.error.reason == errors_pb2.ERROR_REASON_TURN_TIMEOUT
+    if short:
+        outcome.ClearField("error")
+    if short or outcome.state in (Outcome.STATE_FINISHED, Outcome.STATE_CANCELLED):
+        outcome.state = Outcome.STATE_CANCELLED if cancelled else Outcome.STATE_FINISHED

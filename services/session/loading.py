@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.chassis.failures import not_found
+from services.session.agent_record import AgentRecord, read_agent
 from services.session.agents import LiveAgent
 from services.session.environment import Environment
 from services.session.history import History, Segment
 from services.session.loader import Loader
 from services.session.ownership.ownership import Lease
 from services.session.ownership.takeover import fence
-from services.session.records import AgentRecord, read_agent
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 The one place that knows how they are laid out in the store:
 
     users/{user}/agents/{agent}                      settings and summary
+    users/{user}/usage/deleted                       what deleted agents consumed
     users/{user}/agents/{agent}/turns/{turn}         one turn
     users/{user}/agents/{agent}/order/{log}-{sequence}    turns by number
     users/{user}/agents/{agent}/log/{log}-{position}      a segment of events
@@ -16,7 +17,6 @@ Does not read or write the store.
 from __future__ import annotations
 
 import functools
-import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,12 +26,10 @@ from typing import Any
 from google.protobuf import json_format
 
 from moorline.errors.v1 import errors_pb2
-from moorline.session.v1 import agents_pb2, turns_pb2
+from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.session.account import NOTHING, Account, read_account
 from services.session.encoding import message_fields, parse_time, time_text, timestamp
 from services.session.names import AgentName, TurnName
-from services.session.options import DEFAULTS, Options, read_options
 from services.session.store import Document
 
 WORK = "work"
@@ -84,6 +82,11 @@ def transcript_path(agent: AgentName) -> str:
     return f"{agent}/transcript"
 
 
+def deleted_usage_path(user: str) -> str:
+    """Return the document with what a user's deleted agents had consumed."""
+    return f"users/{user}/usage/deleted"
+
+
 def turn_work_path(turn: TurnName) -> str:
     """Return the document that exists until a turn has ended."""
     return f"{WORK}/{turn.user}~{turn.agent}~{turn.turn}"
@@ -123,147 +126,11 @@ def deletion_fields(agent: AgentName, workspace: str) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class AgentRecord:
-    """An agent's settings, and its summary as of the end of its last turn.
-
-    Attributes:
-        revision: Rises with every change of the settings.
-        origin: Digest of the settings it was created with.
-        head: Number of the newest event.
-        conversation: Handle by which the executor goes on with the conversation.
-        executor: Address of the executor that ran its last turn, whose files and
-            process are there; empty when there is none.
-        deleted: True from the moment of its deletion until nothing is left.
-        log: Random id of its history; empty for an agent from before there was one.
-        options: What was chosen about its turns.
-        account: What its turns have consumed.
-    """
-
-    name: AgentName
-    display_name: str
-    instructions: str
-    backend: str
-    permission_mode: agents_pb2.Agent.PermissionMode.ValueType
-    create_time: datetime
-    update_time: datetime
-    revision: int
-    origin: str
-    head: int
-    activity_time: datetime
-    conversation: str = ""
-    executor: str = ""
-    deleted: bool = False
-    log: str = ""
-    options: Options = DEFAULTS
-    account: Account = NOTHING
-
-    @property
-    def log_id(self) -> str:
-        """Which history its events are numbered in; never that of another agent."""
-        return self.log or self.workspace
-
-    @property
-    def etag(self) -> str:
-        """Changes whenever a setting does, and with the agent itself."""
-        made = self.create_time.isoformat()
-        return hashlib.sha256(f"{made} {self.revision}".encode()).hexdigest()[:16]
-
-    @property
-    def workspace(self) -> str:
-        """Id of its files; a later agent of the same name has another one."""
-        made = f"{self.name.user} {self.name.agent} {self.create_time.isoformat()}"
-        return hashlib.sha256(made.encode()).hexdigest()[:32]
-
-    def fields(self) -> dict[str, Any]:
-        """Return the document's fields."""
-        return {
-            "displayName": self.display_name,
-            "instructions": self.instructions,
-            "backend": self.backend,
-            "permissionMode": agents_pb2.Agent.PermissionMode.Name(self.permission_mode),
-            "createTime": time_text(self.create_time),
-            "updateTime": time_text(self.update_time),
-            "revision": self.revision,
-            "origin": self.origin,
-            "head": self.head,
-            "activityTime": time_text(self.activity_time),
-            "conversation": self.conversation,
-            "executor": self.executor,
-            "deleted": self.deleted,
-            "log": self.log,
-            "options": self.options.stored(),
-            "account": self.account.fields(),
-        }
-
-    def summary(self) -> dict[str, Any]:
-        """Return what turns change, for a segment to carry."""
-        return {
-            "head": self.head,
-            "activityTime": time_text(self.activity_time),
-            "conversation": self.conversation,
-            "executor": self.executor,
-            "account": self.account.summary(),
-        }
-
-    def recall(self, summary: Mapping[str, Any]) -> None:
-        """Take in what a segment has carried."""
-        self.head = summary["head"]
-        self.activity_time = parse_time(summary["activityTime"])
-        self.conversation = summary["conversation"]
-        self.executor = summary["executor"]
-        if "account" in summary:
-            self.account = self.account.recalled(summary["account"])
-
-    def message(self) -> agents_pb2.Agent:
-        """Return the agent as an idle one."""
-        agent = agents_pb2.Agent(
-            name=str(self.name),
-            display_name=self.display_name,
-            instructions=self.instructions,
-            backend=self.backend,
-            permission_mode=self.permission_mode,
-            create_time=timestamp(self.create_time),
-            update_time=timestamp(self.update_time),
-            etag=self.etag,
-            state=agents_pb2.Agent.STATE_IDLE,
-            head_sequence=self.head,
-            activity_time=timestamp(self.activity_time),
-            usage=self.account.total.message(),
-        )
-        self.options.fill(agent)
-        return agent
-
-
-def read_agent(user: str, document: Document) -> AgentRecord:
-    """Return the agent that a document holds."""
-    fields = document.fields
-    return AgentRecord(
-        name=AgentName(user, document.id),
-        display_name=fields["displayName"],
-        instructions=fields["instructions"],
-        backend=fields["backend"],
-        permission_mode=agents_pb2.Agent.PermissionMode.Value(fields["permissionMode"]),
-        create_time=parse_time(fields["createTime"]),
-        update_time=parse_time(fields["updateTime"]),
-        revision=fields["revision"],
-        origin=fields["origin"],
-        head=fields["head"],
-        activity_time=parse_time(fields["activityTime"]),
-        conversation=fields["conversation"],
-        executor=fields.get("executor", ""),
-        deleted=fields["deleted"],
-        log=fields.get("log", ""),
-        options=read_options(fields.get("options", {})),
-        account=read_account(fields.get("account", {})),
-    )
-
-
-@dataclass(slots=True)
 class TurnRecord:
     """A turn as its document has it.
 
     Attributes:
-        sequence: Number of its `UserMessage`.
+        sequence: Number of its first item.
         attempt: Executions begun for it.
         executor: Address of the executor that the current one is, or will be,
             created at; empty while none was chosen.
@@ -272,6 +139,8 @@ class TurnRecord:
         usage: What it consumed; what earlier attempts did, while it runs.
         permissions: At the end, what was decided about each of its requests:
             see `answers.summarize`.
+        background: True when nobody asked for it: the agent goes on with what it left
+            in the background. There is no prompt then.
         log: `AgentRecord.log`. A turn of another history is none of the agent's:
             it was written late, for an agent that was deleted or lost.
     """
@@ -289,6 +158,7 @@ class TurnRecord:
     error: errors_pb2.Error | None = None
     usage: transcript_pb2.Usage | None = None
     permissions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    background: bool = False
     log: str = ""
 
     @property
@@ -317,6 +187,7 @@ class TurnRecord:
             "error": message_fields(self.error) if self.error else None,
             "usage": message_fields(self.usage) if self.usage else None,
             "permissions": self.permissions,
+            "background": self.background,
             "log": self.log,
         }
 
@@ -324,13 +195,14 @@ class TurnRecord:
         """Return the turn as a message."""
         turn = turns_pb2.Turn(
             name=str(self.name),
-            prompt=transcript_pb2.UserMessage(text=self.prompt),
+            prompt=None if self.background else transcript_pb2.UserMessage(text=self.prompt),
             state=self.state,
             error=self.error,
             usage=self.usage if self.final else None,
             sequence=self.sequence,
             attempt=self.attempt,
             create_time=timestamp(self.create_time),
+            background=self.background,
         )
         if self.end_time is not None:
             turn.end_time.CopyFrom(timestamp(self.end_time))
@@ -369,6 +241,7 @@ def read_turn(agent: AgentName, document: Document) -> TurnRecord:
         error=_parsed(error, errors_pb2.Error()) if error else None,
         usage=_parsed(usage, transcript_pb2.Usage()) if usage is not None else None,
         permissions=dict(fields["permissions"]),
+        background=fields.get("background", False),
         log=fields.get("log", ""),
     )
 

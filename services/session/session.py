@@ -15,6 +15,7 @@ from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure, not_found
 from services.session.agent_creation import agent_exists, create_agent
 from services.session.agent_deletion import bury
+from services.session.agent_record import read_agent
 from services.session.agent_settings import (
     AgentSettings,
     change,
@@ -29,7 +30,7 @@ from services.session.loading import Gone, Held, load
 from services.session.names import AgentName, UserName
 from services.session.outcomes import moved
 from services.session.ownership.ownership import Lease
-from services.session.records import WORK, read_agent, user_work_range
+from services.session.records import WORK, user_work_range
 from services.session.roster import Roster
 from services.session.store import Delete, Document, StoreConflict
 

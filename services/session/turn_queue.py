@@ -6,10 +6,12 @@ Does not know who asks for them, nor what a running turn does.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable
 
 from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
+from services.session.agent_record import AgentRecord
 from services.session.environment import Environment
 from services.session.late import Late
 from services.session.loader import Loader
@@ -17,7 +19,6 @@ from services.session.log import Log
 from services.session.outcomes import Outcome, end_turn, outcome_label, queue_full
 from services.session.recordings import Recordings
 from services.session.records import (
-    AgentRecord,
     TurnRecord,
     new_turn_documents,
     order_document,
@@ -102,7 +103,7 @@ class TurnQueue:
 
     def names(self) -> list[str]:
         """Return the names of the turns that wait."""
-        return [str(turn.name) for turn in self._waiting]
+        return [str(turn.name) for turn in self._waiting if not turn.background]
 
     def resume(self, left: Unfinished) -> None:
         """Take up what an earlier process left unfinished."""
@@ -114,6 +115,7 @@ class TurnQueue:
             self._unfinished[left.running.name.turn] = left.running
             self.run = self._new_run(left.running)
             self.run.resume(left.events, left.cursors)
+            self._make_way()
         self._next()
 
     def add(self, turn_id: str, prompt: str) -> TurnRecord:
@@ -123,39 +125,22 @@ class TurnQueue:
             Failure: QUEUE_FULL.
         """
         limit = self._environment.limits.queued_turns
+        # A turn that nobody asked for takes no one's place.
+        self._skip_background()
         if len(self._waiting) >= limit:
             raise queue_full(limit)
-        now = self._environment.clock.now()
-        name = self._record.name.turn(turn_id)
-        turn = TurnRecord(
-            name=name,
-            prompt=prompt,
-            state=turns_pb2.Turn.STATE_QUEUED,
-            sequence=self._log.next,
-            create_time=now,
-            log=self._record.log,
-        )
+        turn = self._new_turn(turn_id, prompt)
         runs = self.run is None and not self._waiting
         if runs:
             self._start(turn)
         else:
             self._waiting.append(turn)
-        self._unfinished[turn_id] = turn
-        self._record.activity_time = now
         message = transcript_pb2.UserMessage(text=prompt)
-        documents = new_turn_documents(turn)
-        recorded = self._log.append(
-            turn_id,
-            [transcript_pb2.Item(user_message=message)],
-            time=now,
-            documents=documents,
-        )
-        order = order_document(turn)
-        recorded.add_done_callback(lambda _: self._log.forget(order))
-        self._recordings.add(turn_id, recorded)
+        recorded = self._record_new(turn, transcript_pb2.Item(user_message=message))
         if runs:
             self.run = self._new_run(turn)
             self.run.start(recorded)
+        self._make_way()
         self._changed()
         return turn
 
@@ -169,17 +154,50 @@ class TurnQueue:
             await self.run.cancel()
         elif turn in self._waiting:
             self._waiting.remove(turn)
-            self._end_waiting(turn)
+            turn.cancelled = True
+            self._end_waiting(turn, Outcome.STATE_CANCELLED)
 
     def stop(self) -> None:
         """Let go of the running turn without ending it."""
         if self.run is not None:
             self.run.stop()
 
+    def _new_turn(self, turn_id: str, prompt: str, *, background: bool = False) -> TurnRecord:
+        return TurnRecord(
+            name=self._record.name.turn(turn_id),
+            prompt=prompt,
+            state=turns_pb2.Turn.STATE_QUEUED,
+            sequence=self._log.next,
+            create_time=self._environment.clock.now(),
+            background=background,
+            log=self._record.log,
+        )
+
+    def _record_new(
+        self, turn: TurnRecord, item: transcript_pb2.Item, *, joined: bool = False
+    ) -> asyncio.Future[None]:
+        """Record a turn that is in its place, with its first item."""
+        turn_id = turn.name.turn
+        self._unfinished[turn_id] = turn
+        self._record.activity_time = turn.create_time
+        recorded = self._log.append(
+            turn_id,
+            [item],
+            time=turn.create_time,
+            documents=new_turn_documents(turn),
+            joined=joined,
+        )
+        order = order_document(turn)
+        recorded.add_done_callback(lambda _: self._log.forget(order))
+        self._recordings.add(turn_id, recorded)
+        return recorded
+
     def _start(self, turn: TurnRecord) -> None:
         turn.state = turns_pb2.Turn.STATE_RUNNING
         turn.attempt = 1
-        turn.executor = self._environment.executors.place(preferred=self._record.executor)
+        turn.executor = self._record.executor
+        if not turn.background:
+            turn.executor = self._environment.executors.place(preferred=turn.executor)
         turn.start_time = self._environment.clock.now()
 
     def _new_run(self, turn: TurnRecord) -> TurnRun:
@@ -190,8 +208,35 @@ class TurnQueue:
             agent_log=self._log,
             timeline=self._timeline,
             changed=self._changed,
+            concluded=self._concluded,
             ended=self._turn_ended,
         )
+
+    def _concluded(self, outcome: Outcome) -> None:
+        """See that somebody hears of what a turn has left in the background.
+
+        Only once: when the turn for that ends, with or without news, nothing follows it
+        until somebody asks for something.
+        """
+        asked = self.run is not None and not self.run.turn.background
+        if outcome.background_tasks < 1 or self._waiting or not asked:
+            return
+        turn = self._new_turn(f"background-{uuid.uuid4().hex[:16]}", "", background=True)
+        self._waiting.append(turn)
+        work = transcript_pb2.BackgroundWork()
+        # With the outcome, or a crash between the two would leave nobody to hear.
+        self._record_new(turn, transcript_pb2.Item(background_work=work), joined=True)
+
+    def _make_way(self) -> None:
+        """End the turn that runs if nobody asked for it and another waits."""
+        if self.run is not None and self.run.turn.background and self._waiting:
+            self.run.give_way()
+
+    def _skip_background(self) -> None:
+        """End the turn that waits and that nobody asked for."""
+        for turn in [turn for turn in self._waiting if turn.background]:
+            self._waiting.remove(turn)
+            self._end_waiting(turn, Outcome.STATE_FINISHED)
 
     def _turn_ended(self) -> None:
         if self.run is not None:
@@ -211,10 +256,9 @@ class TurnQueue:
         self.run = self._new_run(turn)
         self.run.start(recorded)
 
-    def _end_waiting(self, turn: TurnRecord) -> None:
+    def _end_waiting(self, turn: TurnRecord, state: Outcome.State.ValueType) -> None:
         now = self._environment.clock.now()
-        outcome = Outcome(state=Outcome.STATE_CANCELLED)
-        turn.cancelled = True
+        outcome = Outcome(state=state)
         end_turn(turn, outcome, now)
         record = self._record
         record.head = self._log.next

@@ -15,6 +15,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
+from services.session.agent_record import AgentRecord
 from services.session.agent_settings import change
 from services.session.answers import settings_after
 from services.session.attempt import Attempt
@@ -28,7 +29,7 @@ from services.session.executors.placement import Placement
 from services.session.log import Log, succeeded
 from services.session.outcomes import UNHEARD, Outcome, broken, lost, outcome_label
 from services.session.permissions import Changes, Permissions
-from services.session.records import AgentRecord, TurnRecord
+from services.session.records import TurnRecord
 from services.session.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class TurnRun:
         agent_log: Where everything that lasts goes.
         timeline: Where text being written goes.
         changed: Called when `needs_you` may have changed.
+        concluded: Called once, with the outcome, when its recording begins.
         ended: Called once, when the outcome is durable.
     """
 
@@ -59,6 +61,7 @@ class TurnRun:
         agent_log: Log,
         timeline: Timeline,
         changed: Callable[[], None],
+        concluded: Callable[[Outcome], None],
         ended: Callable[[], None],
     ) -> None:
         self.turn = turn
@@ -93,6 +96,7 @@ class TurnRun:
             permissions=self._permissions,
             consumption=self.consumption,
             changed=changed,
+            concluded=concluded,
         )
         self._following = Following(
             executors=environment.executors,
@@ -105,6 +109,8 @@ class TurnRun:
         self._placement: Placement | None = None
         self._cancellation: asyncio.Future[None] | None = None
         self._let_go = False
+        # True once it ends for another turn's sake.
+        self._gives_way = False
 
     @property
     def over(self) -> bool:
@@ -162,6 +168,13 @@ class TurnRun:
             self._cancellation.add_done_callback(self._cancellation_recorded)
         await self._log.durable(self._cancellation)
 
+    def give_way(self) -> None:
+        """End a turn that nobody asked for, as another one waits. Repeating it does nothing."""
+        if self.over or self._gives_way:
+            return
+        self._gives_way = True
+        self._interrupt()
+
     async def resolve(self, answer: transcript_pb2.PermissionDecision) -> None:
         """Record an answer, if it is the first, and hand it to the agent.
 
@@ -210,6 +223,9 @@ class TurnRun:
 
     async def _create(self) -> None:
         """Start the execution, or conclude the turn without one."""
+        if self._gives_way:
+            self._conclude(Outcome.STATE_FINISHED, None)
+            return
         self._placement = Placement(
             environment=self._environment, agent=self._agent, turn=self.turn, agent_log=self._log
         )
@@ -219,8 +235,11 @@ class TurnRun:
             return
         if self.turn.cancelled:
             self._conclude(Outcome.STATE_CANCELLED, None)
+        elif self._gives_way:
+            self._conclude(Outcome.STATE_FINISHED, None)
         else:
-            self._conclude(Outcome.STATE_FAILED, failure)
+            # What was in the background cannot be begun again by another try.
+            self._conclude(Outcome.STATE_FAILED, lost(failure) if self.turn.background else failure)
 
     async def _follow(self) -> None:
         """Follow the execution until its outcome, or see what to do when it is lost."""
@@ -251,7 +270,9 @@ class TurnRun:
             self._conclude(Outcome.STATE_CANCELLED, None)
         elif ran or failure.reason in UNHEARD:
             self._conclude(Outcome.STATE_LOST, lost(failure))
-        elif self.turn.attempt >= self._environment.limits.attempts:
+        elif self._gives_way:
+            self._conclude(Outcome.STATE_FINISHED, None)
+        elif self.turn.background or self.turn.attempt >= self._environment.limits.attempts:
             self._conclude(Outcome.STATE_FAILED, lost(failure))
         else:
             await self._begin_again(lost(failure))
@@ -333,6 +354,9 @@ class TurnRun:
     def _cancellation_recorded(self, done: asyncio.Future[None]) -> None:
         if not succeeded(done) or self.over:
             return
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         if self._placement is not None:
             self._placement.interrupt()
         else:
@@ -340,7 +364,10 @@ class TurnRun:
 
     def _deliver_again(self) -> None:
         """Hand over what was decided: whoever runs the execution now may not know it."""
-        if self.turn.cancelled and (self._cancellation is None or succeeded(self._cancellation)):
+        cancelled = self.turn.cancelled and (
+            self._cancellation is None or succeeded(self._cancellation)
+        )
+        if cancelled or self._gives_way:
             self._deliveries.cancel()
         for decision in self._permissions.recorded():
             self._deliveries.resolve(decision)

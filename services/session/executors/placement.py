@@ -12,16 +12,16 @@ from datetime import timedelta
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.session.v1 import agents_pb2
-from moorline.transcript.v1 import transcript_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
+from services.session.agent_record import AgentRecord
 from services.session.environment import Environment
 from services.session.executors.deliveries import PASSING
 from services.session.executors.patience import Patience
 from services.session.executors.restoring import Restoring
 from services.session.log import Log
 from services.session.outcomes import conversation_lost, unreachable
-from services.session.records import AgentRecord, TurnRecord
+from services.session.records import TurnRecord
 
 _ANSWERED_WITHIN = 4
 """Rounds of the event loop in which whoever asked for a turn is answered once it is durable:
@@ -90,6 +90,9 @@ class Placement:
             address = self._executors.place(
                 preferred=self._turn.executor or self._agent.executor, avoid=self._unfit
             )
+            if self._turn.background and address != self._turn.executor:
+                # What it has in the background is nowhere else.
+                address = ""
             if not address and self._unfit:
                 # Those that are left may be away; what the others said will not change.
                 return False
@@ -163,12 +166,16 @@ class Placement:
 
     def _execution(self) -> executions_pb2.Execution:
         mode = agents_pb2.Agent.PermissionMode.Name(self._agent.permission_mode)
-        return executions_pb2.Execution(
+        execution = executions_pb2.Execution(
             backend=self._agent.backend,
             workspace=f"workspaces/{self._agent.workspace}",
-            prompt=transcript_pb2.UserMessage(text=self._turn.prompt),
             instructions=self._agent.instructions,
             permission_mode=executions_pb2.Execution.PermissionMode.Value(mode),
             resume_from=self._agent.conversation,
-            last_entry=self._log.mirror.newest(self._agent.conversation),
         )
+        if self._turn.background:
+            execution.background = True
+        else:
+            execution.prompt.text = self._turn.prompt
+            execution.last_entry = self._log.mirror.newest(self._agent.conversation)
+        return execution
