@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from services.executor.claude_code.frames import CLI_VERSION
 from tests.rooms.tracked import ROOT, modules
 
 FILES = ("run", "dev", "build", "node")
@@ -91,6 +93,19 @@ def test_what_the_product_imports_is_what_it_asks_for() -> None:
 
     # What the generated API needs, and what `google.rpc` comes with.
     assert asked == used - {"googleapis-common-protos"} | {"protobuf"}
+
+
+def test_the_agents_program_is_the_version_the_adapter_is_written_for() -> None:
+    """By its exact version and by hash, from any mirror."""
+    folder = ROOT / "services/executor/agent"
+    asked = json.loads((folder / "package.json").read_text())["dependencies"]
+    packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+    locked = {name: package for name, package in packages.items() if name}
+
+    assert {"@anthropic-ai/claude-code": CLI_VERSION} == asked
+    assert {CLI_VERSION} == {package["version"] for package in locked.values()}
+    assert all(package["integrity"].startswith("sha512-") for package in locked.values())
+    assert not any("resolved" in package for package in locked.values())
 
 
 def _imported(source: str) -> set[str]:

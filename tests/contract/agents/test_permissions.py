@@ -125,7 +125,7 @@ async def test_second_answer_changes_nothing(agent: Agent) -> None:
 async def test_accepting_edits_asks_for_commands(agent: Agent) -> None:
     """Files are edited freely, and other commands are asked for."""
     turn = await agent.begin(
-        "/sim write a.txt one", EDIT, "/sim bash sleep 0", permission_mode=ACCEPT_EDITS
+        "/sim write a.txt one", EDIT, "/sim bash make all", permission_mode=ACCEPT_EDITS
     )
     request = await agent.asked(turn)
     await agent.refuse(turn, request)
@@ -149,13 +149,13 @@ async def test_accepting_all_asks_for_nothing(agent: Agent) -> None:
 async def test_allowed_rules_need_no_question(agent: Agent) -> None:
     """What the agent's rules cover runs; what they do not is asked for."""
     turn = await agent.begin(
-        "/sim bash touch a.txt", "/sim bash sleep 0", allowed_rules=["Bash(touch:*)"]
+        "/sim bash touch a.txt", "/sim bash make all", allowed_rules=["Bash(touch:*)"]
     )
     request = await agent.asked(turn)
     await agent.refuse(turn, request)
     await agent.end(turn)
 
-    assert "sleep 0" == arguments(request)["command"]
+    assert "make all" == arguments(request)["command"]
     assert (agent.files / "a.txt").exists()
 
 
