@@ -14,6 +14,7 @@ from __future__ import annotations
 from moorline.aio import AsyncClient, AsyncKeys
 from moorline.async_agent import AsyncAgent, AsyncTurn
 from moorline.async_agents import AgentRemoved, AgentsListed, AgentStream, AsyncAgents
+from moorline.async_files import AsyncFiles
 from moorline.changes import ChangeKind, FileChange
 from moorline.checks import Check, Finding, Subject
 from moorline.client import Client, SyncAgents, SyncKeys
@@ -55,6 +56,7 @@ from moorline.exceptions import (
     TurnFailedError,
     UnavailableError,
 )
+from moorline.files import File, FileKind, WorkspaceChanges
 from moorline.permissions import (
     AsyncPermissionRequest,
     Decider,
@@ -89,6 +91,7 @@ from moorline.sync_agent import (
     SyncTurn,
     SyncTurnStream,
 )
+from moorline.sync_files import SyncFiles
 from moorline.turn_stream import TurnResult, TurnStream
 from moorline.watching import EventStream
 
@@ -102,6 +105,7 @@ __all__ = [
     "AsyncAgents",
     "AsyncClient",
     "AsyncEvent",
+    "AsyncFiles",
     "AsyncKeys",
     "AsyncPermissionRequest",
     "AsyncStoredEvent",
@@ -122,7 +126,9 @@ __all__ = [
     "Decision",
     "Event",
     "EventStream",
+    "File",
     "FileChange",
+    "FileKind",
     "FilesChanged",
     "Finding",
     "InvalidRequestError",
@@ -155,6 +161,7 @@ __all__ = [
     "SyncAgents",
     "SyncEvent",
     "SyncEventStream",
+    "SyncFiles",
     "SyncKeys",
     "SyncPermissionRequest",
     "SyncStoredEvent",
@@ -176,4 +183,5 @@ __all__ = [
     "Usage",
     "UsageTotal",
     "UserMessage",
+    "WorkspaceChanges",
 ]

@@ -31,3 +31,11 @@ def socket_url(url: str) -> str:
     path = parts.path.rstrip("/")
     path = path if path.endswith("/v1/ws") else f"{path}/v1/ws"
     return urlunsplit((schemes[parts.scheme], parts.netloc, path, "", ""))
+
+
+def server_url(url: str) -> str:
+    """Address of the server, without its end: of a WebSocket's address."""
+    parts = urlsplit(url)
+    schemes = {"ws": "http", "wss": "https"}
+    path = parts.path.removesuffix("/v1/ws")
+    return urlunsplit((schemes[parts.scheme], parts.netloc, path, "", ""))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from moorline.async_files import AsyncFiles
 from moorline.connection import Connection
 from moorline.events import AsyncStoredEvent
 from moorline.exceptions import InvalidRequestError, NotFoundError
@@ -181,6 +182,11 @@ class AsyncAgent(Agent):
         request = {"parent": self.name, "unfinishedOnly": unfinished_only}
         found = await read_pages(self.connection, "listTurns", request, "turns", limit)
         return tuple(make_turn(turn, self.connection) for turn in found)
+
+    @property
+    def files(self) -> AsyncFiles:
+        """The files of its workspace."""
+        return AsyncFiles(self.connection, self.name)
 
     async def refresh(self) -> AsyncAgent:
         """Read it again."""

@@ -92,6 +92,10 @@ class Connection:
         self._shown = ""
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
 
+    def token(self) -> str:
+        """Return the proof of who the client is, as it is now."""
+        return self._token()
+
     async def open(self) -> None:
         """Connect.
 

@@ -27,6 +27,7 @@ from moorline.permissions import (
     PermissionSuggestion,
 )
 from moorline.resources import Agent, PermissionMode, Turn
+from moorline.sync_files import SyncFiles
 from moorline.turn_stream import Choice, TurnResult, TurnStream, as_decision
 from moorline.watching import EventStream
 
@@ -143,6 +144,11 @@ class SyncAgent(Agent):
         """List turns, newest first; see `AsyncAgent.turns`."""
         found = self.bridge.run(self.twin.turns(unfinished_only=unfinished_only, limit=limit))
         return tuple(SyncTurn.of(turn, self.bridge) for turn in found)
+
+    @property
+    def files(self) -> SyncFiles:
+        """The files of its workspace."""
+        return SyncFiles(self.twin.files, self.bridge)
 
     def refresh(self) -> SyncAgent:
         """Read it again."""
