@@ -18,6 +18,7 @@ import moorline
 from moorline import contexts
 from moorline.cli import asking, commands, doctor, logs, options, permissions, settings
 from moorline.cli.exits import HELP, Exit
+from moorline.cli.file_commands import files
 from moorline.cli.invocation import Invocation, Output, Surroundings, WrongUsage
 from moorline.cli.key_commands import keys, places
 from moorline.cli.language import Texts, choose_language
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(keys, name="key")
 app.add_typer(places, name="context")
+app.add_typer(files, name="files")
 
 
 def main() -> None:
