@@ -89,7 +89,7 @@ class Forwarding:
         try:
             async with self._upstream.ask(
                 query=request.rel_url.raw_query_string,
-                headers=headers.asked(request.headers),
+                headers=headers.asked(request.headers.items()),
                 body=_body(request),
             ) as answer:
                 self._latency.observe(time.monotonic() - begun)
@@ -109,7 +109,7 @@ class Forwarding:
         self, request: web.BaseRequest, answer: Answer, charge: Charge
     ) -> web.StreamResponse:
         response = web.StreamResponse(
-            status=answer.status, headers=headers.answered(answer.headers)
+            status=answer.status, headers=headers.answered(answer.headers.items())
         )
         await response.prepare(request)
         streamed = answer.headers.get("Content-Type", "").startswith("text/event-stream")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-from multidict import CIMultiDict
+from collections.abc import Iterable
 
 _ASKED = frozenset(
     {
@@ -39,29 +37,25 @@ _NOT_ANSWERED = frozenset(
 """What belongs to a connection, and who the account's owner is."""
 
 
-def asked(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Return what of a request's headers goes to the provider."""
-    passing = (
-        (name, value)
-        for name, value in headers.items()
-        if name.lower() in _ASKED or name.lower().startswith(_ASKED_PREFIXES)
-    )
-    found = CIMultiDict(passing)
+def asked(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return what of a request's headers goes to the provider, by small names."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        small = name.lower()
+        if small in _ASKED or small.startswith(_ASKED_PREFIXES):
+            found[small] = f"{found[small]}, {value}" if small in found else value
     # What it consumed has to be read from the answer.
-    found["Accept-Encoding"] = "identity"
+    found["accept-encoding"] = "identity"
     return found
 
 
-def answered(headers: Mapping[str, str]) -> CIMultiDict[str]:
+def answered(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return what of an answer's headers goes to the agent."""
-    named = set(_words(headers.get("Connection", "")))
-    passing = (
+    told = list(headers)
+    connection = [value for name, value in told if name.lower() == "connection"]
+    named = {word.strip().lower() for value in connection for word in value.split(",")}
+    return [
         (name, value)
-        for name, value in headers.items()
+        for name, value in told
         if name.lower() not in _NOT_ANSWERED and name.lower() not in named
-    )
-    return CIMultiDict(passing)
-
-
-def _words(value: str) -> Iterator[str]:
-    return (word.strip().lower() for word in value.split(","))
+    ]

@@ -11,8 +11,6 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
 
 from services.executor.model_proxy.key import Key
 
@@ -112,7 +110,7 @@ class Upstream:
 
     @asynccontextmanager
     async def ask(
-        self, *, query: str, headers: CIMultiDict[str], body: AsyncIterator[bytes]
+        self, *, query: str, headers: dict[str, str], body: AsyncIterator[bytes]
     ) -> AsyncIterator[Answer]:
         """Send a request to the Messages API; leaving early aborts it.
 
@@ -130,7 +128,7 @@ class Upstream:
             raise UnreachableError
         name, value = ("Authorization", "Bearer ") if self._bearer else ("x-api-key", "")
         headers[name] = value + self._key.value
-        url = URL(f"{self._url}/v1/messages{'?' if query else ''}{query}", encoded=True)
+        url = f"{self._url}/v1/messages{'?' if query else ''}{query}"
         sent = _Sent(body)
         try:
             asking = self._session.post(

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # Runs one shell command of an agent with a limit on processes, so that a fork bomb ends as a
 # failed command. The limit counts everything of this user, and the kernel tells no cheaper
 # bound of that than how many there are at all. It does not bind root.
