@@ -9,12 +9,10 @@ from typing import Any
 
 import orjson
 
-from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.failures import Failure, not_found
-from services.executor.agent_process import Ending, Result, Work
-from services.executor.backend import Backend, Capabilities, Link, View
+from services.executor.agent_process import Work
+from services.executor.backend import Capabilities, Link, View
 from services.executor.book import Book, Cursor
 from services.executor.channel import Channel, Exit, ExitReason, Launch, Receiver
 from services.executor.execution import Execution
@@ -88,7 +86,7 @@ class FakeChannel:
         self.input_closed = False
         self.killed = 0
         self.answers = True
-        """Whether `initialize` is answered."""
+        """Whether requests are answered, but for an interrupt."""
         self.exits_on_close = True
         self.dies_on_kill = True
         self._receiver: Receiver | None = None
@@ -107,7 +105,7 @@ class FakeChannel:
         frame = orjson.loads(line)
         self.written.append(frame)
         request = frame.get("request") or {}
-        if request.get("subtype") == "initialize" and self.answers:
+        if request.get("subtype") not in {None, "interrupt", "can_use_tool"} and self.answers:
             response = {"subtype": "success", "request_id": frame["request_id"]}
             self.say({"type": "control_response", "response": response})
 
@@ -184,11 +182,15 @@ class FakeBackend:
 
     name = "simulation"
     capabilities = Capabilities(deltas=True, permissions=True, resume=True, durable_workspace=True)
-    link = Link.NONE
 
     def __init__(self) -> None:
         self.unavailable = ""
+        self.link = Link.NONE
         self.launches: list[Launch] = []
+        self.left: list[str] = []
+        """Workspaces whose processes have outlived their executor."""
+        self.kept: list[str] | None = None
+        """What `reap` was told to keep."""
 
     def channel(self, launch: Launch) -> Channel:
         """See `Backend`."""
@@ -200,107 +202,13 @@ class FakeBackend:
         return View(files=str(place.files), state=str(place.state), run=str(place.run))
 
     async def survivors(self) -> Collection[str]:
-        """Nothing outlives its executor."""
-        return ()
+        """See `Backend`."""
+        return self.left
 
     def adopt(self, place: Place) -> Channel:
         """There is nothing to adopt."""
         raise AssertionError(place)
 
     async def reap(self, keep: Collection[str]) -> None:
-        """Nothing is left behind."""
-
-
-class FakeProcess:
-    """An agent process that does what the test says."""
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self.alive = True
-        self.conversation = work.resume_from
-        self.begun: list[str] = []
-        self.closed = False
-        self.killed = False
-        self.interrupts = 0
-        self.obeys = True
-        """Whether an interrupt ends the turn."""
-        self.answered: list[tuple[str, bool, str]] = []
-        self.quiet = timedelta(0)
-        self.open_failure: Failure | None = None
-        self.opening: asyncio.Event | None = None
-        """When set, `open` waits for it."""
-        self.book = Book()
-        self.ending: asyncio.Future[Ending] | None = None
-
-    async def open(self) -> None:
-        """See `AgentProcess`."""
-        if self.opening is not None:
-            await self.opening.wait()
-        if self.open_failure is not None:
-            raise self.open_failure
-
-    async def begin(self, work: Work, book: Book) -> asyncio.Future[Ending]:
-        """See `AgentProcess`."""
-        self.begun.append(work.execution_id)
-        self.book = book
-        self.conversation = self.conversation or "c1"
-        self.ending = asyncio.get_running_loop().create_future()
-        return self.ending
-
-    async def interrupt(self) -> None:
-        """See `AgentProcess`."""
-        self.interrupts += 1
-        if self.obeys:
-            self.end(Result.INTERRUPTED)
-
-    async def answer(self, permission_id: str, *, allowed: bool, reason: str) -> None:
-        """See `AgentProcess`."""
-        if permission_id == "unknown":
-            raise not_found()
-        self.answered.append((permission_id, allowed, reason))
-
-    async def close(self) -> None:
-        """See `AgentProcess`."""
-        self.closed = True
-        self.alive = False
-
-    async def kill(self) -> None:
-        """See `AgentProcess`."""
-        self.killed = True
-        self.alive = False
-        failure = Failure(errors_pb2.ERROR_REASON_AGENT_CRASHED, "killed")
-        self.end(Result.DIED, failure=failure)
-
-    def quiet_for(self) -> timedelta:
-        """See `AgentProcess`."""
-        return self.quiet
-
-    def end(self, result: Result, **changed: Any) -> None:
-        """End the running turn."""
-        values: dict[str, Any] = {
-            "result": result,
-            "failure": None,
-            "usage": transcript_pb2.Usage(input_tokens=1),
-            "tools_running": 0,
-            "tools_succeeded": 0,
-            "tools_failed": 0,
-        }
-        if self.ending is not None and not self.ending.done():
-            self.ending.set_result(Ending(**(values | changed)))
-
-
-class FakeProcesses:
-    """Makes fake processes and remembers them."""
-
-    def __init__(self) -> None:
-        self.made: list[FakeProcess] = []
-        self.open_failure: Failure | None = None
-        self.opening: asyncio.Event | None = None
-
-    def __call__(self, work: Work, backend: Backend, place: Place) -> FakeProcess:
-        """Make one."""
-        process = FakeProcess(work)
-        process.open_failure = self.open_failure
-        process.opening = self.opening
-        self.made.append(process)
-        return process
+        """See `Backend`."""
+        self.kept = sorted(keep)

@@ -8,8 +8,8 @@ from typing import Any
 
 from services.executor.channels.simulation.tools import Tool
 
-_EDITING_TOOLS = frozenset({"Bash", "Edit", "MultiEdit", "NotebookEdit", "Write"})
-"""What runs unasked where edits are accepted; the commands there are work only in the workspace."""
+_EDITING_TOOLS = frozenset({"Edit", "MultiEdit", "NotebookEdit", "Write"})
+_COMMAND = "command"
 _PREFIX = ":*"
 
 
@@ -29,16 +29,18 @@ class Permissions:
         """Tell whether a tool may run unasked."""
         if tool.needs_user:
             return False
-        if self.mode == "acceptEdits" and tool.name in _EDITING_TOOLS:
+        if self.mode == "acceptEdits" and self._edits(tool):
             return True
-        command = str(tool.input.get("command", ""))
+        command = str(tool.input.get(_COMMAND, ""))
         return any(self._matches(rule, tool.name, command) for rule in self._rules)
 
     def suggest(self, tool: Tool) -> list[dict[str, Any]]:
         """Return what could be allowed for the time to come, in the CLI's words."""
         suggestions: list[dict[str, Any]] = []
-        if "command" in tool.input:
-            rule = {"toolName": tool.name, "ruleContent": tool.input["command"]}
+        if tool.name not in _EDITING_TOOLS:
+            rule = {"toolName": tool.name}
+            if _COMMAND in tool.input:
+                rule["ruleContent"] = tool.input[_COMMAND]
             suggestions.append(
                 {
                     "type": "addRules",
@@ -47,16 +49,7 @@ class Permissions:
                     "destination": "localSettings",
                 }
             )
-        elif tool.name not in _EDITING_TOOLS:
-            suggestions.append(
-                {
-                    "type": "addRules",
-                    "rules": [{"toolName": tool.name}],
-                    "behavior": "allow",
-                    "destination": "localSettings",
-                }
-            )
-        if tool.name in _EDITING_TOOLS:
+        if self._edits(tool):
             suggestions.append({"type": "setMode", "mode": "acceptEdits", "destination": "session"})
         return suggestions
 
@@ -70,6 +63,10 @@ class Permissions:
                     content = rule.get("ruleContent")
                     name = rule["toolName"]
                     self._rules.add(f"{name}({content})" if content else name)
+
+    def _edits(self, tool: Tool) -> bool:
+        # The commands of the toy shell work on files of the workspace and on nothing else.
+        return tool.name in _EDITING_TOOLS or _COMMAND in tool.input
 
     def _matches(self, rule: str, name: str, command: str) -> bool:
         parsed = re.fullmatch(r"(\w+)(?:\((.*)\))?", rule, re.DOTALL)

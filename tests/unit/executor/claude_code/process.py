@@ -4,31 +4,89 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from moorline.transcript.v1 import transcript_pb2
 from services.chassis.tasks import Tasks
 from services.executor.agent_process import Ending
 from services.executor.book import Book
-from services.executor.claude_code.process import PATIENCE, ClaudeCode, Patience
-from tests.unit.executor.fakes import FakeChannel, make_work
+from services.executor.claude_code import frames
+from services.executor.claude_code.belongings import Belongings
+from services.executor.claude_code.dialogue import Dialogue
+from services.executor.claude_code.patience import PATIENCE, Patience
+from services.executor.claude_code.process import ClaudeCode
+from tests.unit.executor.fakes import FakeChannel, make_work, until
 
 IMPATIENCE = Patience(
     opening=timedelta(seconds=0.2),
+    speaking=timedelta(seconds=0.02),
     closing=timedelta(seconds=0.01),
     dying=timedelta(seconds=0.01),
 )
 
 
-def make_process(channel: FakeChannel, tasks: Tasks, **changed: Any) -> ClaudeCode:
+NO_TERMS = frames.Terms(instructions="", rules=(), max_steps=0, fallback_model="")
+
+
+def make_process(
+    channel: FakeChannel,
+    tasks: Tasks,
+    *,
+    resume: str = "",
+    files: Path = Path("/nowhere"),
+    terms: frames.Terms = NO_TERMS,
+    belongings: Belongings | None = None,
+    patience: Patience = PATIENCE,
+) -> ClaudeCode:
     """Return a process that is not open."""
-    values: dict[str, Any] = {"resume": "", "accept_all": False, "patience": PATIENCE}
-    return ClaudeCode(channel=channel, tasks=tasks, **(values | changed))
+    dialogue = Dialogue(
+        conversation=resume,
+        mode="default",
+        model="default",
+        last_entry="",
+        files=files,
+        seen_as="/workspace",
+    )
+    return ClaudeCode(
+        channel=channel,
+        dialogue=dialogue,
+        terms=terms,
+        default_model="",
+        belongings=belongings,
+        patience=patience,
+        tasks=tasks,
+    )
 
 
-async def begin(process: ClaudeCode, channel: FakeChannel) -> tuple[Book, Any]:
-    """Begin a turn; return its book and its ending to come."""
+async def begin(process: ClaudeCode, channel: FakeChannel, **changed: Any) -> tuple[Book, Any]:
+    """Begin a turn, and see it begun; return its book and its ending to come."""
     book = Book()
-    return book, await process.begin(make_work(), book)
+    ending = await process.begin(make_work(**changed), book)
+    await until(lambda: not process.alive or begun(channel))
+    return book, ending
+
+
+def begun(channel: FakeChannel) -> bool:
+    """Tell whether a prompt was written."""
+    return any(frame["type"] == "user" for frame in channel.written)
+
+
+def requests(channel: FakeChannel, subtype: str) -> list[dict[str, Any]]:
+    """Return the control requests of a kind that were written."""
+    asked = [frame for frame in channel.written if frame["type"] == "control_request"]
+    return [frame for frame in asked if frame["request"]["subtype"] == subtype]
+
+
+def answers(channel: FakeChannel) -> list[dict[str, Any]]:
+    """Return the answers that were written."""
+    return [frame["response"] for frame in channel.written if frame["type"] == "control_response"]
+
+
+def decision(permission_id: str = "r1", **changed: Any) -> transcript_pb2.PermissionDecision:
+    """Return a decision; a permission unless changed."""
+    values: dict[str, Any] = {"allowed": True}
+    return transcript_pb2.PermissionDecision(permission_id=permission_id, **(values | changed))
 
 
 def prompt_id(channel: FakeChannel) -> str:

@@ -13,12 +13,24 @@ from services.executor.claude_code import frames
 Mode = executions_pb2.Execution
 
 
+def terms(**changed: Any) -> frames.Terms:
+    """Return what a process is started with."""
+    values: dict[str, Any] = {
+        "instructions": "",
+        "rules": (),
+        "max_steps": 0,
+        "fallback_model": "",
+    }
+    return frames.Terms(**(values | changed))
+
+
 def command_line(**changed: Any) -> tuple[str, ...]:
     """Return the command line of a process."""
     values: dict[str, Any] = {
         "directory": "/workspace",
-        "permission_mode": Mode.PERMISSION_MODE_ASK,
-        "instructions": "",
+        "terms": terms(),
+        "mode": "default",
+        "model": "",
         "session_id": "s1",
         "resume": "",
     }
@@ -40,12 +52,13 @@ def test_untrusted_workspace_is_not_obeyed() -> None:
     [
         (Mode.PERMISSION_MODE_ASK, "default"),
         (Mode.PERMISSION_MODE_ACCEPT_EDITS, "acceptEdits"),
-        (Mode.PERMISSION_MODE_ACCEPT_ALL, "bypassPermissions"),
+        (Mode.PERMISSION_MODE_ACCEPT_ALL, "default"),
+        (Mode.PERMISSION_MODE_PLAN, "plan"),
     ],
 )
 def test_permission_mode_has_a_word(mode: int, word: str) -> None:
-    """Our modes are the CLI's."""
-    assert f"--permission-mode={word}" in command_line(permission_mode=mode)
+    """Our modes are the CLI's, but for the one that is not to be had everywhere."""
+    assert word == frames.mode_of(mode)
 
 
 def test_new_conversation_gets_an_id_and_an_old_one_is_resumed() -> None:
@@ -59,7 +72,24 @@ def test_new_conversation_gets_an_id_and_an_old_one_is_resumed() -> None:
 
 def test_instructions_cannot_become_a_flag() -> None:
     """Instructions are one word of the command line, whatever they begin with."""
-    assert "--append-system-prompt=--resume=x y" in command_line(instructions="--resume=x y")
+    assert "--append-system-prompt=--resume=x y" in command_line(
+        terms=terms(instructions="--resume=x y")
+    )
+
+
+def test_terms_are_words_of_the_command_line() -> None:
+    """Each rule is a word of its own; what is not wanted is not mentioned."""
+    rules = ("Edit", "Bash(npm test:*)")
+    argv = command_line(
+        terms=terms(rules=rules, max_steps=3, fallback_model="small"), mode="plan", model="big"
+    )
+
+    assert [f"--allowedTools={rule}" for rule in rules] == [
+        word for word in argv if word.startswith("--allowedTools")
+    ]
+    assert {"--max-turns=3", "--fallback-model=small", "--model=big"} <= set(argv)
+    assert "--permission-mode=plan" in argv
+    assert not [word for word in command_line() if word.startswith(("--max", "--mod", "--fal"))]
 
 
 def test_prompt_is_composed_by_us() -> None:
@@ -74,11 +104,14 @@ def test_prompt_is_composed_by_us() -> None:
 def test_answers_carry_the_request_they_answer() -> None:
     """Allowing repeats the input, refusing tells why."""
     allowed = orjson.loads(frames.allow(request_id="r", tool_input={"a": 1}))["response"]
+    updates = [{"type": "setMode"}]
+    more = orjson.loads(frames.allow(request_id="r", tool_input={}, updates=updates))["response"]
     denied = orjson.loads(frames.deny(request_id="r", reason="no"))["response"]
     silent = orjson.loads(frames.deny(request_id="r", reason=""))["response"]
     unknown = orjson.loads(frames.unsupported(request_id="r"))["response"]
 
     assert {"behavior": "allow", "updatedInput": {"a": 1}} == allowed["response"]
+    assert updates == more["response"]["updatedPermissions"]
     assert {"behavior": "deny", "message": "no"} == denied["response"]
     assert silent["response"]["message"]
     assert "error" == unknown["subtype"]

@@ -7,17 +7,19 @@ from datetime import timedelta
 
 import pytest
 
+from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
 from services.chassis.failures import Failure
-from services.chassis.tasks import Tasks
 from services.executor.agent_process import Result
 from services.executor.book import ITEMS_LIMIT
 from services.executor.claude_code.process import ClaudeCode
 from tests.unit.executor.claude_code.process import (
+    answers,
     ask,
     begin,
+    decision,
     ended,
     init,
-    make_process,
     prompt_id,
     result,
     said,
@@ -68,21 +70,6 @@ async def test_result_without_any_id_ends_the_turn(
     assert Result.FINISHED is (await ended(ending)).result
 
 
-async def test_frames_between_turns_are_left_alone(
-    process: ClaudeCode, channel: FakeChannel
-) -> None:
-    """They belong to nobody, and do not hurt the next turn."""
-    event = {"type": "message_start", "message": {"id": "m"}}
-    channel.say({"type": "stream_event", "event": event}, said("lost"), ask())
-    channel.say({"type": "system", "subtype": "api_retry"}, {"type": "result"})
-    await asyncio.sleep(0.01)
-    book, ending = await begin(process, channel)
-    channel.say(said("kept"), result(channel))
-    await ended(ending)
-
-    assert ["kept"] == texts(book)
-
-
 async def test_lines_not_understood_are_skipped(
     process: ClaudeCode, channel: FakeChannel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -122,12 +109,27 @@ async def test_api_retry_withdraws_what_was_not_confirmed(
         },
     )
     await until(lambda: book.blocks)
-    channel.say({"type": "system", "subtype": "api_retry"})
+    channel.say(
+        {
+            "type": "system",
+            "subtype": "api_retry",
+            "attempt": 1,
+            "max_retries": 6,
+            "retry_delay_ms": 1500,
+            "error_status": 529,
+            "error": "overloaded",
+        }
+    )
     await until(lambda: not book.blocks)
+    quiet = process.quiet_for()
     channel.say(result(channel))
     await ended(ending)
+    (item,) = items(book)
+    retry = item.provider_retry
 
-    assert [] == items(book)
+    assert (1, 6, 1500) == (retry.attempt, retry.attempts, retry.delay.ToMilliseconds())
+    assert errors_pb2.ERROR_REASON_PROVIDER_OVERLOADED == retry.error.reason
+    assert timedelta(0) == quiet
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -139,23 +141,22 @@ async def test_permission_is_answered_once(
     channel.say(ask())
     await until(lambda: items(book))
     quiet = process.quiet_for()
-    await process.answer("r1", allowed=allowed, reason="because")
-    await process.answer("r1", allowed=not allowed, reason="late")
+    await process.answer(decision(allowed=allowed, reason="because"))
+    await process.answer(decision(allowed=not allowed, reason="late"))
     with pytest.raises(Failure) as caught:
-        await process.answer("r2", allowed=True, reason="")
+        await process.answer(decision("r2"))
     channel.say(result(channel))
     await ended(ending)
-    answers = [frame for frame in channel.written if frame["type"] == "control_response"]
+    (answer,) = answers(channel)
 
     assert timedelta(0) == quiet
     assert "RESOURCE_NOT_FOUND" == caught.value.reason_name
-    assert 1 == len(answers)
     expected = (
         {"behavior": "allow", "updatedInput": {"command": "ls"}}
         if allowed
         else {"behavior": "deny", "message": "because"}
     )
-    assert expected == answers[0]["response"]["response"]
+    assert expected == answer["response"]
 
 
 async def test_withdrawn_permission_needs_no_answer(
@@ -165,28 +166,25 @@ async def test_withdrawn_permission_needs_no_answer(
     book, ending = await begin(process, channel)
     channel.say(ask(), {"type": "control_cancel_request", "request_id": "r1"})
     await until(lambda: items(book))
-    await process.answer("r1", allowed=True, reason="")
+    await process.answer(decision())
     channel.say(result(channel))
     await ended(ending)
     with pytest.raises(Failure):
-        await process.answer("r1", allowed=True, reason="")
+        await process.answer(decision())
 
-    assert not [frame for frame in channel.written if frame["type"] == "control_response"]
+    assert not answers(channel)
 
 
-async def test_accept_all_answers_by_itself(tasks: Tasks) -> None:
+async def test_accept_all_answers_by_itself(process: ClaudeCode, channel: FakeChannel) -> None:
     """Nobody is asked, and no item tells of it."""
-    channel = FakeChannel()
-    process = make_process(channel, tasks, accept_all=True)
-    await process.open()
-    book, ending = await begin(process, channel)
+    mode = executions_pb2.Execution.PERMISSION_MODE_ACCEPT_ALL
+    book, ending = await begin(process, channel, permission_mode=mode)
     channel.say(ask())
-    await until(lambda: channel.written[-1]["type"] == "control_response")
+    await until(lambda: answers(channel))
     channel.say(result(channel))
     await ended(ending)
-    channel.exit(0)
 
-    assert "allow" == channel.written[-1]["response"]["response"]["behavior"]
+    assert "allow" == answers(channel)[0]["response"]["behavior"]
     assert [] == items(book)
 
 
@@ -197,11 +195,11 @@ async def test_unknown_request_of_the_cli_is_refused(
     _, ending = await begin(process, channel)
     request = {"subtype": "hook_callback"}
     channel.say({"type": "control_request", "request_id": "h", "request": request})
-    await until(lambda: channel.written[-1]["type"] == "control_response")
+    await until(lambda: answers(channel))
     channel.say(result(channel))
     await ended(ending)
 
-    assert "error" == channel.written[-1]["response"]["subtype"]
+    assert "error" == answers(channel)[0]["subtype"]
 
 
 async def test_interrupt_is_a_control_request(process: ClaudeCode, channel: FakeChannel) -> None:

@@ -10,7 +10,9 @@ import pytest
 from moorline.transcript.v1 import transcript_pb2
 from services.executor.agent_process import Ending, Result
 from services.executor.book import Book
-from services.executor.claude_code.turn import PIECE_BYTES, Turn
+from services.executor.claude_code.asks import ask_of
+from services.executor.claude_code.pieces import PIECE_BYTES
+from services.executor.claude_code.turn import Turn
 from tests.unit.executor.fakes import items, kinds, texts
 
 
@@ -52,7 +54,7 @@ def text(said: str) -> dict[str, Any]:
 
 def end(turn: Turn, result: Result) -> Ending:
     """End the turn."""
-    return turn.end(result, None, transcript_pb2.Usage())
+    return turn.end(result, None, transcript_pb2.Usage(), background=0)
 
 
 def open_texts(book: Book) -> dict[str, str]:
@@ -138,17 +140,20 @@ def test_new_message_withdraws_the_one_never_confirmed(turn: Turn, book: Book) -
     assert {"m2-0": "good"} == open_texts(book)
 
 
-def test_sub_agent_shows_its_tools_only(turn: Turn, book: Book) -> None:
-    """Its text is its own; its calls name the call that made it."""
+def test_sub_agent_is_told_by_its_parent(turn: Turn, book: Book) -> None:
+    """What it says comes whole; it does not disturb what the agent itself is writing."""
     start(turn)
     delta(turn, "mine")
     start(turn, "sub", parent="t1")
     call = {"type": "tool_use", "id": "t2", "name": "Read", "input": {}}
-    confirm(turn, text("inner"), call, message_id="sub", parent_tool_use_id="t1")
+    thought = {"type": "thinking", "thinking": "hm"}
+    confirm(turn, text("inner"), thought, call, message_id="sub", parent_tool_use_id="t1")
+    said, thinking, called = items(book)
 
     assert {"m1-0": "mine"} == open_texts(book)
-    (item,) = items(book)
-    assert "t1" == item.tool_call.parent_tool_call_id
+    assert ("inner", "t1") == (said.agent_message.text, said.agent_message.parent_tool_call_id)
+    assert "t1" == thinking.agent_thought.parent_tool_call_id
+    assert "t1" == called.tool_call.parent_tool_call_id
 
 
 def test_prose_about_provider_errors_is_not_the_agents(turn: Turn, book: Book) -> None:
@@ -222,23 +227,18 @@ def test_long_input_stays_an_object(turn: Turn, book: Book, character: str) -> N
 
 
 def test_permission_request_is_an_item(turn: Turn, book: Book) -> None:
-    """The input is kept whole for the answer."""
-    request = {
-        "tool_name": "Bash",
-        "input": {"command": "ls"},
-        "tool_use_id": "t1",
-        "decision_reason": "why",
-    }
-    turn.ask("r1", request)
-    asked = items(book)[0].permission_request
+    """It is open until it is answered, or until its tool has run."""
+    request = {"tool_name": "Bash", "input": {"command": "ls"}, "tool_use_id": "t1"}
+    ask = ask_of("r1", request, plan="", diff="")
+    turn.ask(ask)
+    before = dict(turn.asks)
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "out"}
+    turn.user({"message": {"content": [result]}})
 
-    assert ("r1", "t1", "Bash", "why") == (
-        asked.permission_id,
-        asked.tool_call_id,
-        asked.tool_name,
-        asked.question,
-    )
-    assert {"r1": {"command": "ls"}} == turn.asks
+    assert ask.request == items(book)[0].permission_request
+    assert {"r1": ask} == before
+    assert {} == turn.asks
+    assert {"r1"} == turn.asked
 
 
 @pytest.mark.parametrize("result", [Result.INTERRUPTED, Result.FAILED, Result.DIED])

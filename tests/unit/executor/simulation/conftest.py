@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,15 @@ from tests.unit.executor.simulation.terminal import Start, Terminal
 def start(tmp_path: Path, tasks: Tasks) -> Start:
     """Starts a process with a command line."""
 
-    def start(*argv: str) -> Terminal:
-        cli = SimulatedCli(argv=argv, directory=tmp_path, seed=0, ticker=Ticker(), tasks=tasks)
+    def start(*argv: str, environment: Mapping[str, str] | None = None) -> Terminal:
+        cli = SimulatedCli(
+            argv=argv,
+            environment=environment or {},
+            directory=tmp_path,
+            seed=0,
+            ticker=Ticker(),
+            tasks=tasks,
+        )
         return Terminal(cli)
 
     return start

@@ -33,9 +33,16 @@ class Terminal:
         message = {"role": "user", "content": text}
         self.send(type="user", uuid=message_id, message=message)
 
-    def request(self, subtype: str) -> None:
+    def request(self, subtype: str, **fields: str) -> None:
         """Write a control request."""
-        self.send(type="control_request", request_id=subtype, request={"subtype": subtype})
+        request = {"subtype": subtype, **fields}
+        self.send(type="control_request", request_id=subtype, request=request)
+
+    def allow(self, asked: dict[str, Any], **answer: Any) -> None:
+        """Answer a request to let a tool run."""
+        response = {"behavior": "allow", "updatedInput": asked["request"]["input"], **answer}
+        answered = {"request_id": asked["request_id"], "response": response}
+        self.send(type="control_response", response=answered)
 
     def receive(self, lines: Sequence[bytes]) -> None:
         """Take lines; see `Receiver`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +24,9 @@ async def test_turn_has_the_frames_of_a_turn(terminal: Terminal) -> None:
     ]
 
     assert [
+        "running",
         "queued",
         "started",
-        "running",
         "init",
         "status",
         "message_start",
@@ -77,8 +78,8 @@ async def test_asking_waits_for_the_answer(
 ) -> None:
     """The tool's result says what was decided; an answer to nothing is left alone."""
     terminal.prompt("/sim ask Bash rm it\n/sim say on")
-    asked = await terminal.until("control_request")
     await terminal.until("requires_action")
+    asked = await terminal.until("control_request")
     for request_id in ("unknown", asked["request_id"], asked["request_id"]):
         answer = {"request_id": request_id, **response}
         terminal.send(type="control_response", response=answer)
@@ -94,13 +95,10 @@ async def test_asking_waits_for_the_answer(
     assert "on" == result["result"]
 
 
-@pytest.mark.parametrize(
-    ("mode", "tool"), [("bypassPermissions", "Bash"), ("acceptEdits", "Write")]
-)
-async def test_mode_may_spare_the_question(start: Start, mode: str, tool: str) -> None:
-    """Nobody is asked."""
-    terminal = start(f"--permission-mode={mode}", "--resume=s9")
-    await terminal.turn(f"/sim ask {tool} x")
+async def test_mode_may_spare_the_question(start: Start) -> None:
+    """Nobody is asked for an edit where edits are accepted."""
+    terminal = start("--permission-mode=acceptEdits", "--resume=s9")
+    await terminal.turn("/sim ask Write x")
 
     assert [] == terminal.of_type("control_request")
     assert "ok" == terminal.of_type("user")[0]["message"]["content"][0]["content"]
@@ -238,6 +236,88 @@ async def test_control_requests_are_answered(terminal: Terminal) -> None:
 
     assert "success" == known["response"]["subtype"]
     assert "unsupported_request" == unknown["response"]["error"]
+
+
+async def test_mode_and_model_can_be_changed(start: Start) -> None:
+    """Between two turns, and back; the mode that never asks is refused."""
+    terminal = start("--model=big", "--session-id=s1")
+    terminal.request("set_permission_mode", mode="acceptEdits")
+    mode = await terminal.until("control_response")
+    terminal.request("set_model", model="small")
+    await terminal.turn("/sim ask Write x")
+    terminal.request("set_model", model="default")
+    terminal.request("set_permission_mode", mode="bypassPermissions")
+    await terminal.until("control_response")
+    refused = await terminal.until("control_response")
+    result = await terminal.turn("/sim say x", "u2")
+    small, big = terminal.of_type("init")
+
+    assert {"mode": "acceptEdits"} == mode["response"]["response"]
+    assert ("small", "acceptEdits") == (small["model"], small["permissionMode"])
+    assert "error" == refused["response"]["subtype"]
+    assert "big" == big["model"]
+    assert ["big"] == list(result["modelUsage"])
+    assert [] == terminal.of_type("control_request")
+
+
+async def test_status_of_servers_is_told(terminal: Terminal) -> None:
+    """There are none."""
+    terminal.request("mcp_status")
+    status = await terminal.until("control_response")
+
+    assert {"mcpServers": []} == status["response"]["response"]
+
+
+async def test_background_work_has_a_turn_of_its_own(terminal: Terminal) -> None:
+    """It begins when the work has ended, answers no message, and says what was asked for."""
+    first = await terminal.turn("/sim background 20 it is done\n/sim say started")
+    started = terminal.of_type("task_started")[0]
+    second = await terminal.until("result")
+    changes = [len(frame["tasks"]) for frame in terminal.of_type("background_tasks_changed")]
+
+    assert "started" == first["result"]
+    assert "it is done" == started["description"] == second["result"]
+    assert {"kind": "task-notification"} == second["origin"]
+    assert "user_message_uuid" not in second
+    assert "user_message_uuids" not in terminal.of_type("init")[1]
+    assert [1, 0] == changes
+    assert "completed" == terminal.of_type("task_notification")[0]["status"]
+
+
+async def test_background_work_waits_for_the_turn_to_end(terminal: Terminal) -> None:
+    """One turn at a time."""
+    terminal.prompt("/sim background 0 later\n/sim sleep 30\n/sim say now")
+    first = await terminal.until("result")
+    second = await terminal.until("result")
+
+    assert ["now", "later"] == [first["result"], second["result"]]
+
+
+async def test_background_work_ends_with_its_process(terminal: Terminal) -> None:
+    """Without a word."""
+    await terminal.turn("/sim background 20 never")
+    terminal.cli.close_input()
+
+    assert Exit(0, ExitReason.EXITED) == await terminal.cli.exited
+    with pytest.raises(EOFError):
+        await terminal.until("task_notification")
+
+
+async def test_conversation_remembers_its_remarks(start: Start, tmp_path: Path) -> None:
+    """Over processes, by its transcript, whose growth is told."""
+    environment = {"CLAUDE_CONFIG_DIR": str(tmp_path / "claude")}
+    terminal = start("--session-id=s1", "--session-mirror", environment=environment)
+    nothing = await terminal.turn("/sim recall")
+    await terminal.turn("first\n/sim say x", "u2")
+    (mirrored,) = terminal.of_type("transcript_mirror")
+    again = start("--resume=s1", "--session-mirror", environment=environment)
+    result = await again.turn("second\n/sim recall", "u3")
+    other = await start("--resume=s2", environment=environment).turn("/sim recall", "u4")
+
+    assert "I remember nothing." == nothing["result"] == other["result"]
+    assert "I remember: first" == result["result"]
+    assert Path(mirrored["filePath"]).name == "s1.jsonl"
+    assert ["u2"] == [entry["uuid"] for entry in mirrored["entries"]]
 
 
 async def test_second_prompt_waits_for_its_turn(terminal: Terminal) -> None:

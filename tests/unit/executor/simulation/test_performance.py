@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.executor.channels.simulation.script import FAILURES
-from tests.unit.executor.simulation.terminal import Terminal
+from tests.unit.executor.simulation.terminal import Start, Terminal
 
 
 async def test_whole_text_is_printed_with_its_white_space(terminal: Terminal) -> None:
@@ -124,3 +124,165 @@ async def test_provider_failure_comes_as_the_cli_tells_it(
     )
     assert retries == len(terminal.of_type("api_retry"))
     assert "<synthetic>" == terminal.of_type("assistant")[0]["message"]["model"]
+
+
+async def test_edit_is_asked_for_and_done(terminal: Terminal, tmp_path: Path) -> None:
+    """One replacement; a part that is not there once is a failure."""
+    (tmp_path / "a.txt").write_text("one two two")
+    terminal.prompt("/sim edit a.txt one=>1\n/sim edit a.txt two=>2\n/sim say done")
+    for _ in range(2):
+        terminal.allow(await terminal.until("control_request"))
+    await terminal.until("result")
+    outputs = [frame["message"]["content"][0] for frame in terminal.of_type("user")]
+
+    assert "1 two two" == (tmp_path / "a.txt").read_text()
+    assert [False, True] == [output["is_error"] for output in outputs]
+
+
+async def test_fill_writes_long_files(terminal: Terminal, tmp_path: Path) -> None:
+    """The call carries the content."""
+    await terminal.turn("/sim fill a.txt 100000")
+    call = terminal.of_type("assistant")[0]["message"]["content"][0]
+
+    assert "x" * 100_000 == (tmp_path / "a.txt").read_text() == call["input"]["content"]
+
+
+async def test_command_that_changes_something_is_asked_for(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    """With what may be allowed for the time to come; a rule then spares the next question."""
+    terminal.prompt("/sim bash echo hi\n/sim bash touch a\n/sim bash touch a")
+    asked = await terminal.until("control_request")
+    rules, mode = asked["request"]["permission_suggestions"]
+    terminal.allow(asked, updatedPermissions=[rules])
+    await terminal.until("result")
+
+    assert [{"toolName": "Bash", "ruleContent": "touch a"}] == rules["rules"]
+    assert "acceptEdits" == mode["mode"]
+    assert 1 == len(terminal.of_type("control_request"))
+    assert (tmp_path / "a").exists()
+
+
+async def test_edits_can_be_accepted_from_now_on(terminal: Terminal) -> None:
+    """The mode changes, and that is told."""
+    terminal.prompt("/sim ask Edit x\n/sim ask Edit y")
+    asked = await terminal.until("control_request")
+    (mode,) = asked["request"]["permission_suggestions"]
+    terminal.allow(asked, updatedPermissions=[mode])
+    await terminal.until("result")
+
+    assert 1 == len(terminal.of_type("control_request"))
+    assert "acceptEdits" == terminal.of_type("status")[1]["permissionMode"]
+
+
+async def test_question_is_answered_by_the_user(start: Start) -> None:
+    """Whatever else is allowed; the tool's result repeats the answer."""
+    terminal = start("--permission-mode=acceptEdits", "--allowedTools=AskUserQuestion")
+    terminal.prompt("/sim question Which one? A|B")
+    asked = await terminal.until("control_request")
+    answered = {**asked["request"]["input"], "answers": {"Which one?": "B"}}
+    terminal.allow(asked, updatedInput=answered)
+    await terminal.until("result")
+    output = terminal.of_type("user")[0]["message"]["content"][0]["content"]
+
+    assert asked["request"]["requires_user_interaction"]
+    assert '"Which one?"="B"' in output
+
+
+async def test_allowed_plan_ends_the_mode_of_planning(start: Start) -> None:
+    """A refused one does not."""
+    terminal = start("--permission-mode=plan")
+    terminal.prompt("/sim plan # One\n/sim plan # Two\\nmore")
+    asked = await terminal.until("control_request")
+    denial = {"behavior": "deny", "message": "no"}
+    response = {"request_id": asked["request_id"], "response": denial}
+    terminal.send(type="control_response", response=response)
+    asked = await terminal.until("control_request")
+    mode = {"type": "setMode", "mode": "default", "destination": "session"}
+    terminal.allow(asked, updatedPermissions=[mode])
+    await terminal.until("result")
+    refused, allowed = (frame["message"]["content"][0] for frame in terminal.of_type("user"))
+
+    assert {"plan": "# Two\nmore"} == asked["request"]["input"]
+    assert (True, False) == (refused["is_error"], allowed["is_error"])
+    assert "default" == terminal.of_type("status")[-1]["permissionMode"]
+
+
+async def test_sub_agent_is_told_by_its_parent(terminal: Terminal, tmp_path: Path) -> None:
+    """Its calls and its words name the call that started it; nothing of it is streamed."""
+    await terminal.turn(
+        "/sim task write a x ;; think hm ;; stream 2 0 ;; say found it\n/sim say ok"
+    )
+    call = terminal.of_type("assistant")[0]["message"]["content"][0]
+    inner = [frame for frame in terminal.seen if frame.get("parent_tool_use_id") == call["id"]]
+    kinds = [frame["message"]["content"][0]["type"] for frame in inner]
+
+    assert "Agent" == call["name"]
+    assert ["text", "tool_use", "tool_result", "thinking", "text", "text"] == kinds
+    assert [None, "ok"] == terminal.deltas()
+    assert "found it" == terminal.of_type("user")[-1]["message"]["content"][0]["content"]
+    assert "x" == (tmp_path / "a").read_text()
+
+
+async def test_tools_of_one_message_run_one_after_another(terminal: Terminal) -> None:
+    """The calls come first, then the results; another step is not among them."""
+    await terminal.turn("/sim parallel 2\n/sim bash echo 1\n/sim bash echo 2\n/sim say done")
+    kinds = [
+        frame["message"]["content"][0]["type"]
+        for frame in terminal.seen
+        if frame["type"] in {"assistant", "user"}
+    ]
+
+    assert ["tool_use", "tool_use", "tool_result", "tool_result", "text"] == kinds
+    assert 2 == len(terminal.events("message_start"))
+
+
+@pytest.mark.parametrize(
+    ("step", "statuses"),
+    [("retry 2 529", [529, 529]), ("retry 1 0", [None]), ("silence", [None])],
+)
+async def test_provider_is_asked_again(
+    terminal: Terminal, step: str, statuses: list[int | None]
+) -> None:
+    """Then the turn goes on."""
+    result = await terminal.turn(f"/sim {step}\n/sim say on")
+
+    assert statuses == [frame["error_status"] for frame in terminal.of_type("api_retry")]
+    assert "on" == result["result"]
+
+
+async def test_overloaded_model_is_replaced(start: Start) -> None:
+    """When there is another one; else the turn fails."""
+    terminal = start("--model=big", "--fallback-model=small")
+    result = await terminal.turn("/sim fallback\n/sim say on")
+    (told,) = terminal.of_type("model_fallback")
+    failed = await start("--model=big").turn("/sim fallback\n/sim say on")
+
+    assert ("big", "small") == (told["original_model"], told["fallback_model"])
+    assert ["small"] == list(result["modelUsage"])
+    assert "small" == terminal.of_type("assistant")[0]["message"]["model"]
+    assert 529 == failed["api_error_status"]
+
+
+async def test_text_may_come_whole(terminal: Terminal) -> None:
+    """Without fragments; one cut short by an error stays."""
+    result = await terminal.turn("/sim error half\n/sim unstreamed whole text")
+
+    assert ["half"] == terminal.deltas()
+    assert "whole text" == result["result"]
+
+
+async def test_memory_is_shortened(terminal: Terminal) -> None:
+    """The notice tells by how much."""
+    await terminal.turn("/sim compact\n/sim say on")
+    facts = terminal.of_type("compact_boundary")[0]["compact_metadata"]
+
+    assert "auto" == facts["trigger"]
+    assert facts["pre_tokens"] > facts["post_tokens"] > 0
+
+
+async def test_steps_may_be_limited(start: Start) -> None:
+    """By messages that call tools."""
+    result = await start("--max-turns=2").turn("/sim bash true\n" * 3)
+
+    assert ("error_max_turns", True) == (result["subtype"], result["is_error"])
