@@ -16,7 +16,9 @@ from services.executor.agent_process import Result, Work
 from services.executor.book import Book
 from services.executor.channel import Channel, Exit, ExitReason, Launch
 from services.executor.claude_code import frames
-from services.executor.claude_code.process import PATIENCE, ClaudeCode
+from services.executor.claude_code.dialogue import Dialogue
+from services.executor.claude_code.patience import PATIENCE
+from services.executor.claude_code.process import ClaudeCode
 from tests.contract.channels.conftest import Factory
 from tests.contract.channels.reader import PATIENCE_SECONDS, Reader
 
@@ -202,8 +204,22 @@ async def test_adapter_of_production_runs_a_turn(
         timeout=timedelta(seconds=PATIENCE_SECONDS),
     )
     async with factory(launch) as channel, Tasks() as tasks:
+        dialogue = Dialogue(
+            conversation="",
+            mode="default",
+            model=frames.DEFAULT_MODEL,
+            last_entry="",
+            files=launch.place.files,
+            seen_as=str(launch.place.files),
+        )
         process = ClaudeCode(
-            channel=channel, resume="", accept_all=False, patience=PATIENCE, tasks=tasks
+            channel=channel,
+            dialogue=dialogue,
+            terms=frames.Terms(instructions="", rules=(), max_steps=0, fallback_model=""),
+            default_model="",
+            belongings=None,
+            patience=PATIENCE,
+            tasks=tasks,
         )
         await process.open()
         async with asyncio.timeout(PATIENCE_SECONDS):

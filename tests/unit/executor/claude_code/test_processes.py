@@ -81,10 +81,9 @@ async def test_model_is_the_execution_s_or_the_default(tasks: Tasks, place: Plac
 class Survivors(FakeBackend):
     """A backend whose process has outlived its executor."""
 
-    link = Link.SOCKET
-
     def __init__(self) -> None:
         super().__init__()
+        self.link = Link.SOCKET
         self.channel_left = FakeChannel()
 
     def adopt(self, place: Place) -> FakeChannel:
