@@ -37,7 +37,12 @@ async def main() -> int:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async with Tasks() as tasks:
         cli = SimulatedCli(
-            argv=sys.argv, directory=Path.cwd(), seed=0, ticker=Ticker(), tasks=tasks
+            argv=sys.argv,
+            environment=os.environ,
+            directory=Path.cwd(),
+            seed=0,
+            ticker=Ticker(),
+            tasks=tasks,
         )
         cli.lines.connect(Printer())
 
