@@ -63,7 +63,7 @@ class Metrics:
         build = self.gauge(
             "moorline_build_info", "What runs here.", ("service", "version", "python")
         )
-        build.labels(service, _version("moorline"), platform.python_version()).set(1)
+        build.labels(service, version_of("moorline"), platform.python_version()).set(1)
         self._lag = self.histogram(
             "moorline_event_loop_lag_seconds", "How late the event loop wakes a sleeper."
         )
@@ -201,7 +201,8 @@ class _Tallies(Collector):
         yield family
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return the version of an installed package; `development` for one that is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -22,7 +22,7 @@ from moorline.executor.v1 import (
 from services.chassis import logs, server
 from services.chassis.feed import Feeds
 from services.chassis.identity import Checker
-from services.chassis.metrics import Metrics
+from services.chassis.metrics import Metrics, version_of
 from services.chassis.settings import read
 from services.chassis.tasks import Tasks
 from services.executor import feed_api
@@ -33,6 +33,8 @@ from services.executor.backends.docker import Docker
 from services.executor.backends.process import Process
 from services.executor.backends.simulation import Simulation
 from services.executor.backends_api import BackendApi
+from services.executor.channels.docker.container import Limits as AgentLimits
+from services.executor.channels.docker.container import Setting, instance_of
 from services.executor.channels.process.tree import Trees
 from services.executor.claude_code import frames as claude_code_frames
 from services.executor.claude_code.patience import PATIENCE
@@ -70,11 +72,6 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         metrics = Metrics(service=SERVICE)
         await stack.enter_async_context(metrics.serve(settings.metrics_listen))
         tasks = await stack.enter_async_context(Tasks())
-        docker = Docker(
-            disabled=settings.disable_docker,
-            host=settings.docker_host,
-            patience=timedelta(seconds=2),
-        )
         simulation = Simulation(seed=settings.simulation_seed, tasks=tasks)
         process = Process(
             allowed=settings.allow_process,
@@ -86,9 +83,9 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             trees=Trees(proc=Path("/proc")),
             tasks=tasks,
         )
+        docker = await stack.enter_async_context(_docker(settings, tasks))
         listed: tuple[Backend, ...] = (simulation, process, docker, CloudRun())
         backends = {backend.name: backend for backend in listed}
-        await docker.probe()
         await process.probe()
         workspaces = Workspaces(root=settings.workspaces)
         disk = await stack.enter_async_context(Disk())
@@ -172,6 +169,28 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             draining=draining,
             on_listening=on_listening,
         )
+
+
+def _docker(settings: Settings, tasks: Tasks) -> Docker:
+    return Docker(
+        disabled=settings.disable_docker,
+        host=settings.docker_host,
+        setting=Setting(
+            image=settings.agent_image,
+            cli_version=claude_code_frames.CLI_VERSION,
+            instance=instance_of(settings.workspaces),
+            version=version_of("moorline"),
+            limits=AgentLimits(
+                memory=settings.agent_memory,
+                cpus=settings.agent_cpus,
+                pids=settings.agent_pids,
+                shell_processes=settings.agent_shell_processes,
+            ),
+        ),
+        patience=timedelta(seconds=2),
+        interval=timedelta(seconds=5),
+        tasks=tasks,
+    )
 
 
 def _patience(whole: timedelta) -> timedelta:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from services.chassis.settings import ServerSettings, setting
+from services.executor.claude_code.frames import CLI_VERSION
 
 
 class ModelAuthentication(StrEnum):
@@ -79,6 +80,20 @@ class Settings(ServerSettings):
     )
     search_path: str = setting(
         "Where agents of backend `process` find programs.", os.defpath, variable="PATH"
+    )
+    agent_image: str = setting(
+        "Image of the containers of backend `docker`; `make agent-image` builds the default.",
+        f"moorline-agent:{CLI_VERSION}",
+    )
+    agent_memory: int = setting(
+        "MiB of memory for an agent in a container, with all that it starts.", 1024, minimum=256
+    )
+    agent_cpus: float = setting("Processors for an agent in a container.", 1.0, minimum=0.1)
+    agent_pids: int = setting(
+        "Processes and threads of an agent in a container; at least 40 more than its shell"
+        " commands may have.",
+        256,
+        minimum=64,
     )
     agent_shell_processes: int = setting(
         "Processes that an agent's shell commands may have.", 200, minimum=10

@@ -6,6 +6,7 @@ agent's scripts, in a workspace it is given.
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
 from services.executor.channel import Channel, Launch
 from services.executor.channels.docker.channel import DockerChannel
@@ -60,8 +60,10 @@ async def docker(launch: Launch) -> AsyncIterator[Channel]:
     async with containers.engine() as engine, Tasks() as tasks:
         channel = DockerChannel(
             engine=engine,
+            container=f"moorline-contract-{secrets.token_hex(4)}",
             workspace=launch.place.workspace,
             configuration=containers.python(launch, program.__name__),
+            prepare=None,
             tasks=tasks,
         )
         yield channel
@@ -83,8 +85,9 @@ async def launch(tmp_path: Path) -> Launch:
     place = await Workspaces(root=tmp_path).make("abcdefgh")
     argv = claude_code_frames.command_line(
         directory=str(place.files),
-        permission_mode=executions_pb2.Execution.PERMISSION_MODE_ASK,
-        instructions="",
+        terms=claude_code_frames.Terms(instructions="", rules=(), max_steps=0, fallback_model=""),
+        mode="default",
+        model="",
         session_id="6d2b7a52-0f2c-4a55-9c39-7a3a7a9d8f11",
         resume="",
     )

@@ -5,7 +5,6 @@ The image has no Python, so that of this machine is mounted, for these tests onl
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import sysconfig
@@ -17,17 +16,24 @@ from typing import Any
 
 import pytest
 
+from services.executor.backends.docker import DEFAULT_HOST
 from services.executor.channel import Launch
 from services.executor.channels.docker import container
-from services.executor.channels.docker.engine import DEFAULT_HOST, Engine, EngineError
+from services.executor.channels.docker.engine import Engine, EngineError
 from services.executor.claude_code.frames import CLI_VERSION
 
 ROOT = Path(__file__).parents[3]
-HOST = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+HOST = os.environ.get("DOCKER_HOST") or DEFAULT_HOST  # noqa: TID251 - a test's, not a service's
 IMAGE = f"moorline-agent:{CLI_VERSION}"
-LIMITS = container.Limits(memory=1024, cpus=2, pids=256, shell_processes=200)
 INSTANCE = f"test-{os.getpid()}"
 """The label of the containers that these tests start."""
+SETTING = container.Setting(
+    image=IMAGE,
+    cli_version=CLI_VERSION,
+    instance=INSTANCE,
+    version="test",
+    limits=container.Limits(memory=1024, cpus=2, pids=256, shell_processes=200),
+)
 
 _PYTHON = Path("/opt/python")
 _PACKAGES = Path("/opt/packages")
@@ -37,26 +43,24 @@ _REPOSITORY = Path("/opt/moorline")
 @asynccontextmanager
 async def engine() -> AsyncIterator[Engine]:
     """The engine of this machine, with the agents' image; skips the test without."""
-    async with Engine(host=HOST) as found:
+    found = Engine(host=HOST)
+    try:
         try:
-            if not await found.has_image(IMAGE):
-                pytest.skip(f"there is no image {IMAGE}: make agent-image")
+            labels = await found.image_labels(IMAGE)
         except EngineError as error:
             pytest.skip(f"no Docker engine answers: {error}")
+        if labels is None:
+            pytest.skip(f"there is no image {IMAGE}: make agent-image")
         yield found
+    finally:
+        await found.close()
 
 
-def configuration(launch: Launch, **changed: Any) -> dict[str, Any]:
+def configuration(launch: Launch, setting: container.Setting = SETTING) -> dict[str, Any]:
     """Return the configuration of production, and give the agent its folders."""
     owner = container.owner_of(launch.place)
     container.give(launch.place, owner)
-    values: dict[str, Any] = {
-        "image": IMAGE,
-        "labels": {container.INSTANCE: INSTANCE},
-        "owner": owner,
-        "limits": LIMITS,
-    }
-    return container.configuration(launch, **(values | changed))
+    return container.configuration(launch, setting=setting, owner=owner)
 
 
 def python(launch: Launch, module: str) -> dict[str, Any]:
@@ -77,9 +81,3 @@ def python(launch: Launch, module: str) -> dict[str, Any]:
             {"Type": "bind", "Source": str(source), "Target": str(target), "ReadOnly": True}
         )
     return configured
-
-
-async def leftovers(found: Engine) -> list[str]:
-    """Return the states of the containers that these tests have left, waiting for none."""
-    await asyncio.sleep(0)
-    return [str(one["State"]) for one in await found.list(container.INSTANCE, INSTANCE)]

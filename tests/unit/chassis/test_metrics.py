@@ -120,4 +120,4 @@ def test_a_name_without_a_known_prefix_is_refused() -> None:
 )
 def test_the_build_is_told(package: str, expected: str) -> None:
     """The version is the package's, or says that it runs from a work tree."""
-    assert expected == module._version(package)
+    assert expected == module.version_of(package)

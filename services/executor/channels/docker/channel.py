@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from moorline.errors.v1 import errors_pb2
@@ -44,9 +43,10 @@ class DockerChannel:
 
     Args:
         engine: Where it runs.
-        workspace: Whose it is; for its name and the log.
-        configuration: What to create; None for a container that is there.
-        container: Id of the container that is there; empty for a new one.
+        container: Its name, or its id.
+        workspace: Whose it is; for the log.
+        configuration: What to create; None for a container that runs.
+        prepare: Called in a thread before a container is created; may take long and raise OSError.
         tasks: Owner of the tasks that listen to it.
     """
 
@@ -54,14 +54,16 @@ class DockerChannel:
         self,
         *,
         engine: Engine,
+        container: str,
         workspace: str,
-        configuration: Mapping[str, Any] | None = None,
-        container: str = "",
+        configuration: Mapping[str, Any] | None,
+        prepare: Callable[[], None] | None,
         tasks: Tasks,
     ) -> None:
         self._engine = engine
         self._workspace = workspace
         self._configuration = configuration
+        self._prepare = prepare
         self._container = container
         self._tasks = tasks
         loop = asyncio.get_running_loop()
@@ -78,7 +80,7 @@ class DockerChannel:
 
     @property
     def container(self) -> str:
-        """Id of the container; empty before there is one."""
+        """Name or id of the container, which may not be there yet, or any more."""
         return self._container
 
     @property
@@ -163,13 +165,14 @@ class DockerChannel:
     # Beginning.
 
     async def _start(self) -> Failure | None:
-        name = f"moorline-{self._workspace}-{secrets.token_hex(4)}"
         try:
-            self._container = await self._engine.create(name, self._configuration or {})
+            if self._prepare is not None:
+                await asyncio.to_thread(self._prepare)
+            await self._engine.create(self._container, self._configuration or {})
             # Before it is started, so that nothing it prints is missed.
             self._input = attached = await self._engine.attach(self._container, output=True)
             await self._engine.start(self._container)
-        except EngineError as error:
+        except (EngineError, OSError) as error:
             self._log("agent container not started", error)
             return Failure(
                 errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE,
@@ -269,8 +272,7 @@ class DockerChannel:
         if self._input is not None:
             await self._input.close()
         try:
-            if self._container:
-                await self._engine.remove(self._container)
+            await self._engine.remove(self._container)
         except EngineError as error:
             self._log("agent container not removed", error)
         if not self._removed.done():

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from services.executor.backend import View
@@ -51,6 +51,34 @@ class Limits:
     cpus: float
     pids: int
     shell_processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What all containers of one executor have in common.
+
+    Attributes:
+        image: Name of the image; its entry point runs the command line.
+        cli_version: Version of the agent's program that should be in it.
+        instance: Which executor's containers they are; the same after its restart.
+        version: Version of this software.
+        limits: What one agent may take.
+    """
+
+    image: str
+    cli_version: str
+    instance: str
+    version: str
+    limits: Limits
+
+
+def instance_of(root: Path) -> str:
+    """Return the label that tells the containers of an executor from those of others.
+
+    Args:
+        root: Directory of its workspaces.
+    """
+    return hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,19 +127,15 @@ def give(place: Place, owner: Owner) -> None:
                     )
 
 
-def configuration(
-    launch: Launch, *, image: str, labels: Mapping[str, str], owner: Owner, limits: Limits
-) -> dict[str, Any]:
+def configuration(launch: Launch, *, setting: Setting, owner: Owner) -> dict[str, Any]:
     """Return what the engine is to create.
 
     Args:
         launch: What runs in it.
-        image: Name of the image; its entry point runs the command line.
-        labels: Whose it is, besides what the launch tells.
+        setting: What all have in common.
         owner: Which user it is.
-        limits: What it may take.
     """
-    place = launch.place
+    place, limits = launch.place, setting.limits
     processes = f"+{limits.shell_processes}" if owner.shared else str(limits.shell_processes)
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -126,13 +150,18 @@ def configuration(
         **launch.environment,
     }
     return {
-        "Image": image,
+        "Image": setting.image,
         "Cmd": list(launch.argv),
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "User": f"{owner.uid}:{owner.gid}",
         "WorkingDir": VIEW.files,
         "Hostname": "agent",
-        "Labels": {**labels, WORKSPACE: place.workspace, TENANT: launch.tenant},
+        "Labels": {
+            INSTANCE: setting.instance,
+            WORKSPACE: place.workspace,
+            TENANT: launch.tenant,
+            VERSION: setting.version,
+        },
         # The input outlives who is attached to it, so that a restarted executor can go on.
         "OpenStdin": True,
         "StdinOnce": False,

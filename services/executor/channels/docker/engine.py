@@ -9,15 +9,13 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiodocker
 import aiohttp
 from aiodocker.stream import Stream
 
-DEFAULT_HOST = "unix:///var/run/docker.sock"
-_UNIX = "unix://"
+UNIX = "unix://"
 _UNREACHABLE = 900
 """What the library calls the status of a call that reached nobody."""
 _CALL_SECONDS = 30.0
@@ -99,7 +97,7 @@ class Attached:
 
 
 class Engine:
-    """One Docker engine; an async context manager.
+    """One Docker engine, to be closed in the end.
 
     Args:
         host: Its address: `unix:///PATH` or `tcp://HOST:PORT`.
@@ -109,10 +107,11 @@ class Engine:
     """
 
     def __init__(self, *, host: str) -> None:
+        self.host = host
         # Each agent keeps a connection, so their number is bounded by the agents' only.
         connector: aiohttp.BaseConnector
-        if host.startswith(_UNIX):
-            connector = aiohttp.UnixConnector(host.removeprefix(_UNIX), limit=0)
+        if host.startswith(UNIX):
+            connector = aiohttp.UnixConnector(host.removeprefix(UNIX), limit=0)
             url = "http://docker"
         elif host.startswith("tcp://"):
             connector = aiohttp.TCPConnector(limit=0)
@@ -122,15 +121,7 @@ class Engine:
         self._connector = connector
         self._docker = aiodocker.Docker(url=url, connector=connector)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def close(self) -> None:
         """Close every connection; containers are left alone."""
         await self._docker.close()
         await self._connector.close()
@@ -140,22 +131,21 @@ class Engine:
         async with _asking():
             return str((await self._docker.version())["Version"])
 
-    async def has_image(self, image: str) -> bool:
-        """Tell whether there is an image of this name."""
+    async def image_labels(self, image: str) -> Mapping[str, str] | None:
+        """Return the labels of an image; None when there is none of this name."""
         try:
             async with _asking():
-                await self._docker.images.inspect(image)
+                found = await self._docker.images.inspect(image)
+                return dict(found["Config"].get("Labels") or {})
         except EngineError as error:
             if error.status == 404:
-                return False
+                return None
             raise
-        return True
 
-    async def create(self, name: str, configuration: Mapping[str, Any]) -> str:
-        """Create a container; return its id."""
+    async def create(self, name: str, configuration: Mapping[str, Any]) -> None:
+        """Create a container; its name will do where an id is asked for."""
         async with _asking():
-            created = await self._docker.containers.create(configuration, name=name)
-            return str(created.id)
+            await self._docker.containers.create(configuration, name=name)
 
     async def start(self, container: str) -> None:
         """Start a container."""
@@ -255,12 +245,12 @@ class Engine:
     async def list(self, label: str, value: str) -> Sequence[Mapping[str, Any]]:
         """Return the containers with a label, the newest first, whether they run or not.
 
-        Each has at least `Id`, `State`, `Labels`.
+        Each has at least `Id`, `Names`, `State`, `Labels`.
         """
         filters = f'{{"label": ["{label}={value}"]}}'
         async with _asking():
             found = await self._docker.containers.list(all=1, filters=filters)
-            return [{key: one[key] for key in ("Id", "State", "Labels")} for one in found]
+            return [{key: one[key] for key in ("Id", "Names", "State", "Labels")} for one in found]
 
     def _url(self, container: str, what: str) -> str:
         docker = self._docker

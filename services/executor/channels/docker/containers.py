@@ -1,0 +1,125 @@
+"""The containers of one executor in one engine. Does not know what agents say."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from services.chassis.tasks import Tasks
+from services.executor.backends.docker_findings import Findings
+from services.executor.channel import Launch
+from services.executor.channels.docker import probe
+from services.executor.channels.docker.channel import DockerChannel
+from services.executor.channels.docker.container import (
+    INSTANCE,
+    WORKSPACE,
+    Setting,
+    configuration,
+    give,
+    owner_of,
+)
+from services.executor.channels.docker.engine import Engine, EngineError
+from services.executor.workspaces import Place
+
+log = logging.getLogger(__name__)
+
+
+class Containers:
+    """Makes containers, finds those that outlived an executor, and removes what is left over.
+
+    Args:
+        engine: Where they are.
+        setting: What all containers have in common.
+        tasks: Owner of the tasks that listen to them.
+    """
+
+    def __init__(self, *, engine: Engine, setting: Setting, tasks: Tasks) -> None:
+        self._engine = engine
+        self._setting = setting
+        self._tasks = tasks
+        self._survivors: dict[str, str] = {}
+        self._live: set[DockerChannel] = set()
+
+    async def look(self, patience: timedelta) -> Findings:
+        """Find out whether containers can be made; never fails.
+
+        Args:
+            patience: How long the engine may take.
+        """
+        return await probe.look(self._engine, setting=self._setting, patience=patience)
+
+    def new(self, launch: Launch) -> DockerChannel:
+        """Return a channel to a container that is not there yet."""
+        owner = owner_of(launch.place)
+        return self._keep(
+            launch.place,
+            name=f"moorline-{launch.place.workspace}-{secrets.token_hex(4)}",
+            create=configuration(launch, setting=self._setting, owner=owner),
+            prepare=partial(give, launch.place, owner),
+        )
+
+    async def survivors(self) -> Collection[str]:
+        """Return the workspaces whose containers run."""
+        self._survivors = {}
+        for one in await self._all():
+            if one["State"] == "running":
+                # The newest comes first; there is more than one only by an accident of ours.
+                self._survivors.setdefault(one["Labels"][WORKSPACE], one["Id"])
+        return tuple(self._survivors)
+
+    def adopt(self, place: Place) -> DockerChannel | None:
+        """Return a channel to a survivor; None when there is none."""
+        found = self._survivors.pop(place.workspace, "")
+        return self._keep(place, name=found, create=None, prepare=None) if found else None
+
+    async def reap(self, keep: Collection[str]) -> None:
+        """Remove all containers, but for the survivors of some workspaces."""
+        self._survivors = {name: one for name, one in self._survivors.items() if name in keep}
+        await self.sweep()
+
+    async def sweep(self) -> None:
+        """Remove the containers that belong to nobody any more."""
+        found = await self._all()
+        kept = {channel.container for channel in self._live if not channel.gone}
+        kept.update(self._survivors.values())
+        for one in found:
+            if kept.isdisjoint((one["Id"], *(name.lstrip("/") for name in one["Names"]))):
+                await self._remove(one)
+
+    async def _remove(self, one: Mapping[str, Any]) -> None:
+        facts = {"workspace": one["Labels"].get(WORKSPACE, ""), "state": one["State"]}
+        try:
+            await self._engine.remove(one["Id"])
+            log.warning("container left behind removed", extra=facts)
+        except EngineError as error:
+            log.warning("container not removed", extra={**facts, "problem": str(error)})
+
+    async def _all(self) -> Sequence[Mapping[str, Any]]:
+        try:
+            return await self._engine.list(INSTANCE, self._setting.instance)
+        except EngineError as error:
+            log.warning("containers not listed", extra={"problem": str(error)})
+            return ()
+
+    def _keep(
+        self,
+        place: Place,
+        *,
+        name: str,
+        create: Mapping[str, Any] | None,
+        prepare: Callable[[], None] | None,
+    ) -> DockerChannel:
+        channel = DockerChannel(
+            engine=self._engine,
+            container=name,
+            workspace=place.workspace,
+            configuration=create,
+            prepare=prepare,
+            tasks=self._tasks,
+        )
+        self._live = {one for one in self._live if not one.gone} | {channel}
+        return channel
