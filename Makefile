@@ -24,6 +24,8 @@ RUN_READY := $(VENV)/.ready-run
 API_READY := $(VENV)/.ready-api
 DEV_READY := $(VENV)/.ready-dev
 PAGE_READY := services/gateway/static/vendor/STAMP
+# What each backend needs beside the platform, when it is chosen.
+AGENT_process = $(AGENT_READY)
 AGENT_READY := services/executor/agent/node_modules/.ready
 
 help: ## Show these targets
@@ -63,8 +65,8 @@ setup: $(DEV_READY) $(PAGE_READY) $(AGENT_READY) ## Install everything that deve
 protos: $(RUN_READY) ## Generate the Python API from protos/
 	@$(PY) protos/generate.py
 
-run: $(API_READY) $(PAGE_READY) ## Start everything on this machine [PORT=8080] [DATA=.data] [REPLICAS=1] [STORE=sqlite]
-	@$(PY) -m services.local --port "$(PORT)" --data "$(DATA)" --replicas "$(REPLICAS)"$(if $(STORE), --store "$(STORE)")
+run: $(API_READY) $(PAGE_READY) $(AGENT_$(BACKEND)) ## Start everything on this machine [PORT=8080] [DATA=.data] [REPLICAS=1] [STORE=sqlite] [BACKEND=simulation] [KEY_FILE=] [UPSTREAM=]
+	@$(PY) -m services.local --port "$(PORT)" --data "$(DATA)" --replicas "$(REPLICAS)"$(if $(STORE), --store "$(STORE)")$(if $(BACKEND), --backend "$(BACKEND)")$(if $(KEY_FILE), --key-file "$(KEY_FILE)")$(if $(UPSTREAM), --upstream "$(UPSTREAM)")
 
 test: setup ## Run the tests; what this machine lacks is skipped by name
 	@$(PY) -m pytest

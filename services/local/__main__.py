@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from services.local.errors import StartError
+from services.local.model import Agents
 from services.local.run import Request, Run, Store
 from services.local.texts import texts_for
 
@@ -47,10 +49,48 @@ def parse(arguments: Sequence[str]) -> Request:
         " takes by itself, or the Firestore emulator, which several do; it is started here unless"
         " FIRESTORE_EMULATOR_HOST says where one is",
     )
+    parser.add_argument(
+        "--backend",
+        choices=("simulation", "process", "docker"),
+        default="simulation",
+        help="how agents run that name no backend: simulated; as processes with all rights of"
+        " this user; or each in a container",
+    )
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        help="file with the model provider's key, which is copied into the data folder; else"
+        " ANTHROPIC_API_KEY is taken, or the key of an earlier run",
+    )
+    parser.add_argument(
+        "--upstream",
+        type=_url,
+        help="where the Messages API is, when it is not the provider's own",
+    )
     options = parser.parse_args(arguments)
     # Only one session service can have an SQLite file.
     store: Store = options.store or ("sqlite" if options.replicas == 1 else "firestore")
-    return Request(port=options.port, data=options.data, replicas=options.replicas, store=store)
+    return Request(
+        port=options.port,
+        data=options.data,
+        replicas=options.replicas,
+        store=store,
+        agents=Agents(
+            backend=options.backend, key_file=options.key_file, upstream=options.upstream or ""
+        ),
+    )
+
+
+def _url(text: str) -> str:
+    """Read an address.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+        raise argparse.ArgumentTypeError(f"{text} is not an address such as http://host:8000")
+    return text
 
 
 def _port(text: str) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from services.local.emulator import Emulator
 from services.local.folder import DataFolder
+from services.local.model import Backend
 from services.local.replicas import Replica
 from services.local.texts import Texts
 
@@ -24,6 +25,7 @@ def banner(
     emulator: Emulator | None,
     foreign: str,
     pids: Mapping[str, int],
+    backend: Backend,
 ) -> str:
     """Return what the person at the terminal reads when all services are ready.
 
@@ -34,6 +36,7 @@ def banner(
         emulator: The emulator of this run, if there is one.
         foreign: Address of an emulator that is used and not of this run, or nothing.
         pids: The process of each program, by name.
+        backend: How agents run by default.
     """
     token = folder.secret("token")
     gateways = [each.address for each in replicas if each.service == "gateway"]
@@ -56,5 +59,6 @@ def banner(
         data=folder.path,
         logs=folder.path / "logs",
         terminal=os.path.relpath(Path(sys.prefix) / "bin" / "moorline"),
+        agents=texts.agents[backend],
         details=details,
     )

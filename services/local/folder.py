@@ -93,6 +93,21 @@ class DataFolder:
             )
         return secret
 
+    def put(self, name: str, text: str) -> None:
+        """Write a file that only its owner may read.
+
+        Raises:
+            StartError: It cannot be written.
+        """
+        try:
+            self._replace(name, text)
+        except OSError as error:
+            raise StartError(f"{self.path / name} cannot be used: {error.strerror}.") from error
+
+    def has(self, name: str) -> bool:
+        """Tell whether a file is there."""
+        return (self.path / name).is_file()
+
     def log(self, name: str) -> Path:
         """Return where a program's output goes, with a long old one set aside."""
         file = self.path / "logs" / f"{name}.log"

@@ -54,6 +54,7 @@ def programs(
     folder: DataFolder,
     replicas: Sequence[Replica],
     store: Mapping[str, str],
+    agents: Mapping[str, str],
     inherited: Mapping[str, str],
 ) -> list[Program]:
     """Describe the services of a run.
@@ -62,6 +63,7 @@ def programs(
         folder: Where data, keys and logs are.
         replicas: What is started, and where each listens.
         store: Variables that tell the session service where everything that lasts is kept.
+        agents: Variables that tell the executor about agents.
         inherited: The part of this process's environment they may see.
     """
     session, executor = (
@@ -76,7 +78,7 @@ def programs(
         "MOORLINE_DRAIN_SECONDS": "1.5",
     }
     own = {
-        "executor": {},
+        "executor": agents,
         "session": {"MOORLINE_EXECUTOR": executor, **store},
         "gateway": {
             "MOORLINE_SESSION": session,

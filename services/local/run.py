@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -21,6 +21,7 @@ from services.local.banner import banner
 from services.local.emulator import PROJECT, Emulator, SaveError
 from services.local.errors import StartError
 from services.local.folder import DataFolder
+from services.local.model import Agents, variables
 from services.local.ports import free_port, is_free
 from services.local.programs import INHERITED, ROOT, Program, programs
 from services.local.readiness import until_ready
@@ -51,12 +52,14 @@ class Request:
         data: Folder of everything that lasts.
         replicas: Processes of each service.
         store: Where everything that lasts is kept: a file, or an emulator of Firestore.
+        agents: Which agents it has by default.
     """
 
     port: int
     data: Path
     replicas: int = 1
     store: Store = "sqlite"
+    agents: Agents = field(default_factory=Agents)
 
 
 class Run:
@@ -113,6 +116,7 @@ class Run:
                 folder=folder,
                 replicas=replicas,
                 store=self._store(folder, emulator),
+                agents=variables(self._request.agents, folder=folder, environ=self._environ),
                 inherited=self._inherited,
             )
             grace = GRACE if emulator is None else GRACE_BEFORE_SAVING
@@ -243,6 +247,7 @@ class Run:
                     emulator=emulator,
                     foreign=self._foreign_emulator,
                     pids=self._pids,
+                    backend=self._request.agents.backend,
                 )
             )
         elif self._hopeless or not self._stop.is_set():

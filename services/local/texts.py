@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.local.model import Backend
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
     """The sentences of one language.
 
     Attributes:
-        banner: With `urls`, `data`, `logs`, `terminal`, the path of the command line, and
-            `details`, lines about what differs from the usual run.
+        banner: With `urls`, `data`, `logs`, `terminal`, the path of the command line, `agents`,
+            what runs by default, and `details`, lines about what differs from the usual run.
+        agents: What runs by default, for each backend.
         emulated: The line about the store that is an emulator of this run.
         foreign: The same for an emulator that was running before, with `address`.
         processes: With `record`, the file that is kept up to date, and `table`.
@@ -25,6 +28,7 @@ class Texts:
     """
 
     banner: str
+    agents: Mapping[Backend, str]
     emulated: str
     foreign: str
     processes: str
@@ -45,8 +49,14 @@ ENGLISH = Texts(
   Data     {data}
   Logs     {logs}
   Terminal {terminal}
+  Agents   {agents}
 {details}  Stop     Ctrl-C
 """,
+    agents={
+        "simulation": "simulated, without a model; BACKEND=docker runs real ones",
+        "process": "Claude Code, as processes with all your rights (BACKEND=process)",
+        "docker": "Claude Code, each in its own container (BACKEND=docker)",
+    },
     emulated="""\
   Store    Firestore emulator; Ctrl-C saves its data, a crash loses all since this start
 """,
@@ -76,8 +86,14 @@ KOREAN = Texts(
   데이터   {data}
   로그     {logs}
   터미널   {terminal}
+  에이전트 {agents}
 {details}  종료     Ctrl-C
 """,
+    agents={
+        "simulation": "모델 없는 시뮬레이션. 실제 에이전트는 BACKEND=docker",
+        "process": "Claude Code. 사용자의 모든 권한을 가진 프로세스로 실행(BACKEND=process)",
+        "docker": "Claude Code. 에이전트마다 별도 컨테이너(BACKEND=docker)",
+    },
     emulated="""\
   저장소   Firestore 에뮬레이터. Ctrl-C로 끝내면 저장되고, 비정상 종료되면 이번 데이터는 사라집니다
 """,

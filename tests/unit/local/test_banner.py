@@ -9,6 +9,7 @@ import pytest
 
 from services.local.banner import banner
 from services.local.folder import DataFolder
+from services.local.model import Backend
 from services.local.replicas import Replica, choose_replicas
 from services.local.texts import ENGLISH, KOREAN, Texts
 
@@ -21,7 +22,12 @@ def folder(tmp_path: Path) -> Iterator[DataFolder]:
 
 
 def shown(
-    folder: DataFolder, replicas: list[Replica], *, foreign: str = "", texts: Texts = ENGLISH
+    folder: DataFolder,
+    replicas: list[Replica],
+    *,
+    foreign: str = "",
+    texts: Texts = ENGLISH,
+    backend: Backend = "simulation",
 ) -> str:
     """The banner of a run without an emulator of its own."""
     return banner(
@@ -31,6 +37,7 @@ def shown(
         emulator=None,
         foreign=foreign,
         pids={each.name: 1000 + number for number, each in enumerate(replicas)},
+        backend=backend,
     )
 
 
@@ -59,3 +66,14 @@ def test_replicas_are_told_apart(folder: DataFolder, texts: Texts) -> None:
     assert "db:1" in text
     assert str(folder.path / "run.json") in text
     assert text.rstrip().endswith("Ctrl-C")
+
+
+@pytest.mark.parametrize("texts", [ENGLISH, KOREAN])
+@pytest.mark.parametrize("backend", ["simulation", "process", "docker"])
+def test_how_agents_run_is_told(folder: DataFolder, texts: Texts, backend: Backend) -> None:
+    """In one line, whatever was chosen; that real ones are to be had is told as well."""
+    replicas = choose_replicas(gateway=8080, count=1, before={})
+    text = shown(folder, replicas, texts=texts, backend=backend)
+
+    assert 1 == text.count("BACKEND=")
+    assert texts.agents[backend] in text

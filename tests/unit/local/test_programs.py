@@ -25,6 +25,7 @@ def described(folder: DataFolder, count: int = 1, **inherited: str) -> dict[str,
         folder=folder,
         replicas=choose_replicas(gateway=8080, count=count, before={}),
         store={"MOORLINE_STORE": "memory:"},
+        agents={"MOORLINE_DEFAULT_BACKEND": "process"},
         inherited=inherited,
     )
     return {program.name: program for program in listed}
@@ -95,6 +96,17 @@ def test_only_the_session_service_is_told_of_the_store(folder: DataFolder) -> No
     ]
 
     assert ["session"] == told
+
+
+def test_only_the_executor_is_told_of_agents(folder: DataFolder) -> None:
+    """It runs them, and nobody else needs to know how."""
+    told = [
+        name
+        for name, each in described(folder).items()
+        if "MOORLINE_DEFAULT_BACKEND" in each.environment
+    ]
+
+    assert ["executor"] == told
 
 
 def test_replicas_have_logs_of_their_own(folder: DataFolder) -> None:
