@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from services.executor.channels.simulation.memory import remark_of
 from services.executor.channels.simulation.script import PREFIX
 
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
@@ -28,7 +29,7 @@ class Asked:
         notice: What has ended in the background and is not told yet; empty for nothing.
         summary: Whether the conversation is to be summed up.
         plan_file: Where the program wants plans written; empty when it did not say.
-        earlier: First lines of the scripts before this one, oldest first, without their prefix.
+        earlier: Remarks of the scripts before this one, oldest first.
     """
 
     prompt: str
@@ -63,7 +64,7 @@ def read(messages: list[dict[str, Any]]) -> Asked:
         notice=_notice([one for one in messages if one["role"] == "user"][-1]),
         plan_file=_plan_file(messages),
         summary=newest.startswith(_SUMMARY),
-        earlier=tuple(_first_line(text) for _, text in earlier),
+        earlier=tuple(remark for _, text in earlier if (remark := remark_of(text))),
     )
 
 
@@ -96,11 +97,6 @@ def _texts(message: dict[str, Any]) -> list[str]:
 
 def _is_script(text: str) -> bool:
     return any(line.startswith(PREFIX) for line in text.split("\n"))
-
-
-def _first_line(text: str) -> str:
-    line = next(line for line in text.split("\n") if line.startswith(PREFIX))
-    return line.removeprefix(PREFIX).strip()
 
 
 def _notice(message: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from tests.contract.agents.turns import Turn, until
 
 async def test_crash_ends_the_turn_and_nothing_else(agent: Agent, kind: Kind) -> None:
     """Within two seconds, with its reason; the next prompt goes on with the conversation."""
-    await agent.run("/sim say before", permission_mode=ACCEPT_ALL)
+    await agent.run("the first", "/sim say before", permission_mode=ACCEPT_ALL)
     turn = await agent.begin(
         "/sim stream 2000 20" if kind.real else "/sim stream 20 20",
         "/sim crash",
@@ -27,7 +27,7 @@ async def test_crash_ends_the_turn_and_nothing_else(agent: Agent, kind: Kind) ->
     assert "failed AGENT_CRASHED" == turn.ending
     assert turn.ended - killed < 2
     assert turn.texts[0].startswith("w1 w2 w3 w4 w5")
-    assert "I remember: say before" in after.texts[0]
+    assert ["I remember: the first"] == after.texts
 
 
 @ONLY_REAL
@@ -48,19 +48,19 @@ async def test_idle_agent_sleeps_and_wakes(serving: Serve, kind: Kind) -> None:
     """Its process ends; the next prompt finds the conversation as it was."""
     async with serving("sleepy", IDLE_LIMIT="0.1") as executor:
         agent = executor.agent()
-        await agent.run("/sim say one")
+        await agent.run("the first", "/sim say one")
         await until(lambda: not kind.processes(agent.workspace))
         turn = await agent.run("/sim recall")
 
-    assert ["I remember: say one"] == turn.texts
+    assert ["I remember: the first"] == turn.texts
 
 
 async def test_agent_moves_to_an_empty_machine(serving: Serve) -> None:
     """With what was heard of its transcript, which is all that the platform keeps."""
     async with serving("first") as executor:
         agent = executor.agent(permission_mode=ACCEPT_ALL)
-        await agent.run("/sim say one", "/sim bash echo x > a.txt")
-        await agent.run("/sim task say sub", "/sim say two")
+        await agent.run("the first", "/sim say one", "/sim bash echo x > a.txt")
+        await agent.run("the second", "/sim task say sub", "/sim say two")
     async with serving("second") as executor:
         agent.executor = executor
         missing = await _needs_transcript(agent)
@@ -70,12 +70,12 @@ async def test_agent_moves_to_an_empty_machine(serving: Serve) -> None:
 
     assert missing
     assert "finished" == turn.ending
-    assert ["I remember: say one, task say sub"] == turn.texts
+    assert ["I remember: the first, the second"] == turn.texts
 
 
 async def test_transcript_is_told_before_the_outcome(agent: Agent) -> None:
     """Numbered like the facts, without holes; the last entry told is what the next turn names."""
-    turn = await agent.run("/sim say one")
+    turn = await agent.run("a remark", "/sim say one")
 
     assert list(range(1, len(turn.sequences) + 1)) == turn.sequences
     assert turn.parts
@@ -98,14 +98,19 @@ async def test_background_work_never_ends_the_users_turn(agent: Agent) -> None:
 
 async def test_background_work_is_heard_in_a_turn_of_its_own(agent: Agent) -> None:
     """It ends when nothing is left, and the conversation goes on with what it said."""
-    await agent.run("/sim background 700 all built", "/sim say wait", permission_mode=ACCEPT_ALL)
+    await agent.run(
+        "the first",
+        "/sim background 700 all built",
+        "/sim say wait",
+        permission_mode=ACCEPT_ALL,
+    )
     turn = await agent.run(background=True, permission_mode=ACCEPT_ALL)
     after = await agent.run("/sim recall", permission_mode=ACCEPT_ALL)
 
     assert "finished" == turn.ending
     assert ["all built"] == turn.texts
     assert 0 == turn.outcome.background_tasks
-    assert "I remember: background 700 all built" in after.texts[0]
+    assert ["I remember: the first"] == after.texts
 
 
 async def test_background_turn_gives_way(agent: Agent) -> None:

@@ -68,7 +68,7 @@ async def test_cost_is_told_while_a_turn_runs(agent: Agent) -> None:
 async def test_budget_stops_the_turn(agent: Agent, provider: StandIn, budget: str) -> None:
     """After the one request that passed it; with more of it, the conversation goes on."""
     limit = executions_pb2.Budget(**{f"{budget}_usd_micros": COST})
-    turn = await agent.run("/sim fail budget_exhausted", budget=limit)
+    turn = await agent.run("the first", "/sim fail budget_exhausted", budget=limit)
     requests = len(provider.ledger.entries)
     more = executions_pb2.Budget(**{f"{budget}_usd_micros": 10 * COST})
     after = await agent.run("/sim recall", budget=more)
@@ -77,7 +77,7 @@ async def test_budget_stops_the_turn(agent: Agent, provider: StandIn, budget: st
     assert "failed BUDGET_EXHAUSTED" == turn.ending
     assert budget == turn.outcome.error.metadata["budget"]
     assert COST <= cost <= COST + cost / requests
-    assert ["I remember: fail budget_exhausted"] == after.texts
+    assert ["I remember: the first"] == after.texts
 
 
 async def test_nothing_left_asks_nothing(agent: Agent, provider: StandIn) -> None:

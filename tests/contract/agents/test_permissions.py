@@ -220,10 +220,10 @@ async def test_plan_is_sent_back(agent: Agent) -> None:
 
 async def test_mode_changes_between_turns(agent: Agent) -> None:
     """The conversation goes on, under the new rules at once."""
-    first = await agent.begin("/sim bash touch a.txt")
+    first = await agent.begin("the first", "/sim bash touch a.txt")
     await agent.refuse(first, await agent.asked(first))
     await agent.end(first)
-    second = await agent.run("/sim bash touch a.txt", permission_mode=ACCEPT_ALL)
+    second = await agent.run("the second", "/sim bash touch a.txt", permission_mode=ACCEPT_ALL)
     third = await agent.begin("/sim bash touch b.txt", "/sim recall", permission_mode=ASK)
     await agent.refuse(third, await agent.asked(third))
     await agent.end(third)
@@ -231,4 +231,4 @@ async def test_mode_changes_between_turns(agent: Agent) -> None:
     assert [] == second.of("permission_request")
     assert (agent.files / "a.txt").exists()
     assert not (agent.files / "b.txt").exists()
-    assert ["I remember: bash touch a.txt, bash touch a.txt"] == third.texts
+    assert ["I remember: the first, the second"] == third.texts

@@ -73,10 +73,10 @@ async def test_longest_line_is_carried(agent: Agent) -> None:
 
 async def test_conversation_is_remembered(agent: Agent) -> None:
     """The second turn knows the first one."""
-    await agent.run("/sim say one")
+    await agent.run("the first", "/sim say one")
     turn = await agent.run("/sim recall")
 
-    assert ["I remember: say one"] == turn.texts
+    assert ["I remember: the first"] == turn.texts
 
 
 async def test_two_prompts_at_once_are_two_turns(agent: Agent) -> None:

@@ -66,7 +66,7 @@ async def test_stopped_at_an_open_question(agent: Agent) -> None:
 
 async def test_stopped_before_it_began(agent: Agent) -> None:
     """A turn whose process is still being started ends at once, too."""
-    turn = await agent.begin("/sim say never")
+    turn = await agent.begin("/sim sleep 500", "/sim say never")
     seconds = await stop(agent, turn)
     after = await agent.run("/sim say alive")
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from services.executor.channels.simulation.shell import is_editing
 from services.executor.channels.simulation.tools import Tool
 
 _EDITING_TOOLS = frozenset({"Edit", "MultiEdit", "NotebookEdit", "Write"})
@@ -65,8 +66,9 @@ class Permissions:
                     self._rules.add(f"{name}({content})" if content else name)
 
     def _edits(self, tool: Tool) -> bool:
-        # The commands of the toy shell work on files of the workspace and on nothing else.
-        return tool.name in _EDITING_TOOLS or _COMMAND in tool.input
+        if tool.name in _EDITING_TOOLS:
+            return True
+        return _COMMAND in tool.input and is_editing(tool.input[_COMMAND])
 
     def _matches(self, rule: str, name: str, command: str) -> bool:
         parsed = re.fullmatch(r"(\w+)(?:\((.*)\))?", rule, re.DOTALL)

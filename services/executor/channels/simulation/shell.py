@@ -11,13 +11,22 @@ from pathlib import Path
 from services.executor.channels.simulation import files
 
 _HARMLESS = frozenset({"cat", "echo", "false", "sleep", "true"})
+_EDITING = frozenset({"echo", "touch"})
 _AND = " && "
 
 
 def is_harmless(command: str) -> bool:
     """Tell whether a command only looks, so that it needs no permission."""
-    parts = [part.split() for part in command.split(_AND)]
-    return all(words and words[0] in _HARMLESS and ">" not in words for words in parts)
+    return all(words and words[0] in _HARMLESS and ">" not in words for words in _parts(command))
+
+
+def is_editing(command: str) -> bool:
+    """Tell whether a command only looks and edits files of the workspace."""
+    return all(words and words[0] in _HARMLESS | _EDITING for words in _parts(command))
+
+
+def _parts(command: str) -> list[list[str]]:
+    return [part.split() for part in command.split(_AND)]
 
 
 async def run_command(command: str, workspace: Path) -> tuple[str, bool]:
