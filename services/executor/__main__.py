@@ -25,9 +25,9 @@ from services.chassis.identity import Checker
 from services.chassis.metrics import Metrics, version_of
 from services.chassis.settings import read
 from services.chassis.tasks import Tasks
-from services.executor import feed_api
-from services.executor.agents import Agents
-from services.executor.backend import Backend
+from services.executor import adoption, feed_api
+from services.executor.agents import Agents, Wear
+from services.executor.backend import Backend, Link
 from services.executor.backends.cloud_run import CloudRun
 from services.executor.backends.docker import Docker
 from services.executor.backends.process import Process
@@ -37,9 +37,9 @@ from services.executor.channels.docker.container import Limits as AgentLimits
 from services.executor.channels.docker.container import Setting, instance_of
 from services.executor.channels.process.tree import Trees
 from services.executor.claude_code import frames as claude_code_frames
+from services.executor.claude_code import transcripts
 from services.executor.claude_code.patience import PATIENCE
 from services.executor.claude_code.processes import ClaudeCodeProcesses
-from services.executor.execution import Limits
 from services.executor.executions import Executions
 from services.executor.executions_api import ExecutionApi
 from services.executor.files.disk import Disk
@@ -47,8 +47,15 @@ from services.executor.files.room import Room
 from services.executor.files.snapshots import Snapshots
 from services.executor.files.workspace_files import WorkspaceFiles
 from services.executor.following import ExecutionFeeds
+from services.executor.model_proxy import prices
+from services.executor.model_proxy.key import Key
+from services.executor.model_proxy.proxy import ModelProxy
+from services.executor.model_proxy.upstream import Upstream
+from services.executor.notes import Notes
+from services.executor.provisions import Limits, Provisions
+from services.executor.queue import FairQueue
 from services.executor.restoring import Restoring
-from services.executor.settings import Settings
+from services.executor.settings import ModelAuthentication, Settings
 from services.executor.workspaces import Workspaces
 from services.executor.workspaces_api import WorkspaceApi
 
@@ -89,10 +96,11 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         await process.probe()
         workspaces = Workspaces(root=settings.workspaces)
         disk = await stack.enter_async_context(Disk())
+        snapshots = Snapshots(disk=disk)
         files = WorkspaceFiles(
             workspaces=workspaces,
             disk=disk,
-            snapshots=Snapshots(disk=disk),
+            snapshots=snapshots,
             room=Room(
                 file_bytes=settings.file_bytes,
                 workspace_bytes=settings.workspace_bytes,
@@ -101,51 +109,92 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             archive_bytes=settings.archive_bytes,
             clock=asyncio.get_running_loop().time,
         )
+        key = Key(settings.model_key_file)
+        proxy = await stack.enter_async_context(
+            ModelProxy(
+                upstream=Upstream(
+                    url=settings.model_upstream,
+                    key=key,
+                    bearer=settings.model_authentication is ModelAuthentication.BEARER,
+                    silence=settings.upstream_silence,
+                ),
+                key=key,
+                prices=prices.load(settings.model_prices),
+                metrics=metrics,
+            )
+        )
+        limited = {
+            backend.name
+            for backend in listed
+            if backend.link is not Link.NONE or settings.limit_simulation
+        }
+        notes = Notes(workspaces=workspaces)
         agents = Agents(
             backends=backends,
             workspaces=workspaces,
-            make=ClaudeCodeProcesses(
-                default_model="",
-                fallback_model="",
+            processes=ClaudeCodeProcesses(
+                default_model=next(iter(settings.models), ""),
+                fallback_model=settings.fallback_model,
                 retries=settings.provider_retries,
                 patience=PATIENCE,
                 tasks=tasks,
             ),
-            limit=settings.max_agent_processes,
-            idle_limit=settings.idle_limit,
+            proxy=proxy,
+            limited=limited,
+            wear=_wear(settings),
             tasks=tasks,
             metrics=metrics,
         )
         executions = Executions(
             backends=backends,
-            agents=agents,
+            proxy=proxy,
+            provisions=Provisions(
+                agents=agents,
+                snapshots=snapshots,
+                queue=FairQueue(
+                    slots=settings.max_running_turns,
+                    tenant_slots=settings.max_running_turns_per_tenant,
+                    metrics=metrics,
+                ),
+                limited=limited,
+                notes=notes,
+                tasks=tasks,
+            ),
             limits=Limits(
                 timeout=settings.turn_timeout,
                 stall=settings.stall_limit,
                 grace=settings.grace,
             ),
+            workspaces=workspaces,
+            has_entry=transcripts.has,
             capacity=settings.max_executions,
             retention=settings.retention,
-            tasks=tasks,
             metrics=metrics,
         )
+        await adoption.adopt(backends=listed, notes=notes, executions=executions)
+        restoring = Restoring(executions=executions, backends=listed, write=transcripts.restore)
         feeds: ExecutionFeeds = Feeds(wrap=feed_api.response)
 
         def register(to: grpc.aio.Server) -> None:
             execution_api = ExecutionApi(
                 executions=executions,
                 feeds=feeds,
-                default_backend=simulation.name,
+                default_backend=settings.default_backend,
                 timeout=settings.turn_timeout,
             )
-            backend_api = BackendApi(backends=backends, default_backend=simulation.name)
+            backend_api = BackendApi(
+                backends=backends,
+                default_backend=settings.default_backend,
+                proxy=proxy,
+                models=settings.models,
+            )
             executions_pb2_grpc.add_ExecutionServiceServicer_to_server(execution_api, to)
             feed_pb2_grpc.add_ExecutionFeedServiceServicer_to_server(
                 feed_api.ExecutionFeedApi(feeds=feeds, executions=executions), to
             )
             backends_pb2_grpc.add_BackendServiceServicer_to_server(backend_api, to)
             workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(
-                WorkspaceApi(executions=executions, files=files, restorer=Restoring()), to
+                WorkspaceApi(executions=executions, files=files, restorer=restoring), to
             )
 
         async def draining() -> None:
@@ -169,6 +218,17 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             draining=draining,
             on_listening=on_listening,
         )
+
+
+def _wear(settings: Settings) -> Wear:
+    return Wear(
+        processes=settings.max_agent_processes,
+        tenant_processes=settings.max_agent_processes_per_tenant,
+        idle=settings.idle_limit,
+        background=settings.turn_timeout,
+        turns=settings.process_turns,
+        memory=settings.process_memory << 20,
+    )
 
 
 def _docker(settings: Settings, tasks: Tasks) -> Docker:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,11 +18,13 @@ from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
 from services.chassis.metrics import Metrics
-from services.chassis.tasks import Tasks
 from services.executor.agent_process import Ending, Work
-from services.executor.agents import Agents
-from services.executor.backend import Backend
-from services.executor.execution import Execution, Limits
+from services.executor.backend import Backend, View
+from services.executor.execution import Execution
+from services.executor.metering import ModelProxy, obstacle
+from services.executor.notes import Note
+from services.executor.provisions import Limits, Provisions
+from services.executor.workspaces import Place, Workspaces
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +59,16 @@ class Executions:
 
     Args:
         backends: The backends by name.
-        agents: Where processes come from.
+        proxy: How those reach the model that need one.
+        provisions: What executions work with.
         limits: What each execution may take.
+        workspaces: Where the agents' transcripts are.
+        has_entry: Tells whether a conversation's transcript is in a place, and holds an entry.
+            Reads the disk.
         capacity: Executions that may run at once.
         retention: How long an ended execution waits for the acknowledgement of its outcome, and
             how long its id is recognised after that; a day for ten minutes when the
             acknowledgement never came.
-        tasks: Owner of the executions' tasks.
         metrics: Where executions are counted.
     """
 
@@ -69,21 +76,25 @@ class Executions:
         self,
         *,
         backends: Mapping[str, Backend],
-        agents: Agents,
+        proxy: ModelProxy,
+        provisions: Provisions,
         limits: Limits,
+        workspaces: Workspaces,
+        has_entry: Callable[[Place, View, str, str], bool],
         capacity: int,
         retention: timedelta,
-        tasks: Tasks,
         metrics: Metrics,
     ) -> None:
         self._draining = False
         self._closing = False
         self._backends = backends
-        self._agents = agents
+        self._proxy = proxy
+        self._provisions = provisions
         self._limits = limits
+        self._workspaces = workspaces
+        self._has_entry = has_entry
         self._capacity = capacity
         self._retention = retention.total_seconds()
-        self._tasks = tasks
         self._running: dict[str, Execution] = {}
         self._known: dict[str, Execution | Forgotten] = {}
         self._current: dict[str, Execution] = {}
@@ -104,6 +115,27 @@ class Executions:
             "moorline_tool_calls_total", "Tool calls that ended.", ("outcome",)
         )
 
+    async def check_transcript(self, work: Work) -> None:
+        """See that an execution finds its conversation as it is stored.
+
+        Raises:
+            Failure: TRANSCRIPT_NEEDED; as `create`.
+        """
+        if not work.last_entry or work.background or work.execution_id in self._known:
+            return
+        self._check(work.backend)
+        if self._provisions.agents.remembers(work):
+            return
+        place = self._workspaces.place(work.workspace)
+        view = self._backends[work.backend].view(place)
+        if not await asyncio.to_thread(
+            self._has_entry, place, view, work.resume_from, work.last_entry
+        ):
+            raise Failure(
+                errors_pb2.ERROR_REASON_TRANSCRIPT_NEEDED,
+                "The newest part of the conversation is not on this machine; restore it first.",
+            )
+
     def create(self, work: Work) -> Execution | Forgotten:
         """Start an execution, or return the one that has its id.
 
@@ -116,22 +148,30 @@ class Executions:
         if known is not None:
             return known
         self._check(work.backend)
-        execution = Execution(
-            work=work,
-            limits=self._limits,
-            agents=self._agents,
-            tasks=self._tasks,
-            ended=self._ended,
+        if len(self._running) >= self._capacity:
+            raise _full()
+        return self._start(work, adopted=None)
+
+    async def adopt(self, note: Note) -> bool:
+        """Go on with an execution of an executor that is gone, in the process that it has left.
+
+        Called before the first call is served. Returns when the execution goes on.
+
+        Returns:
+            False when it cannot be gone on with. Then it is remembered as lost.
+        """
+        execution = self._start(note.work, adopted=note)
+        await execution.taken_up()
+        return not execution.lost
+
+    def remember_lost(self, note: Note) -> None:
+        """Remember an execution that ended with its executor: it may have used tools unheard."""
+        work = note.work
+        self._known[work.execution_id] = Forgotten(
+            work.execution_id, work.backend, work.workspace, acknowledged=False
         )
-        before = self._current.get(work.workspace)
-        if before is not None:
-            before.stop(cause=None, grace=None)
-        self._known[work.execution_id] = execution
-        self._running[work.execution_id] = execution
-        self._current[work.workspace] = execution
-        self._in_progress.labels(work.backend).inc()
-        self._tasks.spawn(execution.run(), name="execution")
-        return execution
+        age = max(0.0, time.time() - note.begin_time_ns / 1e9)
+        self._expire(work, max(0.0, self._retention * _UNHEARD - age), noted=True)
 
     def get(self, execution_id: str) -> Execution:
         """Return an execution.
@@ -158,10 +198,14 @@ class Executions:
             return
         execution.book.acknowledge(sequence)
         if execution.book.acknowledged:
+            if execution.noted:
+                self._provisions.notes.remove(execution.work.workspace, execution_id)
             self._forget(execution_id)
             self._change.set()
 
-    def cancel(self, execution_id: str, *, grace: timedelta | None) -> None:
+    def cancel(
+        self, execution_id: str, *, grace: timedelta | None, cause: Failure | None = None
+    ) -> None:
         """Ask an execution to stop; one that is not known here never begins any more.
 
         A call to create it may still be on its way when whoever made that has given it
@@ -170,6 +214,7 @@ class Executions:
         Args:
             execution_id: Its id.
             grace: Time to stop by itself; None for the limit's.
+            cause: Why the turn fails; None when somebody cancelled it.
 
         Raises:
             Failure: As `get`.
@@ -179,7 +224,7 @@ class Executions:
             asyncio.get_running_loop().call_later(
                 self._retention, self._known.pop, execution_id, None
             )
-        self.get(execution_id).stop(cause=None, grace=grace)
+        self.get(execution_id).stop(cause=cause, grace=grace)
 
     async def delete_workspace(self, workspace: str) -> None:
         """End what runs in a workspace and delete its files; an absent one is fine."""
@@ -187,7 +232,20 @@ class Executions:
         if execution is not None:
             execution.stop(cause=None, grace=timedelta(0))
             await execution.over()
-        await self._agents.delete(workspace)
+        await self._provisions.agents.delete(workspace)
+
+    @asynccontextmanager
+    async def vacated(self, workspace: str) -> AsyncIterator[Place]:
+        """Have a workspace in which nothing runs while inside; it is made when it is missing.
+
+        What runs there is ended.
+        """
+        execution = self._current.get(workspace)
+        if execution is not None:
+            execution.stop(cause=None, grace=None)
+            await execution.over()
+        async with self._provisions.agents.vacated(workspace) as place:
+            yield place
 
     def drain(self) -> None:
         """Refuse new executions from now on; those there are go on, and so do their followers."""
@@ -220,7 +278,7 @@ class Executions:
         running = list(self._running.values())
         for execution in running:
             execution.stop(cause=None, grace=timedelta(0))
-        await self._agents.kill()
+        await self._provisions.agents.kill()
         await asyncio.gather(*(execution.over() for execution in running))
 
     def check_serving(self) -> None:
@@ -247,19 +305,33 @@ class Executions:
         if self._draining:
             raise _draining()
         backend = self._backends.get(name)
-        detail = "There is no such backend." if backend is None else backend.unavailable
+        detail = "There is no such backend."
+        if backend is not None:
+            detail = obstacle(backend, self._proxy)
         if detail:
             raise Failure(
                 errors_pb2.ERROR_REASON_BACKEND_UNAVAILABLE,
                 f"Backend {name} cannot run executions: {detail}",
                 backend=name,
             )
-        if len(self._running) >= self._capacity:
-            raise Failure(
-                errors_pb2.ERROR_REASON_EXECUTOR_CAPACITY,
-                "This executor runs all the executions it may; try again.",
-                retry_delay=_RETRY_DELAY,
-            )
+
+    def _start(self, work: Work, *, adopted: Note | None) -> Execution:
+        execution = Execution(
+            work=work,
+            limits=self._limits,
+            provisions=self._provisions,
+            adopted=adopted,
+            ended=self._ended,
+        )
+        before = self._current.get(work.workspace)
+        if before is not None:
+            before.stop(cause=None, grace=None)
+        self._known[work.execution_id] = execution
+        self._running[work.execution_id] = execution
+        self._current[work.workspace] = execution
+        self._in_progress.labels(work.backend).inc()
+        self._provisions.tasks.spawn(execution.run(), name="execution")
+        return execution
 
     def _ended(self, execution: Execution, ending: Ending | None) -> None:
         work = execution.work
@@ -267,7 +339,11 @@ class Executions:
         self._change.set()
         if self._current.get(work.workspace) is execution:
             del self._current[work.workspace]
-        asyncio.get_running_loop().call_later(self._retention, self._forget, work.execution_id)
+        if execution.lost:
+            self._forget(work.execution_id)
+        else:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._retention, self._forget, work.execution_id)
         outcome = transcript_pb2.TurnOutcome.State.Name(execution.outcome)
         outcome = outcome.removeprefix("STATE_").lower()
         self._in_progress.labels(work.backend).dec()
@@ -295,8 +371,25 @@ class Executions:
                 execution_id, work.backend, work.workspace, acknowledged
             )
             retention = self._retention * (1 if acknowledged else _UNHEARD)
-            loop = asyncio.get_running_loop()
-            loop.call_later(retention, self._known.pop, execution_id, None)
+            self._expire(work, retention, noted=execution.noted and not acknowledged)
+
+    def _expire(self, work: Work, seconds: float, *, noted: bool) -> None:
+        """Recognise an id no more after a time."""
+
+        def expire() -> None:
+            self._known.pop(work.execution_id, None)
+            if noted:
+                self._provisions.notes.remove(work.workspace, work.execution_id)
+
+        asyncio.get_running_loop().call_later(seconds, expire)
+
+
+def _full() -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_EXECUTOR_CAPACITY,
+        "This executor runs all the executions it may; try again.",
+        retry_delay=_RETRY_DELAY,
+    )
 
 
 def _draining() -> Failure:

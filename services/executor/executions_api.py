@@ -15,9 +15,9 @@ import grpc
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from moorline.executor.v1 import executions_pb2, executions_pb2_grpc
-from services.chassis.failures import field_invalid
+from services.chassis.failures import Failure, field_invalid
 from services.executor import following, names
-from services.executor.agent_process import Work
+from services.executor.agent_process import Budget, Work
 from services.executor.execution import Execution
 from services.executor.executions import Executions, Forgotten
 from services.executor.following import ExecutionFeeds
@@ -29,7 +29,10 @@ _ACKNOWLEDGEMENTS_LIMIT = 1_000
 _REASON_LIMIT = 2_000
 _BATCH_BYTES = 128 << 10
 """Bytes to stay near in one response of a watch."""
-_CONVERSATION = re.compile(r"[A-Za-z0-9_-]{0,128}")
+_RULES_LIMIT = 200
+_RULE_LIMIT = 1_000
+_HANDLE = re.compile(r"[A-Za-z0-9_-]{0,128}")
+_MODEL = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,199})?")
 _MODES = frozenset(executions_pb2.Execution.PermissionMode.values())
 
 
@@ -62,7 +65,10 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
         """Start an execution."""
         if request.feed_id and request.subscription < 1:
             raise field_invalid("subscription", "must be a new number, at least 1")
-        execution = self._executions.create(self._work(request))
+        work = self._work(request)
+        if work.last_entry:
+            await self._executions.check_transcript(work)
+        execution = self._executions.create(work)
         followed = self._follow(execution, request.feed_id, request.subscription)
         return executions_pb2.CreateExecutionResponse(
             execution=_resource(execution), followed=followed
@@ -130,7 +136,8 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
         """Ask the agent to stop."""
         execution_id = names.execution_of(request.name, field="name")
         grace = _positive(request, "grace_period", zero=True)
-        self._executions.cancel(execution_id, grace=grace)
+        cause = Failure.from_error(request.error) if request.HasField("error") else None
+        self._executions.cancel(execution_id, grace=grace, cause=cause)
         return executions_pb2.CancelExecutionResponse()
 
     def _get(self, name: str, *, field: str) -> Execution:
@@ -145,18 +152,11 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
 
     def _work(self, request: executions_pb2.CreateExecutionRequest) -> Work:
         wanted = request.execution
-        if not 1 <= len(wanted.prompt.text) <= _TEXT_LIMIT:
-            raise field_invalid("execution.prompt.text", f"must have 1 to {_TEXT_LIMIT} characters")
-        if len(wanted.instructions) > _TEXT_LIMIT:
-            raise field_invalid(
-                "execution.instructions", f"must have at most {_TEXT_LIMIT} characters"
-            )
+        _check_texts(wanted)
         if wanted.permission_mode not in _MODES:
             raise field_invalid("execution.permission_mode", "must be a known mode")
-        if _CONVERSATION.fullmatch(wanted.resume_from) is None:
-            raise field_invalid(
-                "execution.resume_from", "must be the conversation of an earlier execution"
-            )
+        if wanted.max_steps < 0:
+            raise field_invalid("execution.max_steps", "must not be negative")
         mode = wanted.permission_mode or executions_pb2.Execution.PERMISSION_MODE_ASK
         return Work(
             execution_id=names.execution_id(request.execution_id, field="execution_id"),
@@ -167,7 +167,46 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
             permission_mode=mode,
             resume_from=wanted.resume_from,
             timeout=_positive(wanted, "timeout", zero=False) or self._timeout,
+            model=wanted.model,
+            allowed_rules=tuple(wanted.allowed_rules),
+            max_steps=wanted.max_steps,
+            budget=_budget(wanted.budget),
+            tenant=wanted.tenant,
+            background=wanted.background,
+            last_entry=wanted.last_entry,
         )
+
+
+def _check_texts(wanted: executions_pb2.Execution) -> None:
+    least = 0 if wanted.background else 1
+    most = 0 if wanted.background else _TEXT_LIMIT
+    if not least <= len(wanted.prompt.text) <= most:
+        rule = "must be empty" if wanted.background else f"must have 1 to {most} characters"
+        raise field_invalid("execution.prompt.text", rule)
+    if len(wanted.instructions) > _TEXT_LIMIT:
+        raise field_invalid("execution.instructions", f"must have at most {_TEXT_LIMIT} characters")
+    if len(wanted.allowed_rules) > _RULES_LIMIT:
+        raise field_invalid("execution.allowed_rules", f"must be at most {_RULES_LIMIT}")
+    if not all(1 <= len(rule) <= _RULE_LIMIT for rule in wanted.allowed_rules):
+        raise field_invalid("execution.allowed_rules", f"must have 1 to {_RULE_LIMIT} characters")
+    for field in ("resume_from", "tenant", "last_entry"):
+        if _HANDLE.fullmatch(getattr(wanted, field)) is None:
+            raise field_invalid(f"execution.{field}", "must be as it was told, or chosen, before")
+    if _MODEL.fullmatch(wanted.model) is None:
+        raise field_invalid("execution.model", "must be a name of a model")
+
+
+def _budget(wanted: executions_pb2.Budget) -> Budget:
+    return Budget(
+        turn=_micros(wanted, "turn_usd_micros"),
+        agent=_micros(wanted, "agent_usd_micros"),
+        month=_micros(wanted, "month_usd_micros"),
+    )
+
+
+def _micros(wanted: executions_pb2.Budget, field: Any) -> int | None:
+    # What is left of a budget can be less than nothing.
+    return max(0, getattr(wanted, field)) if wanted.HasField(field) else None
 
 
 def check_after(after: int, *, field: str) -> int:
@@ -211,6 +250,17 @@ def _resource(execution: Execution | Forgotten) -> executions_pb2.Execution:
         state=execution.state,
         conversation=execution.conversation,
         create_time=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos),
+        model=work.model,
+        allowed_rules=work.allowed_rules,
+        max_steps=work.max_steps,
+        budget=executions_pb2.Budget(
+            turn_usd_micros=work.budget.turn,
+            agent_usd_micros=work.budget.agent,
+            month_usd_micros=work.budget.month,
+        ),
+        tenant=work.tenant,
+        background=work.background,
+        last_entry=work.last_entry,
     )
     resource.prompt.text = work.prompt
     resource.timeout.FromTimedelta(work.timeout)

@@ -40,6 +40,30 @@ class Settings(ServerSettings):
         1200,
         minimum=1,
     )
+    default_backend: str = setting("Backend of agents that name none.", "simulation")
+    max_running_turns: int = setting(
+        "Turns of real agents that may run at once; more wait in a queue that is fair to users.",
+        16,
+        minimum=1,
+    )
+    max_running_turns_per_tenant: int = setting("Of those, for one user.", 8, minimum=1)
+    max_agent_processes_per_tenant: int = setting(
+        "Processes of real agents that may live for one user; beyond it the longest idle one is"
+        " put to sleep.",
+        16,
+        minimum=1,
+    )
+    limit_simulation: bool = setting(
+        "`true`: simulated agents count for these limits, too, to try them out.", default=False
+    )
+    process_turns: int = setting(
+        "Turns an agent process takes before a new one goes on in its place.", 50, minimum=1
+    )
+    process_memory: int = setting(
+        "MiB an agent process may have after a turn before a new one goes on in its place.",
+        300,
+        minimum=1,
+    )
     idle_limit: timedelta = setting(
         "Seconds until an idle agent process is put to sleep.", timedelta(minutes=5), minimum=0.1
     )
@@ -108,6 +132,14 @@ class Settings(ServerSettings):
     model_authentication: ModelAuthentication = setting(
         "How the key is shown: `key` as `x-api-key`, `bearer` as `Authorization: Bearer`.",
         ModelAuthentication.KEY,
+    )
+    models: tuple[str, ...] = setting(
+        "Models to choose from, separated by commas, the default first; empty to take any, the"
+        " program's own choice by default.",
+        (),
+    )
+    fallback_model: str = setting(
+        "Model that goes on when the provider has no room for the first; empty for none.", ""
     )
     model_prices: str = setting(
         "JSON file with prices that take the place of the built-in ones, in dollars for a million"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,14 @@ class Workspaces:
             run=directory / "run",
             notes=directory / "notes",
         )
+
+    def names(self) -> list[str]:
+        """Return the ids of all workspaces there are. Reads the disk."""
+        try:
+            with os.scandir(self._root) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
 
     async def make(self, workspace: str) -> Place:
         """Return the place of a workspace, whose folders exist then."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +18,17 @@ from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
 from services.executor import __main__ as program
-from services.executor.agents import Agents
+from services.executor.agents import Agents, Wear
 from services.executor.claude_code.process import ClaudeCode
-from services.executor.execution import Limits
 from services.executor.executions import Executions
+from services.executor.notes import Notes
+from services.executor.provisions import Limits, Provisions
+from services.executor.queue import FairQueue
 from services.executor.settings import Settings
 from services.executor.workspaces import Workspaces
 from tests.unit.executor.claude_code.process import make_process
-from tests.unit.executor.fakes import FakeBackend, FakeChannel, FakeProcesses
+from tests.unit.executor.fake_processes import FakeProcesses, FakeProxy, FakeSnapshots
+from tests.unit.executor.fakes import FakeBackend, FakeChannel
 from tests.unit.executor.server import KEY, Server
 
 
@@ -53,19 +58,76 @@ def backend() -> FakeBackend:
 
 
 @pytest.fixture
-def agents(
-    tmp_path: Path, backend: FakeBackend, processes: FakeProcesses, tasks: Tasks, metrics: Metrics
-) -> Agents:
-    """Agents with room for two processes."""
-    return Agents(
-        backends={backend.name: backend},
-        workspaces=Workspaces(root=tmp_path / "workspaces"),
-        make=processes,
-        limit=2,
-        idle_limit=timedelta(seconds=60),
-        tasks=tasks,
-        metrics=metrics,
+def proxy() -> FakeProxy:
+    """The way to a model."""
+    return FakeProxy()
+
+
+@pytest.fixture
+def snapshots() -> FakeSnapshots:
+    """What tells changes."""
+    return FakeSnapshots()
+
+
+@pytest.fixture
+def workspaces(tmp_path: Path) -> Workspaces:
+    """Where the agents' files are."""
+    return Workspaces(root=tmp_path / "workspaces")
+
+
+@pytest.fixture
+def notes(workspaces: Workspaces) -> Notes:
+    """The notes of an executor."""
+    return Notes(workspaces=workspaces)
+
+
+@pytest.fixture
+def wear() -> Wear:
+    """Room for two processes, which last."""
+    return Wear(
+        processes=2,
+        tenant_processes=99,
+        idle=timedelta(seconds=60),
+        background=timedelta(seconds=120),
+        turns=99,
+        memory=1 << 20,
     )
+
+
+MakeAgents = Callable[..., Agents]
+
+
+@pytest.fixture
+def make_agents(
+    workspaces: Workspaces,
+    backend: FakeBackend,
+    processes: FakeProcesses,
+    proxy: FakeProxy,
+    wear: Wear,
+    tasks: Tasks,
+    metrics: Metrics,
+) -> MakeAgents:
+    """Makes agents whose processes may wear out sooner, or that are limited."""
+
+    def make(*, limited: Collection[str] = (), **changed: Any) -> Agents:
+        return Agents(
+            backends={backend.name: backend},
+            workspaces=workspaces,
+            processes=processes,
+            proxy=proxy,
+            limited=limited,
+            wear=dataclasses.replace(wear, **changed),
+            tasks=tasks,
+            metrics=metrics,
+        )
+
+    return make
+
+
+@pytest.fixture
+def agents(make_agents: MakeAgents) -> Agents:
+    """Agents with room for two processes."""
+    return make_agents()
 
 
 @pytest.fixture
@@ -77,19 +139,56 @@ def limits() -> Limits:
 
 
 @pytest.fixture
-def executions(
-    backend: FakeBackend, agents: Agents, limits: Limits, tasks: Tasks, metrics: Metrics
-) -> Executions:
-    """Executions with room for three."""
-    return Executions(
-        backends={backend.name: backend},
-        agents=agents,
-        limits=limits,
-        capacity=3,
-        retention=timedelta(minutes=1),
-        tasks=tasks,
-        metrics=metrics,
+def queue(metrics: Metrics) -> FairQueue:
+    """A queue with one slot."""
+    return FairQueue(slots=1, tenant_slots=1, metrics=metrics)
+
+
+@pytest.fixture
+def provisions(
+    agents: Agents, snapshots: FakeSnapshots, queue: FairQueue, notes: Notes, tasks: Tasks
+) -> Provisions:
+    """What executions work with; none needs a slot."""
+    return Provisions(
+        agents=agents, snapshots=snapshots, queue=queue, limited=(), notes=notes, tasks=tasks
     )
+
+
+MakeExecutions = Callable[..., Executions]
+
+
+@pytest.fixture
+def make_executions(
+    backend: FakeBackend,
+    proxy: FakeProxy,
+    provisions: Provisions,
+    limits: Limits,
+    workspaces: Workspaces,
+    metrics: Metrics,
+) -> MakeExecutions:
+    """Makes executions with room for three, or as a test says."""
+
+    def make(**changed: Any) -> Executions:
+        values: dict[str, Any] = {
+            "backends": {backend.name: backend},
+            "proxy": proxy,
+            "provisions": provisions,
+            "limits": limits,
+            "workspaces": workspaces,
+            "has_entry": lambda _place, _view, _conversation, entry: entry == "here",
+            "capacity": 3,
+            "retention": timedelta(minutes=1),
+            "metrics": metrics,
+        }
+        return Executions(**(values | changed))
+
+    return make
+
+
+@pytest.fixture
+def executions(make_executions: MakeExecutions) -> Executions:
+    """Executions with room for three."""
+    return make_executions()
 
 
 @pytest.fixture

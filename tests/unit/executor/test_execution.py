@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -13,13 +15,23 @@ from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
-from services.executor.agent_process import Ending, Result
-from services.executor.agents import Agents
-from services.executor.execution import Execution, Limits
-from tests.unit.executor.fakes import (
+from services.executor.agent_process import Budget, Ending, Result
+from services.executor.backend import Link
+from services.executor.execution import Execution
+from services.executor.notes import Note, Notes
+from services.executor.provisions import Limits, Provisions
+from services.executor.queue import FairQueue
+from tests.unit.executor.fake_processes import (
     FakeProcess,
     FakeProcesses,
+    FakeProxy,
+    FakeSnapshots,
+)
+from tests.unit.executor.fakes import (
+    FakeBackend,
+    follow,
     items,
+    kinds,
     make_work,
     outcome,
     until,
@@ -31,42 +43,38 @@ Outcome = transcript_pb2.TurnOutcome
 class Stage:
     """Runs executions and remembers how they ended."""
 
-    def __init__(
-        self, *, agents: Agents, processes: FakeProcesses, limits: Limits, tasks: Tasks
-    ) -> None:
+    def __init__(self, *, provisions: Provisions, processes: FakeProcesses, limits: Limits) -> None:
         self.ended: list[tuple[Execution, Ending | None]] = []
-        self._agents = agents
+        self.provisions = provisions
         self._processes = processes
         self._limits = limits
-        self._tasks = tasks
 
-    def make(self, **changed: Any) -> Execution:
+    def make(self, *, adopted: Note | None = None, **changed: Any) -> Execution:
         """Return an execution that is not started."""
         return Execution(
             work=make_work(**changed),
             limits=self._limits,
-            agents=self._agents,
-            tasks=self._tasks,
+            provisions=self.provisions,
+            adopted=adopted,
             ended=lambda execution, ending: self.ended.append((execution, ending)),
         )
 
     async def start(self, **changed: Any) -> tuple[Execution, FakeProcess]:
         """Return an execution whose turn has begun, and its process."""
         execution = self.make(**changed)
-        self._tasks.spawn(execution.run(), name="execution")
-        await until(lambda: self._processes.made and self._processes.made[-1].ending)
+        before = len(self._processes.made)
+        self.provisions.tasks.spawn(execution.run(), name="execution")
+        await until(lambda: len(self._processes.made) > before and self._processes.made[-1].ending)
         return execution, self._processes.made[-1]
 
 
 @pytest.fixture
-def stage(agents: Agents, processes: FakeProcesses, limits: Limits, tasks: Tasks) -> Stage:
+def stage(provisions: Provisions, processes: FakeProcesses, limits: Limits) -> Stage:
     """A stage with ample limits."""
-    return Stage(agents=agents, processes=processes, limits=limits, tasks=tasks)
+    return Stage(provisions=provisions, processes=processes, limits=limits)
 
 
-def impatient(
-    agents: Agents, processes: FakeProcesses, tasks: Tasks, **changed: timedelta
-) -> Stage:
+def impatient(provisions: Provisions, processes: FakeProcesses, **changed: timedelta) -> Stage:
     """Return a stage with some limits of its own."""
     values = {
         "timeout": timedelta(minutes=1),
@@ -74,7 +82,7 @@ def impatient(
         "grace": timedelta(seconds=0.02),
     }
     limits = Limits(**(values | changed))
-    return Stage(agents=agents, processes=processes, limits=limits, tasks=tasks)
+    return Stage(provisions=provisions, processes=processes, limits=limits)
 
 
 async def test_finished_turn_has_an_outcome_with_usage(stage: Stage) -> None:
@@ -204,10 +212,10 @@ async def test_process_that_cannot_start_fails_the_turn(
 
 
 async def test_turn_that_takes_too_long_times_out(
-    agents: Agents, processes: FakeProcesses, tasks: Tasks
+    provisions: Provisions, processes: FakeProcesses
 ) -> None:
     """The shorter of the caller's time and ours counts."""
-    stage = impatient(agents, processes, tasks)
+    stage = impatient(provisions, processes)
     execution, process = await stage.start(timeout=timedelta(seconds=0.02))
     await execution.over()
     told = outcome(execution)
@@ -218,11 +226,9 @@ async def test_turn_that_takes_too_long_times_out(
     assert "1" == told.error.metadata["seconds"]
 
 
-async def test_silent_agent_is_stalled(
-    agents: Agents, processes: FakeProcesses, tasks: Tasks
-) -> None:
+async def test_silent_agent_is_stalled(provisions: Provisions, processes: FakeProcesses) -> None:
     """An agent that talks is left alone until it falls silent."""
-    stage = impatient(agents, processes, tasks, stall=timedelta(seconds=0.02))
+    stage = impatient(provisions, processes, stall=timedelta(seconds=0.02))
     execution, process = await stage.start()
     await asyncio.sleep(0.05)
     talking = process.interrupts
@@ -266,5 +272,244 @@ async def test_decision_reaches_the_agent(stage: Stage) -> None:
     await execution.over()
     await execution.answer(decision)
 
-    assert [("p", True, "r")] == process.answered
+    assert [decision] == process.answered
     assert 1 == len(items(execution.book))
+
+
+def started(seconds_ago: float, **changed: Any) -> Note:
+    """Return the note of an execution that was begun some time ago."""
+    begin = time.time_ns() - round(seconds_ago * 1e9)
+    return Note(work=make_work(**changed), create_time_ns=begin, begin_time_ns=begin)
+
+
+async def test_outcome_tells_what_goes_on_and_who_answered(stage: Stage) -> None:
+    """As far as the process knows."""
+    execution, process = await stage.start()
+    process.end(Result.FINISHED, background=2, model="m")
+    await execution.over()
+
+    assert (2, "m") == (outcome(execution).background_tasks, outcome(execution).model)
+
+
+async def test_changed_files_stand_right_before_the_outcome(
+    stage: Stage, snapshots: FakeSnapshots
+) -> None:
+    """Compared with what was there before the prompt; nothing is said of no changes."""
+    unchanged, process = await stage.start()
+    taken = list(snapshots.taken)
+    process.end(Result.FINISHED)
+    await unchanged.over()
+    snapshots.changed.changes.add(path="a")
+    changed, process = await stage.start(workspace="workspace2")
+    process.end(Result.FINISHED)
+    await changed.over()
+
+    assert ["abcdefgh"] == taken
+    assert ["turn_outcome"] == kinds(unchanged.book)
+    assert ["file_changes", "turn_outcome"] == kinds(changed.book)
+    assert snapshots.changed == items(changed.book)[0].file_changes
+
+
+async def test_metered_turn_costs_what_the_meter_says(
+    stage: Stage, backend: FakeBackend, proxy: FakeProxy
+) -> None:
+    """Not what the program says; it is told while it runs, a few times a second."""
+    backend.link = Link.SOCKET
+    budget = Budget(turn=100)
+    execution, process = await stage.start(budget=budget)
+    meter = proxy.meters[0]
+    meter.count(1)
+    meter.count(2)
+    cursor = follow(execution.book)
+    told: list[int] = []
+
+    def costs() -> list[int]:
+        updates, _ = cursor.take(1 << 20)
+        told.extend(one.progress.usage.cost_usd_micros for one in updates)
+        return told
+
+    await until(costs)
+    meter.count(4)
+    process.end(Result.FINISHED)
+    await execution.over()
+    meter.count(8)
+
+    assert [3] == told
+    assert [budget] == meter.budgets
+    assert transcript_pb2.Usage(cost_usd_micros=7) == outcome(execution).usage
+
+
+@pytest.mark.parametrize(
+    ("result", "state", "reason"),
+    [
+        (Result.FINISHED, Outcome.STATE_FINISHED, errors_pb2.ERROR_REASON_UNSPECIFIED),
+        (Result.FAILED, Outcome.STATE_FAILED, errors_pb2.ERROR_REASON_BUDGET_EXHAUSTED),
+        (Result.DIED, Outcome.STATE_FAILED, errors_pb2.ERROR_REASON_AGENT_CRASHED),
+    ],
+)
+async def test_turn_without_budget_fails_for_it(
+    stage: Stage,
+    backend: FakeBackend,
+    proxy: FakeProxy,
+    result: Result,
+    state: Outcome.State.ValueType,
+    reason: errors_pb2.ErrorReason.ValueType,
+) -> None:
+    """Unless it had finished before it needed more, or something else ended it."""
+    backend.link = Link.SOCKET
+    execution, process = await stage.start()
+    proxy.meters[0].exhausted = "month"
+    process.end(result, failure=Failure(errors_pb2.ERROR_REASON_AGENT_CRASHED, "no"))
+    await execution.over()
+
+    assert (state, reason) == (outcome(execution).state, outcome(execution).error.reason)
+    if result is Result.FAILED:
+        assert {"budget": "month"} == dict(outcome(execution).error.metadata)
+
+
+async def test_execution_waits_for_a_slot(stage: Stage, queue: FairQueue) -> None:
+    """Its place is told; the time it waits is not its own, and it can be cancelled."""
+    stage.provisions = dataclasses.replace(stage.provisions, limited=["simulation"])
+    queue.take("")
+    waiting = stage.make(timeout=timedelta(seconds=0.3))
+    cancelled = stage.make(execution_id="e2", workspace="workspace2")
+    for execution in (waiting, cancelled):
+        stage.provisions.tasks.spawn(execution.run(), name="execution")
+    cursor = follow(waiting.book)
+    await until(lambda: cursor.take(1 << 20)[0])
+    cancelled.stop(cause=None, grace=None)
+    await cancelled.over()
+    await asyncio.sleep(0.3)
+    state = waiting.state
+    queue.give_back("")
+    await until(lambda: waiting.state == executions_pb2.Execution.STATE_RUNNING)
+    (update,), _ = cursor.take(1 << 20)
+    await asyncio.sleep(0.1)
+    ended = waiting.book.ended
+    waiting.stop(cause=None, grace=None)
+    await waiting.over()
+
+    assert executions_pb2.Execution.STATE_STARTING == state
+    assert Outcome.STATE_CANCELLED == outcome(cancelled).state
+    assert update.HasField("progress")
+    assert 0 == update.progress.queue_position
+    assert not ended
+
+
+async def test_execution_in_the_background_has_no_prompt(stage: Stage) -> None:
+    """It needs no slot; to cancel it ends neither the work nor the process."""
+    first, process = await stage.start()
+    process.end(Result.FINISHED, background=1)
+    await first.over()
+    stage.provisions = dataclasses.replace(stage.provisions, limited=["simulation"])
+    stage.provisions.queue.take("")
+    execution = stage.make(execution_id="e2", background=True, resume_from="c1")
+    stage.provisions.tasks.spawn(execution.run(), name="execution")
+    await until(lambda: process.attended)
+    execution.stop(cause=None, grace=None)
+    await execution.over()
+
+    assert ["e1"] == process.begun
+    assert Outcome.STATE_FINISHED == outcome(execution).state
+    assert process.alive
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_execution_in_the_background_that_finds_nothing_is_finished(
+    stage: Stage, processes: FakeProcesses, stopped: bool
+) -> None:
+    """The process ended meanwhile, or nobody wants to hear of it."""
+    execution = stage.make(background=True)
+    if stopped:
+        execution.stop(cause=None, grace=None)
+    await execution.run()
+
+    assert Outcome.STATE_FINISHED == outcome(execution).state
+    assert [] == processes.made
+
+
+async def test_work_in_the_background_that_takes_too_long_is_ended(
+    provisions: Provisions, processes: FakeProcesses
+) -> None:
+    """To let it go on unattended would be no end."""
+    stage = impatient(provisions, processes)
+    first, process = await stage.start()
+    process.end(Result.FINISHED, background=1)
+    await first.over()
+    execution = stage.make(
+        execution_id="e2", background=True, resume_from="c1", timeout=timedelta(seconds=0.02)
+    )
+    await execution.run()
+
+    assert process.killed
+    assert Outcome.STATE_FAILED == outcome(execution).state
+    assert errors_pb2.ERROR_REASON_TURN_TIMEOUT == outcome(execution).error.reason
+
+
+async def test_turn_of_a_real_agent_is_noted_before_its_prompt(
+    stage: Stage, backend: FakeBackend, proxy: FakeProxy, notes: Notes
+) -> None:
+    """And what its meter counts is noted as it comes; a simulated one leaves nothing."""
+    simulated, process = await stage.start()
+    before = await notes.read()
+    process.end(Result.FINISHED)
+    await simulated.over()
+    backend.link = Link.SOCKET
+    execution, process = await stage.start(workspace="workspace2")
+    proxy.meters[0].count(3)
+    (note,) = await notes.read()
+    process.end(Result.FINISHED)
+    await execution.over()
+
+    assert [] == before
+    assert (execution.work, (b"3",)) == (note.work, note.records)
+    assert execution.create_time_ns == note.create_time_ns
+    assert execution.noted
+
+
+async def test_adopted_execution_goes_on_where_it_was(
+    stage: Stage,
+    backend: FakeBackend,
+    proxy: FakeProxy,
+    snapshots: FakeSnapshots,
+    queue: FairQueue,
+) -> None:
+    """In the same process, with what was counted, what was there before, and its slot."""
+    backend.link = Link.SOCKET
+    stage.provisions = dataclasses.replace(stage.provisions, limited=["simulation"])
+    queue.take("")
+    note = dataclasses.replace(started(10), records=(b"7",))
+    execution, process = await stage.start(adopted=note)
+    await execution.taken_up()
+    process.end(Result.FINISHED)
+    await execution.over()
+
+    assert ["e1"] == process.adopted
+    assert [] == process.begun
+    assert [] == snapshots.taken
+    assert [b"7"] == proxy.meters[0].recalled
+    assert note.create_time_ns == execution.create_time_ns
+    assert 10 == outcome(execution).duration.seconds
+    assert not execution.lost
+
+
+async def test_time_of_an_adopted_execution_goes_on(stage: Stage, backend: FakeBackend) -> None:
+    """Its limit counts from its first start."""
+    backend.link = Link.SOCKET
+    execution, _ = await stage.start(adopted=started(100))
+    await execution.over()
+
+    assert errors_pb2.ERROR_REASON_TURN_TIMEOUT == outcome(execution).error.reason
+
+
+async def test_execution_that_cannot_be_adopted_is_lost(
+    stage: Stage, processes: FakeProcesses, backend: FakeBackend
+) -> None:
+    """Whoever waits for it hears at once."""
+    backend.link = Link.SOCKET
+    processes.open_failure = Failure(errors_pb2.ERROR_REASON_EXECUTION_LOST, "Gone.")
+    execution = stage.make(adopted=started(1))
+    await execution.run()
+    await execution.taken_up()
+
+    assert execution.lost

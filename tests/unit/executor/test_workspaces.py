@@ -35,3 +35,14 @@ async def test_deletion_does_not_follow_links(tmp_path: Path) -> None:
     assert not (tmp_path / "abcdefgh").exists()
     assert not (tmp_path / "linkedto").is_symlink()
     assert "x" == (outside / "file").read_text()
+
+
+async def test_workspaces_are_listed(tmp_path: Path) -> None:
+    """Links are none, and before the first one there is none."""
+    workspaces = Workspaces(root=tmp_path / "root")
+    before = workspaces.names()
+    await workspaces.make("abcdefgh")
+    (tmp_path / "root" / "linkedto").symlink_to(tmp_path)
+
+    assert [] == before
+    assert ["abcdefgh"] == workspaces.names()
