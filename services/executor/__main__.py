@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
 
+from moorline.diagnosis.v1 import diagnosis_pb2, diagnosis_pb2_grpc
 from moorline.executor.v1 import (
     backends_pb2_grpc,
     executions_pb2_grpc,
@@ -40,6 +41,7 @@ from services.executor.claude_code import frames as claude_code_frames
 from services.executor.claude_code import transcripts
 from services.executor.claude_code.patience import PATIENCE
 from services.executor.claude_code.processes import ClaudeCodeProcesses
+from services.executor.diagnosis_api import DiagnosisApi
 from services.executor.executions import Executions
 from services.executor.executions_api import ExecutionApi
 from services.executor.files.disk import Disk
@@ -56,6 +58,7 @@ from services.executor.provisions import Limits, Provisions
 from services.executor.queue import FairQueue
 from services.executor.restoring import Restoring
 from services.executor.settings import ModelAuthentication, Settings
+from services.executor.surroundings import Look, Surroundings
 from services.executor.workspaces import Workspaces
 from services.executor.workspaces_api import WorkspaceApi
 
@@ -174,6 +177,12 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         await adoption.adopt(backends=listed, notes=notes, executions=executions)
         restoring = Restoring(executions=executions, backends=listed, write=transcripts.restore)
         feeds: ExecutionFeeds = Feeds(wrap=feed_api.response)
+        surroundings = Surroundings(
+            backends=backends,
+            default_backend=settings.default_backend,
+            workspaces=settings.workspaces,
+            looks=_looks(docker, process, proxy),
+        )
 
         def register(to: grpc.aio.Server) -> None:
             execution_api = ExecutionApi(
@@ -193,6 +202,9 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
                 feed_api.ExecutionFeedApi(feeds=feeds, executions=executions), to
             )
             backends_pb2_grpc.add_BackendServiceServicer_to_server(backend_api, to)
+            diagnosis_pb2_grpc.add_DiagnosisServiceServicer_to_server(
+                DiagnosisApi(surroundings=surroundings), to
+            )
             workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(
                 WorkspaceApi(executions=executions, files=files, restorer=restoring), to
             )
@@ -250,6 +262,20 @@ def _docker(settings: Settings, tasks: Tasks) -> Docker:
         patience=timedelta(seconds=2),
         interval=timedelta(seconds=5),
         tasks=tasks,
+    )
+
+
+def _looks(docker: Docker, process: Process, proxy: ModelProxy) -> tuple[Look, ...]:
+    async def containers() -> Sequence[diagnosis_pb2.Check]:
+        return docker.checks()
+
+    async def programs() -> Sequence[diagnosis_pb2.Check]:
+        return [process.check()]
+
+    return (
+        Look(diagnosis_pb2.Check.SUBJECT_ENGINE, containers),
+        Look(diagnosis_pb2.Check.SUBJECT_PROGRAM, programs),
+        Look(diagnosis_pb2.Check.SUBJECT_UPSTREAM, proxy.check),
     )
 
 

@@ -15,11 +15,13 @@ from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from moorline.diagnosis.v1 import diagnosis_pb2
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, keys_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import Identity
 from services.gateway.calls import Call, Service
+from services.gateway.diagnosis import Diagnosis
 from services.gateway.files import METHODS as FILE_METHODS
 from services.gateway.files import Files
 from services.gateway.pods import Caller, Pod
@@ -126,6 +128,7 @@ class ServicePeers:
         sessions: The pods of the session service.
         executors: The executors.
         files: Answers calls about files.
+        diagnosis: Answers what the platform's surroundings are like.
         timeout: How long a call may take.
         clock: Seconds of a clock that does not go back.
     """
@@ -137,6 +140,7 @@ class ServicePeers:
         sessions: Backends,
         executors: Backends,
         files: Files,
+        diagnosis: Diagnosis,
         timeout: timedelta,
         clock: Callable[[], float],
     ) -> None:
@@ -144,12 +148,15 @@ class ServicePeers:
         self._backends = {Service.SESSION: sessions, Service.EXECUTOR: executors}
         self._executor = AnyExecutor(executors=executors)
         self._files = files
+        self._diagnosis = diagnosis
         self._timeout = timeout
         self._clock = clock
         self._health: dict[Service, tuple[bool, float]] = {}
 
     async def call(self, call: Call, request: Message, *, identity: Identity) -> Message:
         """See `connection.Peers`."""
+        if isinstance(request, diagnosis_pb2.DiagnoseRequest):
+            return await self._diagnosis.call(identity)
         if call.method.startswith(FILE_METHODS):
             return await self._files.call(call, request, identity=identity)
         if call.service is Service.EXECUTOR:

@@ -39,6 +39,7 @@ from services.gateway.calls import Service
 from services.gateway.connections import Connections
 from services.gateway.credentials import Credentials, Origins
 from services.gateway.delivery import Delivery
+from services.gateway.diagnosis import Diagnosis
 from services.gateway.door import Door
 from services.gateway.file_routes import FileRoutes
 from services.gateway.files import Files
@@ -111,6 +112,7 @@ async def serve(
             sessions=sessions,
             executors=executors,
             files=files,
+            diagnosis=Diagnosis(sessions=sessions, executors=executors),
             timeout=settings.call_timeout,
             clock=loop.time,
         )

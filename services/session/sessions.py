@@ -67,6 +67,16 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def suspended(self) -> int:
+        """How many users wait for the database to say that they are still ours."""
+        return sum(not session.lease.held for session in self._sessions.values())
+
+    @property
+    def draining(self) -> bool:
+        """True once every user is being let go of, for good."""
+        return self._draining is not None
+
     async def start(self) -> None:
         """Begin to let go of what is idle.
 

@@ -13,6 +13,7 @@ from moorline.session.v1 import agents_pb2, keys_pb2, turns_pb2
 from services.chassis.failures import Failure, not_found
 from services.chassis.identity import Identity
 from services.gateway.calls import CALLS, Service
+from services.gateway.diagnosis import Diagnosis
 from services.gateway.files import Files
 from services.gateway.peers import AnyPod, ServicePeers
 from services.gateway.routing import Router
@@ -37,6 +38,7 @@ class Setting:
             sessions=self.pods,
             executors=self.executors,
             files=Files(router=self.router, executors=self.executors, timeout=timedelta(seconds=1)),
+            diagnosis=Diagnosis(sessions=self.pods, executors=self.executors),
             timeout=timedelta(seconds=1),
             clock=self.clock,
         )
