@@ -71,11 +71,16 @@ class FirestoreEmulator:
         log: File for what it prints.
         port: Where it listens, also after a restart; 0 takes a free one.
         rules: Security rules to apply to callers that are no administrators.
+        heap: Memory it may take, as Java has it. It keeps every version of every document, so
+            that a long run in a small heap ends with an emulator that only collects garbage.
     """
 
-    def __init__(self, *, log: Path, port: int = 0, rules: Path | None = None) -> None:
+    def __init__(
+        self, *, log: Path, port: int = 0, rules: Path | None = None, heap: str = "1g"
+    ) -> None:
         self._log = log
         self._rules = rules
+        self._heap = heap
         self._process: subprocess.Popen[bytes] | None = None
         self.port = port or _free_port()
 
@@ -125,7 +130,7 @@ class FirestoreEmulator:
             options.append(f"--rules={self._rules}")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                start_command(java, archive, options),
+                start_command(java, archive, options, heap=self._heap),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

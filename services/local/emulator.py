@@ -30,7 +30,7 @@ PAUSE_SECONDS = 0.1
 
 _MAIN = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 # Ready a third sooner than with the machine's defaults, and one process of modest size.
-_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx1g", "-Duser.language=en")
+_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Duser.language=en")
 _EXPORT = "data"
 _METADATA = f"{_EXPORT}/{_EXPORT}.overall_export_metadata"
 
@@ -140,15 +140,18 @@ class Emulator:
             raise OSError(f"{answer.status} {words[:200]}")
 
 
-def start_command(java: str, archive: Path, options: Sequence[str]) -> tuple[str, ...]:
+def start_command(
+    java: str, archive: Path, options: Sequence[str], *, heap: str = "1g"
+) -> tuple[str, ...]:
     """Return the command that runs the emulator.
 
     Args:
         java: The program `java`.
         archive: The emulator's archive.
         options: For the emulator, each like `--port=8080`.
+        heap: Memory it may take, as Java has it.
     """
-    return (java, *_JVM, "-cp", str(archive), _MAIN, "start", *options)
+    return (java, *_JVM, f"-Xmx{heap}", "-cp", str(archive), _MAIN, "start", *options)
 
 
 def find(environ: Mapping[str, str]) -> tuple[str, Path]:

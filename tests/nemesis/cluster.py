@@ -130,7 +130,7 @@ class Cluster:
         names = range(1, self.shape.replicas + 1)
         if self.shape.store == "firestore":
             log = self.folder / "logs" / "database.log"
-            self.emulator = FirestoreEmulator(log=log, port=self._port())
+            self.emulator = FirestoreEmulator(log=log, port=self._port(), heap="4g")
             await asyncio.to_thread(self.emulator.start)
             self._stack.push_async_callback(asyncio.to_thread, self.emulator.stop)
             for number in names:

@@ -28,6 +28,8 @@ from tests.nemesis.schedule import Schedule
 SETTLE_SECONDS = 30.0
 """After the last fault every accepted turn must have ended within this time."""
 _CREATE_SECONDS = 60.0
+_ANSWER_SECONDS = 11.0
+"""An answer that is not there by then is not waited for by any client."""
 _CATCH_UP_SECONDS = 15.0
 _LATE_SECONDS = 0.5
 
@@ -214,6 +216,8 @@ class Run:
                 self.history.add(Kind.NOTE, text="not settled in time")
                 for task in work:
                     task.cancel()
+                # What is accepted after the evidence was read would seem to be lost.
+                await asyncio.sleep(_ANSWER_SECONDS)
 
     async def _break(self) -> None:
         if self.plan.script is not None:
