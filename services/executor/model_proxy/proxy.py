@@ -11,7 +11,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -70,7 +70,7 @@ class ModelProxy:
         self._stack = AsyncExitStack()
         self._lock = asyncio.Lock()
         self._port = 0
-        self._tokens: dict[str, tuple[str, Meter]] = {}
+        self._tokens: dict[str, _Token] = {}
         self._open: set[_Door] = set()
 
     async def __aenter__(self) -> Self:
@@ -182,10 +182,12 @@ class ModelProxy:
                 self._port = await door.open(host=_LOOPBACK, port=0)
                 self._open.add(door)
         name, secret = secrets.token_urlsafe(12), secrets.token_urlsafe(32)
-        self._tokens[name] = (secret, meter)
+        given = self._tokens[name] = _Token(secret, meter)
 
         async def close() -> None:
             self._tokens.pop(name, None)
+            for transport in given.used:
+                transport.abort()
 
         environment = {
             "ANTHROPIC_BASE_URL": f"http://{_LOOPBACK}:{self._port}",
@@ -194,12 +196,28 @@ class ModelProxy:
         return Access(environment, close)
 
     async def _by_tcp(self, request: web.BaseRequest) -> web.StreamResponse:
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        name, _, secret = token.partition(".")
-        wanted, meter = self._tokens.get(name, ("", None))
-        if meter is None or not hmac.compare_digest(secret.encode(), wanted.encode()):
+        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        name, _, secret = shown.partition(".")
+        token = self._tokens.get(name)
+        if token is None or not hmac.compare_digest(secret.encode(), token.secret.encode()):
             return failure(401, "authentication_error", "This token lets nobody in.")
-        return await self._forward(request, meter)
+        transport = request.transport
+        if transport is None:
+            return web.Response()
+        token.used.add(transport)
+        try:
+            return await self._forward(request, token.meter)
+        finally:
+            token.used.discard(transport)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """What lets one process in, and the connections that it is being answered on."""
+
+    secret: str
+    meter: Meter
+    used: set[asyncio.Transport] = field(default_factory=set)
 
 
 class _Door:

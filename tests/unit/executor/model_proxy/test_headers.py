@@ -1,0 +1,58 @@
+"""Tests of `services.executor.model_proxy.headers`."""
+
+from __future__ import annotations
+
+from services.executor.model_proxy.headers import answered, asked
+
+
+def test_request_says_what_it_wants_and_not_who_asks() -> None:
+    """Nothing that could speak for somebody, and nothing of the connection."""
+    sent = [
+        ("Anthropic-Version", "2023-06-01"),
+        ("anthropic-beta", "a"),
+        ("Anthropic-Beta", "b"),
+        ("X-Stainless-Lang", "js"),
+        ("X-Claude-Code-Session-Id", "s"),
+        ("Content-Type", "application/json"),
+        ("Content-Length", "3"),
+        ("User-Agent", "cli"),
+        ("Accept-Encoding", "gzip, br"),
+        ("Authorization", "Bearer x"),
+        ("X-Api-Key", "x"),
+        ("Cookie", "x"),
+        ("Connection", "keep-alive"),
+        ("Transfer-Encoding", "chunked"),
+        ("Host", "localhost"),
+        ("X-Forwarded-For", "1.2.3.4"),
+        ("Proxy-Authorization", "x"),
+    ]
+
+    assert {
+        "anthropic-version": "2023-06-01",
+        "anthropic-beta": "a, b",
+        "x-stainless-lang": "js",
+        "x-claude-code-session-id": "s",
+        "content-type": "application/json",
+        "content-length": "3",
+        "user-agent": "cli",
+        "accept-encoding": "identity",
+    } == asked(sent)
+
+
+def test_answer_keeps_what_is_said_and_not_who_pays() -> None:
+    """Limits and ids pass; cookies, the account and the connection's own do not."""
+    told = [
+        ("Content-Type", "text/event-stream"),
+        ("Request-Id", "r"),
+        ("Retry-After", "3"),
+        ("X-Should-Retry", "true"),
+        ("Anthropic-RateLimit-Requests-Remaining", "1"),
+        ("Anthropic-Organization-Id", "o"),
+        ("Set-Cookie", "c"),
+        ("Transfer-Encoding", "chunked"),
+        ("Connection", "close, X-Internal"),
+        ("X-Internal", "i"),
+        ("Server", "s"),
+    ]
+
+    assert told[:5] == answered(told)
