@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
 from services.executor.files import baseline
 from services.executor.files.comparing import changes
 from services.executor.files.disk import Disk
@@ -78,15 +79,15 @@ def _is_empty(place: Place) -> bool:
 
 def _take(place: Place) -> None:
     started = time.time_ns()
-    look = Look(place.files, limit=FILES, now_ns=started)
     try:
+        look = Look(place.files, limit=FILES, now_ns=started)
         with baseline.opened(place.notes) as kept:
             known = kept.files()
             reading = Reading(place.files, max_bytes=READ_BYTES, seconds=TAKE_SECONDS)
             kept.put(_news(look, known, reading, kept))
             kept.drop(known.keys() - look.files.keys())
             kept.note(whole=look.whole, taken_ns=started)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, Failure) as error:
         _give_up(place.notes, error)
 
 
@@ -101,7 +102,8 @@ def _news(
     room = KEPT_BYTES - kept.size()
     for path, seen in look.files.items():
         before = known.get(path)
-        same = before if before is not None and before.stamp == seen.stamp else None
+        # Two that are too new to tell are not the same for that.
+        same = before if before is not None and before.stamp == seen.stamp != "" else None
         if same is not None and (same.digest is not None or not seen.readable):
             continue
         content = reading.content(seen)
@@ -116,12 +118,12 @@ def _news(
 
 
 def _changes(place: Place) -> transcript_pb2.FileChanges:
-    look = Look(place.files, limit=FILES, now_ns=0)
     reading = Reading(place.files, max_bytes=READ_BYTES, seconds=COMPARE_SECONDS)
     try:
+        look = Look(place.files, limit=FILES, now_ns=0)
         with baseline.opened(place.notes) as kept:
             return changes(look, kept, reading)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, Failure) as error:
         _give_up(place.notes, error)
         return transcript_pb2.FileChanges()
 
