@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from services.executor.channels.simulation.script import PREFIX
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
 _NOTIFICATION = "<task-notification>"
 _DESCRIPTION = re.compile(r"<summary>[^<\"]*\"(.*)\"[^<\"]*</summary>", re.DOTALL)
+_SUMMED = re.compile(r"The summary after (\d+) answers and (\d+) ids")
+_ID = re.compile(r'"toolu_(\d{20})"')
 _PLAN_FILE = re.compile(r"plan (?:at|file at|file already exists at) (/\S+\.md)")
 _SUMMARY = "CRITICAL: Respond with TEXT ONLY."
 _CUT_OFF = "Your response above was cut off"
@@ -60,12 +63,33 @@ def read(messages: list[dict[str, Any]]) -> Asked:
     earlier = scripts[:-1] if _is_script(prompt) else scripts
     return Asked(
         prompt=prompt,
-        answers=sum(message["role"] == "assistant" for message in messages[index:]),
+        answers=_answers(prompt, messages[index:]),
         notice=_notice([one for one in messages if one["role"] == "user"][-1]),
         plan_file=_plan_file(messages),
         summary=newest.startswith(_SUMMARY),
         earlier=tuple(remark for _, text in earlier if (remark := remark_of(text))),
     )
+
+
+def summary(prompt: str, *, answers: int, ids: int) -> str:
+    """Return the summary of a conversation, with which its newest script can go on.
+
+    Args:
+        prompt: The script.
+        answers: Answers that were given.
+        ids: Number of ids that were given away: the program keeps some of the answers.
+    """
+    return f"The summary after {answers} answers and {ids} ids.\n{prompt}"
+
+
+def _answers(prompt: str, messages: list[dict[str, Any]]) -> int:
+    summed = _SUMMED.search(prompt)
+    given, ids = (int(summed[1]), int(summed[2])) if summed else (0, 0)
+    for message in messages:
+        if message["role"] == "assistant":
+            numbers = [int(found) for found in _ID.findall(json.dumps(message["content"]))]
+            given += not numbers or max(numbers) > ids
+    return given
 
 
 def _plan_file(messages: list[dict[str, Any]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -18,7 +17,7 @@ from services.executor.channels.simulation import script
 from services.executor.channels.simulation.reading import steps_of
 from services.executor.channels.simulation.script import Step
 from tests.standin.answers import COSTLY_TOKENS, LONG_TOKENS, Answer, answer, with_plan_file
-from tests.standin.conversation import Asked, read
+from tests.standin.conversation import Asked, read, summary
 from tests.standin.ledger import Entry, Ledger
 from tests.standin.stream import Stream
 
@@ -59,7 +58,7 @@ class StandIn:
         """Where it serves; empty for a socket."""
         self._attempts: Counter[str] = Counter()
         self._first_models: dict[str, str] = {}
-        self._numbers = itertools.count(1)
+        self._ids = 0
 
     @asynccontextmanager
     async def serve(self, *, port: int = 0, path: Path | None = None) -> AsyncIterator[StandIn]:
@@ -112,7 +111,7 @@ class StandIn:
         if self.key and entry.credential != self.key:
             return _refuse(entry, 401)
         asked = read(entry.body["messages"])
-        due = _due(asked)
+        due = self._due(asked)
         trouble = self._trouble(entry, asked, due)
         if trouble is None and due.failure in _STATUSES:
             trouble = script.Fail(due.failure)
@@ -163,6 +162,15 @@ class StandIn:
             await stream.call(call)
         await stream.end(due)
         return stream.response
+
+    def _due(self, asked: Asked) -> Answer:
+        """Return the answer that is due, whatever becomes of it."""
+        if asked.notice:
+            return Answer(parts=(script.Say(asked.notice),))
+        if asked.summary:
+            said = summary(asked.prompt, answers=asked.answers, ids=self._ids)
+            return Answer(parts=(script.Say(said),))
+        return with_plan_file(answer(steps_of(asked.prompt), asked.answers), asked.plan_file)
 
     def _trouble(self, entry: Entry, asked: Asked, due: Answer) -> Step | None:
         """Return what is to happen to this attempt; each trouble happens once."""
@@ -217,18 +225,8 @@ class StandIn:
         )
 
     def _new_id(self, kind: str) -> str:
-        return f"{kind}_{next(self._numbers):020d}"
-
-
-def _due(asked: Asked) -> Answer:
-    """Return the answer that is due, whatever becomes of it."""
-    steps = steps_of(asked.prompt)
-    if asked.notice:
-        return Answer(parts=(script.Say(asked.notice),))
-    if asked.summary:
-        # With the script, or what is left of it would be forgotten.
-        return Answer(parts=(script.Say(f"The summary.\n{asked.prompt}"),))
-    return with_plan_file(answer(steps, asked.answers), asked.plan_file)
+        self._ids += 1
+        return f"{kind}_{self._ids:020d}"
 
 
 def _recalled(asked: Asked) -> str:

@@ -46,7 +46,6 @@ class Executor:
         self.root = root
         self.backend = backend
         self._peer = peer
-        self._followers: set[asyncio.Task[None]] = set()
 
     def agent(self, **changed: Any) -> Agent:
         """Return a new agent; arguments are fields of all its executions."""
@@ -66,9 +65,7 @@ class Executor:
         response = executions_pb2.CreateExecutionResponse
         turn = Turn(execution_id)
         await self.call(_EXECUTIONS, "CreateExecution", request, response)
-        follower = asyncio.ensure_future(self._follow(turn))
-        self._followers.add(follower)
-        follower.add_done_callback(self._followers.discard)
+        turn.follower = asyncio.ensure_future(self._follow(turn))
         return turn
 
     async def _follow(self, turn: Turn) -> None:
@@ -152,6 +149,8 @@ class Agent:
     async def end(self, turn: Turn) -> Turn:
         """Wait for the end of a turn, and remember what the next one needs."""
         await turn.over()
+        if turn.follower is not None:
+            await turn.follower
         self.conversation = turn.conversation
         for part in turn.parts:
             self.transcript.setdefault(part.file, []).extend(part.entries)
@@ -202,7 +201,8 @@ async def serve(
         "MOORLINE_IDENTITY_KEY": _KEY,
         "MOORLINE_LISTEN": "127.0.0.1:0",
         "MOORLINE_WORKSPACES": str(root),
-        "MOORLINE_DRAIN_SECONDS": "0.1",
+        # Most of it is for ending processes.
+        "MOORLINE_DRAIN_SECONDS": "3",
         "PATH": os.defpath,
         "DISABLE_DOCKER": "true",
         **settings,

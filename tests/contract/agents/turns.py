@@ -39,6 +39,8 @@ class Turn:
         self.conversation = ""
         self.began = time.monotonic()
         self.ended = 0.0
+        self.follower: asyncio.Task[None] | None = None
+        """Hears and acknowledges everything; ends after the outcome."""
         self._news = asyncio.Event()
 
     def hear(self, update: executions_pb2.ExecutionUpdate) -> None:

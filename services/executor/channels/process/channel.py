@@ -226,22 +226,25 @@ class ProcessChannel:
         if transport is None or pid is None or self._lines is None:
             return
         ended = _exit(transport.get_returncode(), killed=self._killed)
-        left = await asyncio.to_thread(self._trees.end, self._start.mark, pid)
-        if left:
-            log.error("processes do not end", extra={"count": left})
-        self._roots.discard(pid)
-        self.wake()
-        if ended.code and not self._killed:
-            words = self._last_words.decode(errors="replace")
-            log.warning("agent process ended", extra={"code": ended.code, "stderr": words})
-        self._gone.set_result(ended)
-        if self._killed:
-            self._lines.drop()
-        else:
-            await self._drain(self._lines)
-        if not self._read.done():
-            self._read.set_result(None)
-        transport.close()
+        try:
+            left = await asyncio.to_thread(self._trees.end, self._start.mark, pid)
+            if left:
+                log.error("processes do not end", extra={"count": left})
+            self._roots.discard(pid)
+            self.wake()
+            if ended.code and not self._killed:
+                words = self._last_words.decode(errors="replace")
+                log.warning("agent process ended", extra={"code": ended.code, "stderr": words})
+            self._gone.set_result(ended)
+            if self._killed:
+                self._lines.drop()
+            else:
+                await self._drain(self._lines)
+            if not self._read.done():
+                self._read.set_result(None)
+        finally:
+            # Also when the executor ends meanwhile.
+            transport.close()
         self._lines.end(ended)
 
     async def _drain(self, lines: Lines) -> None:
