@@ -27,6 +27,7 @@ def read(root: Path, parts: Sequence[str], *, limit: int) -> bytes | None:
     Raises:
         Failure: FILE_UNSUITABLE when something else is there or on the way, or when it is longer.
     """
+    _check(parts)
     *way, name = parts
     try:
         with (
@@ -55,6 +56,7 @@ def write(root: Path, parts: Sequence[str], content: bytes) -> None:
     Raises:
         Failure: FILE_UNSUITABLE when something else is there or on the way; QUOTA_EXCEEDED.
     """
+    _check(parts)
     *way, name = parts
     # Under a name of its own first, so that a reader finds all or nothing.
     part = f".{name}.part"
@@ -65,3 +67,9 @@ def write(root: Path, parts: Sequence[str], content: bytes) -> None:
             folder.own(root, file.fileno())
             file.write(content)
         os.rename(part, name, src_dir_fd=above, dst_dir_fd=above)
+
+
+def _check(parts: Sequence[str]) -> None:
+    for part in parts:
+        if part in {"", ".", ".."} or "/" in part or "\0" in part:
+            raise folder.unsuitable(parts, "lead to a file within")
