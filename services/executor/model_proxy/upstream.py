@@ -153,8 +153,12 @@ class Upstream:
                 return ""
         except TimeoutError:
             return "it does not answer"
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return str(error) or type(error).__name__
+        except aiohttp.ClientConnectorError as error:
+            return error.os_error.strerror or "there is no such host"
+        except aiohttp.InvalidURL:
+            return "its address is none"
+        except (aiohttp.ClientError, OSError):
+            return "it does not speak HTTP"
 
     async def _begin(
         self, asking: aiohttp.client._RequestContextManager, sent: _Sent
@@ -167,7 +171,8 @@ class Upstream:
                 left = sent.at + self._patience(sent) - loop.time()
                 if left <= 0:
                     raise SilenceError
-                await asyncio.wait({begun}, timeout=left)
+                # In steps, because what is asked for may show only while it is sent.
+                await asyncio.wait({begun}, timeout=min(left, self._silence))
             return begun.result()
         finally:
             if not begun.done():

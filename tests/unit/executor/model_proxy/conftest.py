@@ -61,6 +61,11 @@ async def proxy(provider: Provider, key_file: Path, metrics: Metrics) -> AsyncIt
         yield proxy
 
 
+def write(file: Path, text: str) -> None:
+    """Write a small file, in a test that may wait."""
+    file.write_text(text)
+
+
 def make_proxy(url: str, key_file: Path, metrics: Metrics, *, bearer: bool = False) -> ModelProxy:
     """Return a proxy not yet open."""
     key = Key(str(key_file))

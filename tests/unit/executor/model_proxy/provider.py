@@ -87,15 +87,18 @@ class Provider:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Provider]:
         """Serve while inside."""
-        runner = web.ServerRunner(web.Server(self._serve, handler_cancellation=True))
+        server = web.Server(self._serve, handler_cancellation=True, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         yield self
         await runner.cleanup()
 
     async def _serve(self, request: Any) -> web.StreamResponse:
+        if request.method == "HEAD":
+            return web.Response(status=404)
         self.begun.set()
         try:
             request._client_max_size = 1 << 30

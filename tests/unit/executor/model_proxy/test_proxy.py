@@ -1,0 +1,229 @@
+"""Tests of `services.executor.model_proxy.proxy`: who gets in, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from moorline.diagnosis.v1 import diagnosis_pb2
+from services.chassis.failures import Failure
+from services.chassis.metrics import Metrics
+from services.executor.backend import Link, View
+from services.executor.model_proxy import upstream
+from services.executor.model_proxy.meter import Meter
+from services.executor.model_proxy.proxy import Access, ModelProxy
+from services.executor.workspaces import Place
+from tests.unit.executor.model_proxy.conftest import make_proxy, write
+from tests.unit.executor.model_proxy.provider import Agent, Provider, start, streaming
+
+Check = diagnosis_pb2.Check
+
+
+@asynccontextmanager
+async def asking(access: Access) -> AsyncIterator[Agent]:
+    """An agent with this access."""
+    agent = Agent(access)
+    async with agent.session:
+        yield agent
+
+
+@pytest.mark.parametrize("link", [Link.SOCKET, Link.TCP])
+async def test_agent_gets_in_and_its_meter_counts(
+    proxy: ModelProxy, meter: Meter, place: Place, view: View, link: Link
+) -> None:
+    """By either way; nothing it is told is the provider's key."""
+    access = await proxy.admit(meter, link=link, place=place, view=view)
+    async with asking(access) as agent:
+        await agent.say()
+
+    assert 30 == meter.usage.input_tokens + meter.usage.output_tokens
+    assert not [value for value in access.environment.values() if "sk-" in value]
+    await access.close()
+
+
+async def test_socket_is_named_as_the_agent_sees_it(
+    proxy: ModelProxy, meter: Meter, place: Place
+) -> None:
+    """Which is not where it is here."""
+    inside = View(files="/workspace", state="/state", run="/run/moorline")
+    access = await proxy.admit(meter, link=Link.SOCKET, place=place, view=inside)
+
+    assert "/run/moorline/api.sock" == access.environment["ANTHROPIC_UNIX_SOCKET"]
+    assert (place.run / "api.sock").is_socket()
+
+
+async def test_socket_is_there_again_after_a_restart(
+    provider: Provider, key_file: Path, metrics: Metrics, place: Place, view: View
+) -> None:
+    """At the same path, although nobody has cleaned up; closing leaves nothing, twice."""
+    for _ in range(2):
+        async with make_proxy(provider.url, key_file, metrics) as proxy:
+            access = await proxy.admit(proxy.meter(), link=Link.SOCKET, place=place, view=view)
+            async with asking(access) as agent:
+                await agent.say()
+    async with make_proxy(provider.url, key_file, metrics) as proxy:
+        access = await proxy.admit(proxy.meter(), link=Link.SOCKET, place=place, view=view)
+        await access.close()
+        await access.close()
+
+    assert [] == list(place.run.iterdir())
+
+
+@pytest.mark.parametrize("token", ["", "x", "x.y", "{name}.", "{name}.wrong", "{name}", "é.é"])
+async def test_wrong_token_lets_nobody_in(access: Access, provider: Provider, token: str) -> None:
+    """Nor does the right name with another secret."""
+    name = access.environment["ANTHROPIC_AUTH_TOKEN"].partition(".")[0]
+    async with asking(access) as agent:
+        agent.headers = {"Authorization": f"Bearer {token.format(name=name)}"}
+        async with agent.post() as response:
+            status = response.status
+
+    assert 401 == status
+    assert [] == provider.asked
+
+
+async def test_token_ends_with_its_access(
+    proxy: ModelProxy, meter: Meter, place: Place, view: View, provider: Provider
+) -> None:
+    """With what is being answered, and others stay."""
+    provider.answer = streaming(start(input_tokens=1), end="silent")
+    one, other = [await proxy.admit(meter, link=Link.TCP, place=place, view=view) for _ in range(2)]
+    async with asking(one) as agent, asking(other) as neighbour:
+        async with agent.post() as response:
+            await response.content.readany()
+            await one.close()
+            await one.close()
+            with pytest.raises(aiohttp.ClientError):
+                await response.content.read()
+        await asyncio.wait_for(provider.aborted.wait(), 5)
+        async with agent.post() as response:
+            assert 401 == response.status
+        provider.answer = streaming(start(input_tokens=1))
+        await neighbour.say()
+
+
+async def test_agents_have_meters_of_their_own(proxy: ModelProxy, place: Place, view: View) -> None:
+    """What one consumes is not another's."""
+    meters = [proxy.meter(), proxy.meter()]
+    for meter in meters:
+        access = await proxy.admit(meter, link=Link.TCP, place=place, view=view)
+    async with asking(access) as agent:
+        await agent.say()
+
+    assert [0, 10] == [meter.usage.input_tokens for meter in meters]
+
+
+async def test_without_a_key_nobody_is_let_in(
+    provider: Provider, tmp_path: Path, metrics: Metrics, place: Place, view: View
+) -> None:
+    """The reason is there for everybody; a key that comes later is taken."""
+    file = tmp_path / "later"
+    async with make_proxy(provider.url, file, metrics) as proxy:
+        why = proxy.unavailable
+        with pytest.raises(Failure) as caught:
+            await proxy.admit(proxy.meter(), link=Link.TCP, place=place, view=view)
+        file.write_text("sk-late")
+
+        assert str(file) in why
+        assert "BACKEND_UNAVAILABLE" == caught.value.reason_name
+        assert why in caught.value.message
+        assert "" == proxy.unavailable
+
+
+async def test_folder_without_room_for_a_socket_is_a_failure(
+    proxy: ModelProxy, meter: Meter, place: Place, view: View
+) -> None:
+    """The turn fails, and nothing else."""
+    (place.run / "api.sock").mkdir()
+    with pytest.raises(Failure) as caught:
+        await proxy.admit(meter, link=Link.SOCKET, place=place, view=view)
+
+    assert "BACKEND_UNAVAILABLE" == caught.value.reason_name
+
+
+async def test_all_is_well_is_told(proxy: ModelProxy) -> None:
+    """One look at the key and one at the provider, which need not like what it is asked."""
+    checks = await proxy.check()
+
+    assert [
+        (Check.SUBJECT_KEY, Check.STATE_GOOD),
+        (Check.SUBJECT_UPSTREAM, Check.STATE_GOOD),
+    ] == [(check.subject, check.state) for check in checks]
+    assert ["", ""] == [check.remedy for check in checks]
+
+
+async def test_missing_key_and_provider_are_told(tmp_path: Path, metrics: Metrics) -> None:
+    """With what to do about it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        async with make_proxy(url, tmp_path / "none", metrics) as proxy:
+            checks = await proxy.check()
+
+    assert [Check.STATE_FAILED] * 2 == [check.state for check in checks]
+    assert all(check.remedy for check in checks)
+
+
+async def test_key_that_is_kept_or_refused_is_told(
+    proxy: ModelProxy, agent: Agent, provider: Provider, key_file: Path
+) -> None:
+    """What the provider said last counts until it says something else."""
+
+    async def refuse(request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
+        return aiohttp.web.Response(status=401)
+
+    states = []
+    provider.answer, good = refuse, provider.answer
+    for provider.answer in (refuse, good):
+        async with agent.post() as response:
+            await response.read()
+        states.append((await proxy.check())[0].state)
+    write(key_file, "")
+    (kept, _) = await proxy.check()
+
+    assert [Check.STATE_FAILED, Check.STATE_GOOD] == states
+    assert Check.STATE_WARNING == kept.state
+    assert "last good key" in kept.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(b"", "does not answer"), (b"SSH-2.0\r\n\r\n", "does not speak HTTP")]
+)
+async def test_provider_that_is_none_is_told(
+    key_file: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, answer: bytes, words: str
+) -> None:
+    """A look takes a bounded time."""
+    monkeypatch.setattr(upstream, "_LOOKING_SECONDS", 0.2)
+
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        async with make_proxy(url, key_file, metrics) as proxy:
+            (_, check) = await proxy.check()
+        await left.wait()
+
+    assert Check.STATE_FAILED == check.state
+    assert words in check.detail
+
+
+async def test_address_that_is_none_is_told(key_file: Path, metrics: Metrics) -> None:
+    """As somebody may mistype it."""
+    async with make_proxy("http://[", key_file, metrics) as proxy:
+        (_, check) = await proxy.check()
+
+    assert "address is none" in check.detail
