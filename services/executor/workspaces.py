@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from services.executor.files import removal
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_RUBBISH = ".rubbish"
+"""Folder of workspaces that are being deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +66,11 @@ class Workspaces:
         """Return the ids of all workspaces there are. Reads the disk."""
         try:
             with os.scandir(self._root) as entries:
-                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                return [
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) and entry.name != _RUBBISH
+                ]
         except FileNotFoundError:
             return []
 
@@ -72,7 +85,7 @@ class Workspaces:
 
         Links are removed, not followed. Cancelling leaves the deletion running.
         """
-        await asyncio.to_thread(_delete, self._root / workspace)
+        await asyncio.to_thread(_delete, self._root, workspace)
 
 
 def _make(place: Place) -> None:
@@ -82,8 +95,43 @@ def _make(place: Place) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def _delete(directory: Path) -> None:
-    if directory.is_symlink():
-        directory.unlink()
-    elif directory.exists():
-        shutil.rmtree(directory)
+def _delete(root: Path, workspace: str) -> None:
+    if not root.exists():
+        return
+    above = os.open(root, _FOLDER)
+    try:
+        with _rubbish(root / _RUBBISH / workspace) as bin_:
+            with contextlib.suppress(FileNotFoundError):
+                removal.remove(above, workspace, bin_)
+            # What an interruption has left, too.
+            removal.empty(bin_)
+    finally:
+        os.close(above)
+
+
+@contextmanager
+def _rubbish(path: Path) -> Iterator[int]:
+    """Have the descriptor of a folder while inside, alone; it is gone afterwards."""
+    bin_ = _alone(path)
+    while bin_ is None:
+        bin_ = _alone(path)
+    try:
+        yield bin_
+        path.rmdir()
+    finally:
+        os.close(bin_)
+
+
+def _alone(path: Path) -> int | None:
+    """Open a folder for oneself until it is closed; None when somebody took it away meanwhile."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=True)
+    try:
+        bin_ = os.open(path, _FOLDER)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(bin_, fcntl.LOCK_EX)
+    if os.fstat(bin_).st_nlink:
+        return bin_
+    os.close(bin_)
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 from services.executor.workspaces import Workspaces
@@ -46,3 +48,44 @@ async def test_workspaces_are_listed(tmp_path: Path) -> None:
 
     assert [] == before
     assert ["abcdefgh"] == workspaces.names()
+
+
+async def test_deletion_knows_no_depth(tmp_path: Path) -> None:
+    """An agent may have made more folders in each other than a stack could bear."""
+    workspaces = Workspaces(root=tmp_path)
+    place = await workspaces.make("abcdefgh")
+    here = os.open(place.files, os.O_RDONLY)
+    for _ in range(1050):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    await workspaces.delete("abcdefgh")
+
+    assert [] == workspaces.names()
+    assert not (tmp_path / "abcdefgh").exists()
+
+
+async def test_an_interrupted_deletion_is_finished_by_the_next(tmp_path: Path) -> None:
+    """Though the workspace is no longer to be seen."""
+    workspaces = Workspaces(root=tmp_path)
+    left = tmp_path / ".rubbish" / "abcdefgh" / "x"
+    left.mkdir(parents=True)
+    assert [] == workspaces.names()
+    await workspaces.delete("abcdefgh")
+
+    assert [] == list((tmp_path / ".rubbish").iterdir())
+
+
+async def test_deletions_of_the_same_workspace_follow_each_other(tmp_path: Path) -> None:
+    """Whoever comes second finds nothing, and that is fine."""
+    workspaces = Workspaces(root=tmp_path)
+    for _ in range(20):
+        place = await workspaces.make("abcdefgh")
+        for number in range(5):
+            (place.files / f"f{number}").mkdir()
+        await asyncio.gather(*(workspaces.delete("abcdefgh") for _ in range(4)))
+
+    assert [] == workspaces.names()
+    assert [] == list((tmp_path / ".rubbish").iterdir())

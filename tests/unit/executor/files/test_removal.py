@@ -70,7 +70,7 @@ def test_what_is_missing_is_an_error(root: Path, bin_: int) -> None:
 
 def test_folders_may_be_deeper_than_a_stack(root: Path, bin_: int) -> None:
     """And than there are descriptors."""
-    depth = 3000
+    depth = 1050
     here = os.open(root, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir("d", dir_fd=here)
