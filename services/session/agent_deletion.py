@@ -6,9 +6,12 @@ files after that. Does not know sessions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from moorline.errors.v1 import errors_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
+from services.session.account import Account, UsageSum, read_months, stored_months
 from services.session.agent_record import read_agent
 from services.session.environment import Environment
 from services.session.executors.deliveries import PASSING
@@ -17,6 +20,7 @@ from services.session.names import AgentName
 from services.session.ownership.ownership import Lease
 from services.session.records import (
     WORK,
+    deleted_usage_path,
     deletion_fields,
     deletion_work_path,
     log_path,
@@ -34,10 +38,22 @@ _PIECES_AT_ONCE = 20
 """The same for pieces of a transcript, which are large."""
 
 
-async def bury(store: Store, lease: Lease, agent: AgentName) -> None:
-    """Make an agent a tombstone, for good.
+async def bury(
+    store: Store, lease: Lease, agent: AgentName, account: Account | None
+) -> Mapping[str, UsageSum] | None:
+    """Make an agent a tombstone, for good; what it consumed counts on, from the same commit.
 
     Nothing of ours may be in flight for it.
+
+    Args:
+        store: Where it is.
+        lease: The lease on its user.
+        agent: The agent.
+        account: What it has consumed; None for what is stored.
+
+    Returns:
+        What all of the user's deleted agents have consumed, by month; None when that
+        has not changed now.
 
     Raises:
         Failure: FENCED when another owner was found; STORE_UNAVAILABLE, after which
@@ -46,13 +62,14 @@ async def bury(store: Store, lease: Lease, agent: AgentName) -> None:
     document = await store.get(str(agent))
     if document is None or document.fields["deleted"]:
         # An earlier call did, whose answer was lost.
-        return
+        return None
     record = read_agent(agent.user, document)
     writes: list[Write] = []
     if lease.epoch:
         # As with everything in the log: who is the owner no more fails.
         history = History(store=store, agent=agent, log=record.log)
         tail = await history.tail()
+        record.recall(tail.carried.get("agent", {}) if tail is not None else {})
         position = tail.end if tail is not None else Position()
         end = Segment(position=position, nonce="", events=[], cursors={}, epoch=lease.epoch)
         writes.append(Create(history.path(position), end.fields()))
@@ -61,12 +78,30 @@ async def bury(store: Store, lease: Lease, agent: AgentName) -> None:
     work = deletion_work_path(agent, record.workspace)
     writes.append(Update(str(agent), record.fields(), document.version))
     writes.append(Create(work, deletion_fields(agent, record.workspace)))
+    months = await _count_on(store, agent, account or record.account, writes)
     try:
         await store.commit(writes)
     except StoreConflict:
         raise Failure(
             errors_pb2.ERROR_REASON_FENCED, "Another writer owns this agent. Call again."
         ) from None
+    return months
+
+
+async def _count_on(
+    store: Store, agent: AgentName, account: Account, writes: list[Write]
+) -> Mapping[str, UsageSum] | None:
+    """Add what an agent consumed to what its user's deleted agents did."""
+    if not account.months:
+        return None
+    path = deleted_usage_path(agent.user)
+    there = await store.get(path)
+    months = read_months(there.fields["months"]) if there is not None else {}
+    for month, consumed in account.months.items():
+        months[month] = months.get(month, UsageSum()).plus(consumed)
+    fields = {"months": stored_months(months)}
+    writes.append(Create(path, fields) if there is None else Update(path, fields, there.version))
+    return months
 
 
 async def delete_documents(store: Store, agent: AgentName) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
+from services.session.account import Account
 from services.session.agent_record import AgentRecord
 from services.session.answers import require_same
 from services.session.encoding import LoggedEvent, timestamp
@@ -131,6 +133,24 @@ class LiveAgent:
         run = self._turns.run
         return run is not None and not run.turn.background
 
+    @property
+    def unsettled_cost(self) -> int:
+        """What a turn that is not in the account cost so far, in millionths of a US dollar."""
+        run = self._turns.run
+        return run.consumption.cost if run is not None and not run.over else 0
+
+    def final_account(self, now: datetime) -> Account:
+        """Return the account as it is when the running turn will never have an outcome."""
+        run = self._turns.run
+        if run is None or run.over:
+            return self.record.account
+        return self.record.account.with_turn(run.consumption.usage, now)
+
+    def exhaust(self, failure: Failure) -> None:
+        """Have the running turn fail: nothing is left of a budget."""
+        if self._turns.run is not None:
+            self._turns.run.exhaust(failure)
+
     def knows(self, turn_id: str) -> bool:
         """Tell whether a turn runs or waits here, or is ending."""
         return self._turns.find(turn_id) is not None
@@ -151,6 +171,8 @@ class LiveAgent:
             )
             agent.running_turn = str(run.turn.name)
             agent.activity_time.CopyFrom(timestamp(self.record.activity_time))
+            agent.queue_position = run.consumption.queue_position
+            agent.turn_usage.CopyFrom(run.consumption.usage)
         agent.queued_turns.extend(self._turns.names())
         return agent
 

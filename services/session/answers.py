@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, field_invalid
-from services.session.agent_settings import AgentSettings
+from services.session.agent_record import AgentRecord
+from services.session.agent_settings import AgentSettings, change
 from services.session.options import MOST_RULES, Options, distinct, is_rule
 
 Agent = agents_pb2.Agent
@@ -101,6 +103,24 @@ def settings_after(
     if (after, rules) == (mode, options.allowed_rules):
         return None
     return AgentSettings(permission_mode=after, options={"allowed_rules": rules})
+
+
+def carry_out(
+    agent: AgentRecord, request: Request, answer: Decision, now: datetime
+) -> Mapping[str, Mapping[str, Any]]:
+    """Change an agent's settings as an answer says.
+
+    Returns:
+        What is to be stored together with the answer: fields by path.
+
+    Raises:
+        Failure: As `settings_after`; nothing was changed.
+    """
+    settings = settings_after(request, answer, mode=agent.permission_mode, options=agent.options)
+    if settings is None:
+        return {}
+    change(agent, settings, now)
+    return {str(agent.name): agent.fields()}
 
 
 def require_same(decided: Mapping[str, Any], answer: Decision) -> None:

@@ -42,6 +42,7 @@ class Attempt:
         clock: The database's time.
         wait: How long a request waits for an answer; zero means for ever.
         again: Called when the stream begins anew, perhaps at another executor.
+        progressed: Called with where the execution stands, which lasts until the next.
         finished: Called once with the event that holds the outcome.
         lost: Called when nothing will follow although the outcome has not come.
 
@@ -60,6 +61,7 @@ class Attempt:
         "_log",
         "_lost",
         "_permissions",
+        "_progressed",
         "_timeline",
         "_turn_id",
         "_unconfirmed",
@@ -81,6 +83,7 @@ class Attempt:
         clock: DatabaseClock,
         wait: timedelta,
         again: Callable[[], None],
+        progressed: Callable[[executions_pb2.ExecutionProgress], None],
         finished: Callable[[executions_pb2.ExecutionEvent], None],
         lost: Callable[[Failure], None],
     ) -> None:
@@ -92,6 +95,7 @@ class Attempt:
         self._clock = clock
         self._wait = wait
         self._again = again
+        self._progressed = progressed
         self._finished = finished
         self._lost = lost
         self._closed = False
@@ -131,6 +135,8 @@ class Attempt:
                         timeline.replace(delta.block_id, delta.text, thought=delta.thought)
                 case "event":
                     self._hear(update.event)
+                case "progress":
+                    self._progressed(update.progress)
                 case "message_discarded":
                     self._unconfirmed.discard(update.message_discarded.block_id)
                     timeline.discard(update.message_discarded.block_id)

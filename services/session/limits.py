@@ -23,6 +23,8 @@ class Limits:
             given up.
         permission: How long a permission request waits; zero means for ever.
         idle: How long a session stays in memory with nothing to do.
+        month_budget: What a user's agents may cost in a month, in millionths of a US
+            dollar; 0 for no limit.
         lease: How long a lease on a user lasts; a session with nothing to do is
             given back after about as long.
         gather: How long what is not urgent waits for company in a commit.
@@ -41,6 +43,7 @@ class Limits:
     unreachable: timedelta = timedelta(seconds=20)
     permission: timedelta = timedelta(0)
     idle: timedelta = timedelta(minutes=30)
+    month_budget: int = 0
     lease: timedelta = timedelta(seconds=15)
     gather: timedelta = timedelta(0)
     linger: timedelta = timedelta(0)

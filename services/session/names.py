@@ -16,11 +16,13 @@ _USER = r"[a-z0-9][a-z0-9_-]{0,62}"
 _AGENT = r"[a-z][a-z0-9-]{0,62}"
 _TURN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 _KEY = r"[a-z0-9]{8,16}"
+_MONTH = r"[1-9][0-9]{3}-(?:0[1-9]|1[0-2])|current"
 
 _USER_NAME = re.compile(f"users/({_USER})")
 _AGENT_NAME = re.compile(f"users/({_USER})/agents/({_AGENT})")
 _TURN_NAME = re.compile(f"users/({_USER})/agents/({_AGENT})/turns/({_TURN})")
 _KEY_NAME = re.compile(f"users/({_USER})/keys/({_KEY})")
+_USAGE_NAME = re.compile(f"users/({_USER})/usage/({_MONTH})")
 _AGENT_ID = re.compile(_AGENT)
 _TURN_ID = re.compile(_TURN)
 
@@ -78,6 +80,17 @@ class KeyName:
         return f"users/{self.user}/keys/{self.key}"
 
 
+@dataclass(frozen=True, slots=True)
+class UsageName:
+    """`users/{user}/usage/{month}`; the month may be `current`."""
+
+    user: str
+    month: str
+
+    def __str__(self) -> str:
+        return f"users/{self.user}/usage/{self.month}"
+
+
 def parse_user(field: str, value: str) -> UserName:
     """Return the user a field names.
 
@@ -115,6 +128,16 @@ def parse_key(field: str, value: str) -> KeyName:
     return KeyName(*_match(_KEY_NAME, field, value, "be users/{user}/keys/{key}"))
 
 
+def parse_usage(field: str, value: str) -> UsageName:
+    """Return the month of a user that a field names.
+
+    Raises:
+        Failure: FIELD_INVALID.
+    """
+    rule = "be users/{user}/usage/{month}, the month as 2026-11, or `current`"
+    return UsageName(*_match(_USAGE_NAME, field, value, rule))
+
+
 def check_agent_id(field: str, value: str) -> None:
     """Check the last part of a new agent's name.
 
@@ -134,7 +157,7 @@ def check_turn_id(field: str, value: str) -> None:
 
 
 def require_owner(
-    name: UserName | AgentName | TurnName | KeyName,
+    name: UserName | AgentName | TurnName | KeyName | UsageName,
     caller: Identity,
     *,
     or_administrator: bool = False,

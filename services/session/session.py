@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure, not_found
+from services.session.account import UsageSum
 from services.session.agent_creation import agent_exists, create_agent
 from services.session.agent_deletion import bury
 from services.session.agent_record import read_agent
@@ -32,7 +33,9 @@ from services.session.outcomes import moved
 from services.session.ownership.ownership import Lease
 from services.session.records import WORK, user_work_range
 from services.session.roster import Roster
-from services.session.store import Delete, Document, StoreConflict
+from services.session.spending import Spending
+from services.session.store import Document
+from services.session.taking_up import TakingUp
 
 _SETTLE_SECONDS = 0.005
 
@@ -60,6 +63,8 @@ class Session:
         "closed",
         "lease",
         "roster",
+        "spending",
+        "taking_up",
         "used",
     )
 
@@ -78,6 +83,8 @@ class Session:
         """True once another session, here or elsewhere, may be the user's."""
         self.roster = Roster(user=user, lease=lease)
         """The list of agents."""
+        self.spending = Spending(environment=environment, user=user, roster=self.roster)
+        """What the agents consume."""
         self._loaded = False
         self._calls = 0
         # Called when no turn runs, if the user shall be served elsewhere.
@@ -90,6 +97,10 @@ class Session:
             delete_workspace=delete_workspace,
             closed=lambda: self.closed,
         )
+        self.taking_up = TakingUp(
+            environment=environment, user=user, owner=self, burials=self._burials
+        )
+        """Goes on with what an owner before has left."""
         self.used = asyncio.get_running_loop().time()
         """Loop time of the last use."""
 
@@ -121,11 +132,14 @@ class Session:
                 after, before = user_work_range(self._user)
                 work = await self._environment.store.read(WORK, after=after, before=before)
             for document in documents:
-                self._add(document, contested=self.lease.contested)
+                self.add(document, contested=self.lease.contested)
+            if self._environment.limits.month_budget:
+                # Before any turn begins, which must know what is left.
+                await self.spending.load()
             self._loaded = True
         for entry in work:
             # At once, as nobody else will: we are the owner.
-            self._environment.tasks.spawn(self._take_up_surely(entry), name="take-up")
+            self._environment.tasks.spawn(self.taking_up.see_to_surely(entry), name="take-up")
 
     async def agent(self, agent_id: str) -> LiveAgent:
         """Return an agent, loaded if need be.
@@ -151,32 +165,18 @@ class Session:
         finally:
             self._calls -= 1
 
-    async def take_up(self, entry: Document) -> None:
-        """See to something that has not ended, unless that is happening already.
-
-        Args:
-            entry: What `work` has about it.
-
-        Raises:
-            Failure: STORE_UNAVAILABLE.
-        """
-        fields = entry.fields
-        name = AgentName(self._user, fields["agent"])
-        if fields["kind"] == "deletion":
-            await self._burials.finish(name, fields["workspace"])
-            return
-        held = self.roster.agents.get(name.agent)
-        if held is not None and held.live is not None and not held.live.log.fenced:
-            await self._take_up_turn(held.live, entry)
-            return
-        if held is None and not await self._found(name, entry):
-            return
-        await self.agent(name.agent)
-
     def when_free(self, leave: Callable[[], None]) -> None:
         """Have something called as soon as no turn runs: the user shall be served elsewhere."""
         self._leaving = leave
         self._leave_if_free()
+
+    def month_left(self) -> int | None:
+        """See `loader.Loader`."""
+        return self.spending.left()
+
+    def consumed(self) -> None:
+        """See `loader.Loader`."""
+        self.spending.watch()
 
     def holds_back(self) -> bool:
         """See `loader.Loader`."""
@@ -228,18 +228,28 @@ class Session:
             require_etag(held.record, etag)
             live, held.live = held.live, None
             try:
-                if live is not None:
-                    # Its writes in flight first: they would change the version below.
-                    live.close(not_found())
-                    await live.log.settled()
-                await bury(self._environment.store, self.lease, held.record.name)
+                await self._bury(held, live)
             except (Failure, asyncio.CancelledError):
+                self.spending.doubt(held.record)
                 # It lives on, for all we know, and so must its turns.
                 self._reload_later(agent_id)
                 raise
             self.roster.agents.pop(agent_id, None)
         self.changed(agent_id)
         await asyncio.shield(self._burials.begin(held.record))
+
+    async def usage(self, month: str) -> UsageSum:
+        """Return what turns that ended in a month consumed.
+
+        Args:
+            month: For example `2026-11`.
+
+        Raises:
+            Failure: STORE_UNAVAILABLE.
+        """
+        async with self._lock:
+            await self.spending.load()
+        return self.spending.month(month)
 
     def changed(self, agent_id: str) -> None:
         """Hear that an agent changed; see `loader.Loader`."""
@@ -289,7 +299,21 @@ class Session:
             leave, self._leaving = self._leaving, None
             leave()
 
-    def _add(self, document: Document, *, contested: bool) -> None:
+    async def _bury(self, held: Held, live: LiveAgent | None) -> None:
+        """Make an agent a tombstone; what it consumed counts on."""
+        account = None
+        if live is not None and not live.log.fenced:
+            account = live.final_account(self._environment.clock.now())
+        if live is not None:
+            # Its writes in flight first: they would change the version.
+            live.close(not_found())
+            await live.log.settled()
+        months = await bury(self._environment.store, self.lease, held.record.name, account)
+        if months is not None:
+            self.spending.deleted(months)
+
+    def add(self, document: Document, *, contested: bool) -> None:
+        """Add an agent to the list, unless it is there or deleted."""
         record = read_agent(self._user, document)
         if not record.deleted and document.id not in self.roster.agents:
             self.roster.agents[document.id] = Held(record, contested=contested)
@@ -332,39 +356,6 @@ class Session:
             raise moved()
         self.changed(agent_id)
         return live
-
-    async def _found(self, name: AgentName, entry: Document) -> bool:
-        """Find the agent that an entry is about although the list lacks it."""
-        store = self._environment.store
-        document = await store.get(str(name))
-        if document is None:
-            # Left by an owner that was none any more, or before an outage.
-            with suppress(StoreConflict):
-                await store.commit([Delete(entry.path, entry.version)])
-            return False
-        self._add(document, contested=bool(self.lease.epoch))
-        return name.agent in self.roster.agents
-
-    async def _take_up_turn(self, live: LiveAgent, entry: Document) -> None:
-        """Load an agent anew that does not know a turn of its own."""
-        turn_id = entry.fields["turn"]
-        if live.knows(turn_id):
-            return
-        there = await self._environment.store.get(entry.path)
-        if there is not None and not live.knows(turn_id) and not live.log.fenced:
-            self.fenced(entry.fields["agent"])
-
-    async def _take_up_surely(self, entry: Document) -> None:
-        backoff = Backoff()
-        while not self.closed:
-            try:
-                await self.take_up(entry)
-            except Failure as failure:
-                if failure.reason == errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND:
-                    return
-                await backoff.pause()
-            else:
-                return
 
     def _reload_later(self, agent_id: str) -> None:
         self._environment.tasks.spawn(self._reload(agent_id), name="agent-reload")

@@ -81,6 +81,12 @@ class Settings(ServerSettings):
         timedelta(0),
         minimum=0,
     )
+    user_month_budget_usd: float = setting(
+        "US dollars that one user's agents may cost in a month, of UTC; turns stop when they are"
+        " spent. 0 means no limit.",
+        0.0,
+        minimum=0,
+    )
     session_idle: timedelta = setting(
         "Seconds a session stays in memory with nothing to do.",
         timedelta(minutes=30),
@@ -120,6 +126,14 @@ class Settings(ServerSettings):
         kind, _, database = self.store.partition(":")
         return (database or "(default)") if kind == _FIRESTORE else None
 
+    @property
+    def store_words(self) -> str:
+        """What the store is, to begin a sentence with."""
+        if self.database is None:
+            return f"The file {self.store_path()}"
+        where = f" at {self.firestore_emulator}" if self.firestore_emulator else ""
+        return f"The Firestore database {self.database}{where}"
+
     def store_path(self) -> Path:
         """Return the file that the store is in."""
         return Path(self.store.removeprefix(_SQLITE))
@@ -136,6 +150,7 @@ class Settings(ServerSettings):
             unreachable=self.executor_unreachable,
             permission=self.permission_timeout,
             idle=self.session_idle,
+            month_budget=round(self.user_month_budget_usd * 1_000_000),
             lease=self.lease_seconds,
             # A file costs nothing for a commit.
             gather=timedelta(0) if self.database is None else _GATHER,

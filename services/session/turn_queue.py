@@ -208,6 +208,7 @@ class TurnQueue:
             agent_log=self._log,
             timeline=self._timeline,
             changed=self._changed,
+            loader=self._loader,
             concluded=self._concluded,
             ended=self._turn_ended,
         )

@@ -16,9 +16,9 @@ from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.session.agent_record import AgentRecord
-from services.session.agent_settings import change
-from services.session.answers import settings_after
+from services.session.answers import carry_out
 from services.session.attempt import Attempt
+from services.session.budgets import left_for
 from services.session.conclusion import Conclusion
 from services.session.consumption import Consumption
 from services.session.encoding import LoggedEvent
@@ -26,9 +26,10 @@ from services.session.environment import Environment
 from services.session.executors.deliveries import Deliveries
 from services.session.executors.following import Following
 from services.session.executors.placement import Placement
+from services.session.loader import Loader
 from services.session.log import Log, succeeded
 from services.session.outcomes import UNHEARD, Outcome, broken, lost, outcome_label
-from services.session.permissions import Changes, Permissions
+from services.session.permissions import Permissions
 from services.session.records import TurnRecord
 from services.session.timeline import Timeline
 
@@ -47,7 +48,8 @@ class TurnRun:
         turn: The turn, in STATE_RUNNING.
         agent_log: Where everything that lasts goes.
         timeline: Where text being written goes.
-        changed: Called when `needs_you` may have changed.
+        changed: Called when the agent may look different.
+        loader: Knows what is left of the user's budget.
         concluded: Called once, with the outcome, when its recording begins.
         ended: Called once, when the outcome is durable.
     """
@@ -61,6 +63,7 @@ class TurnRun:
         agent_log: Log,
         timeline: Timeline,
         changed: Callable[[], None],
+        loader: Loader,
         concluded: Callable[[Outcome], None],
         ended: Callable[[], None],
     ) -> None:
@@ -73,6 +76,7 @@ class TurnRun:
         self._log = agent_log
         self._timeline = timeline
         self._changed = changed
+        self._loader = loader
         self._ended = ended
         self._deliveries = Deliveries(
             tasks=environment.tasks,
@@ -85,7 +89,9 @@ class TurnRun:
             turn_id=turn.name.turn,
             clock=environment.clock,
             changed=changed,
-            allow=self._allow,
+            allow=lambda request, answer: carry_out(
+                agent, request, answer, environment.clock.now()
+            ),
             decided=self._deliveries.resolve,
         )
         self._conclusion = Conclusion(
@@ -108,6 +114,8 @@ class TurnRun:
         # Set while the execution is being created.
         self._placement: Placement | None = None
         self._cancellation: asyncio.Future[None] | None = None
+        # Why it shall fail, once nothing is left of a budget.
+        self._exhausted: Failure | None = None
         self._let_go = False
         # True once it ends for another turn's sake.
         self._gives_way = False
@@ -175,6 +183,15 @@ class TurnRun:
         self._gives_way = True
         self._interrupt()
 
+    def exhaust(self, failure: Failure) -> None:
+        """Have it fail: nothing is left of a budget. Repeating it changes nothing."""
+        if self._exhausted is not None or self.over:
+            return
+        self._exhausted = failure
+        if self._placement is None:
+            # Who is about to place it sees for itself.
+            self._deliveries.cancel(failure)
+
     async def resolve(self, answer: transcript_pb2.PermissionDecision) -> None:
         """Record an answer, if it is the first, and hand it to the agent.
 
@@ -227,7 +244,11 @@ class TurnRun:
             self._conclude(Outcome.STATE_FINISHED, None)
             return
         self._placement = Placement(
-            environment=self._environment, agent=self._agent, turn=self.turn, agent_log=self._log
+            environment=self._environment,
+            agent=self._agent,
+            turn=self.turn,
+            agent_log=self._log,
+            left=lambda: left_for(self._agent, self.turn, month=self._loader.month_left()),
         )
         failure = await self._placement.run()
         self._placement = None
@@ -285,6 +306,7 @@ class TurnRun:
         again = transcript_pb2.TurnAttempt(attempt=turn.attempt, error=reason.to_error())
         items = [*self._permissions.close(), transcript_pb2.Item(turn_attempt=again)]
         self.consumption.again()
+        self._exhausted = None
         self._permissions.clear()
         self._attempt = self._new_attempt()
         recorded = self._log.append(
@@ -305,6 +327,7 @@ class TurnRun:
             clock=self._environment.clock,
             wait=self._environment.limits.permission,
             again=self._deliver_again,
+            progressed=self._progressed,
             finished=self._finished,
             lost=self._following.lose,
         )
@@ -336,20 +359,12 @@ class TurnRun:
             state, failure, before=partial, heard=self._attempt.conversation
         )
 
-    def _allow(
-        self,
-        request: transcript_pb2.PermissionRequest,
-        answer: transcript_pb2.PermissionDecision,
-    ) -> Changes:
-        """Change the agent's settings as an answer says."""
-        agent = self._agent
-        settings = settings_after(
-            request, answer, mode=agent.permission_mode, options=agent.options
-        )
-        if settings is None:
-            return {}
-        change(agent, settings, self._environment.clock.now())
-        return {str(agent.name): agent.fields()}
+    def _progressed(self, progress: executions_pb2.ExecutionProgress) -> None:
+        before = self.consumption.cost
+        if self.consumption.hear(progress):
+            self._changed()
+        if self.consumption.cost != before:
+            self._loader.consumed()
 
     def _cancellation_recorded(self, done: asyncio.Future[None]) -> None:
         if not succeeded(done) or self.over:
@@ -369,5 +384,7 @@ class TurnRun:
         )
         if cancelled or self._gives_way:
             self._deliveries.cancel()
+        if self._exhausted is not None:
+            self._deliveries.cancel(self._exhausted)
         for decision in self._permissions.recorded():
             self._deliveries.resolve(decision)

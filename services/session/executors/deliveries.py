@@ -47,10 +47,14 @@ class Deliveries:
         self._turn = turn
         self._over = over
 
-    def cancel(self) -> None:
-        """Ask the execution to stop."""
+    def cancel(self, failure: Failure | None = None) -> None:
+        """Ask the execution to stop.
+
+        Args:
+            failure: Why the turn shall fail; None when somebody cancels it.
+        """
         address, execution = self._turn.executor, self._turn.execution
-        self._send(execution, lambda: self._executors.cancel(address, execution))
+        self._send(execution, lambda: self._executors.cancel(address, execution, failure))
 
     def resolve(self, decision: transcript_pb2.PermissionDecision) -> None:
         """Hand over a permission decision."""

@@ -95,8 +95,13 @@ class Executors(Protocol):
         """
         ...
 
-    async def cancel(self, address: str, execution_id: str) -> None:
+    async def cancel(self, address: str, execution_id: str, failure: Failure | None = None) -> None:
         """Ask an execution to stop; one that is not known there can never start any more.
+
+        Args:
+            address: The executor.
+            execution_id: The execution.
+            failure: Why the turn shall fail; None when it is cancelled.
 
         Raises:
             Failure: RESOURCE_NOT_FOUND, or it is unreachable.

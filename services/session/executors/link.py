@@ -200,11 +200,12 @@ class ExecutorLink:
             self._followed.add(followed)
         return followed
 
-    async def cancel(self, execution_id: str) -> None:
+    async def cancel(self, execution_id: str, failure: Failure | None = None) -> None:
         """Ask an execution to stop."""
+        error = failure.to_error() if failure is not None else None
         await self._peer.call(
             f"{_EXECUTIONS}CancelExecution",
-            executions_pb2.CancelExecutionRequest(name=execution_name(execution_id)),
+            executions_pb2.CancelExecutionRequest(name=execution_name(execution_id), error=error),
             executions_pb2.CancelExecutionResponse,
             identity=IDENTITY,
             timeout=_CALL_TIMEOUT,

@@ -101,9 +101,9 @@ class ExecutorLinks:
         """Follow an execution; see `executor.Executors`."""
         return await self._pool.get(address).subscribe(execution_id, listener)
 
-    async def cancel(self, address: str, execution_id: str) -> None:
+    async def cancel(self, address: str, execution_id: str, failure: Failure | None = None) -> None:
         """Ask an execution to stop; see `executor.Executors`."""
-        await self._pool.get(address).cancel(execution_id)
+        await self._pool.get(address).cancel(execution_id, failure)
 
     async def resolve(
         self, address: str, execution_id: str, decision: transcript_pb2.PermissionDecision

@@ -7,6 +7,8 @@ know what the execution does then.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections.abc import Callable
 from datetime import timedelta
 
 from moorline.errors.v1 import errors_pb2
@@ -15,6 +17,7 @@ from moorline.session.v1 import agents_pb2
 from services.chassis.backoff import Backoff
 from services.chassis.failures import Failure
 from services.session.agent_record import AgentRecord
+from services.session.budgets import Left
 from services.session.environment import Environment
 from services.session.executors.deliveries import PASSING
 from services.session.executors.patience import Patience
@@ -39,10 +42,17 @@ class Placement:
         agent: Whose turn it is.
         turn: The turn; its `executor` is where the execution is asked for first.
         agent_log: Where the executor's address goes when it is another one.
+        left: Tells what the execution may cost.
     """
 
     def __init__(
-        self, *, environment: Environment, agent: AgentRecord, turn: TurnRecord, agent_log: Log
+        self,
+        *,
+        environment: Environment,
+        agent: AgentRecord,
+        turn: TurnRecord,
+        agent_log: Log,
+        left: Callable[[], Left],
     ) -> None:
         self._executors = environment.executors
         self._unreachable = environment.limits.unreachable
@@ -50,6 +60,7 @@ class Placement:
         self._agent = agent
         self._turn = turn
         self._log = agent_log
+        self._left = left
         self._failure = unreachable()
         # Executors that will never take it.
         self._unfit: set[str] = set()
@@ -72,6 +83,11 @@ class Placement:
         for _ in range(_ANSWERED_WITHIN):
             await asyncio.sleep(0)
         self._patience.begin()
+        try:
+            # Before any executor is waited for.
+            self._left().check()
+        except Failure as failure:
+            return failure
         try:
             # No time limit: each step has one.
             async with asyncio.timeout(None) as self._limit:
@@ -127,7 +143,9 @@ class Placement:
             self._patience.begin()
             return False
         try:
-            await self._executors.create(address, self._turn.execution, self._execution())
+            left = self._left()
+            left.check()
+            await self._executors.create(address, self._turn.execution, self._execution(left))
         except Failure as failure:
             if failure.reason == errors_pb2.ERROR_REASON_TRANSCRIPT_NEEDED:
                 return await self._restore(address) and await self._ask(address)
@@ -143,7 +161,7 @@ class Placement:
 
     async def _restore(self, address: str) -> bool:
         """Bring the agent's conversation to an executor that lacks it, once."""
-        if address in self._restored or not self._execution().last_entry:
+        if address in self._restored or not self._last_entry():
             self._failure = conversation_lost()
             return False
         restoring = Restoring(
@@ -164,7 +182,12 @@ class Placement:
         self._restored.add(address)
         return True
 
-    def _execution(self) -> executions_pb2.Execution:
+    def _last_entry(self) -> str:
+        """Return the id of the newest entry of the agent's transcript that is stored."""
+        return self._log.mirror.newest(self._agent.conversation)
+
+    def _execution(self, left: Left) -> executions_pb2.Execution:
+        options = self._agent.options
         mode = agents_pb2.Agent.PermissionMode.Name(self._agent.permission_mode)
         execution = executions_pb2.Execution(
             backend=self._agent.backend,
@@ -172,10 +195,20 @@ class Placement:
             instructions=self._agent.instructions,
             permission_mode=executions_pb2.Execution.PermissionMode.Value(mode),
             resume_from=self._agent.conversation,
+            model=options.model,
+            allowed_rules=options.allowed_rules,
+            max_steps=options.max_steps,
+            budget=left.message(),
+            tenant=tenant(self._agent.name.user),
         )
         if self._turn.background:
             execution.background = True
         else:
             execution.prompt.text = self._turn.prompt
-            execution.last_entry = self._log.mirror.newest(self._agent.conversation)
+            execution.last_entry = self._last_entry()
         return execution
+
+
+def tenant(user: str) -> str:
+    """Return what an executor calls a user, for limits and fair shares: nothing it can read."""
+    return hashlib.sha256(f"tenant {user}".encode()).hexdigest()[:16]

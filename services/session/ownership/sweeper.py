@@ -75,7 +75,7 @@ class Sweeper:
         for user, entries in (await self._work()).items():
             session = await self._sessions.session(user, admit=True)
             for entry in entries:
-                await session.take_up(entry)
+                await session.taking_up.see_to(entry)
 
     async def sweep(self) -> None:
         """Look through the list once.
@@ -131,7 +131,7 @@ class Sweeper:
             async with slots:
                 session = await self._sessions.session(user, admit=admit)
                 for entry in entries:
-                    await session.take_up(entry)
+                    await session.taking_up.see_to(entry)
         except Failure as failure:
             if failure.reason == errors_pb2.ERROR_REASON_SESSION_CAPACITY:
                 # Another process may have room; if not, it is taken all the same.

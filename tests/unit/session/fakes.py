@@ -145,12 +145,14 @@ class FakeExecutor:
         asyncio.get_running_loop().call_soon(self._followed, execution)
         return FakeSubscription(execution, listener)
 
-    async def cancel(self, execution_id: str) -> None:
+    async def cancel(self, execution_id: str, failure: Failure | None = None) -> None:
         """See `executor.Executors`."""
         await self._called("cancel")
         execution = self._known(execution_id)
         execution.cancellations += 1
-        if self.cancels:
+        if self.cancels and failure is not None:
+            execution.end(Outcome.STATE_FAILED, error=failure.to_error())
+        elif self.cancels:
             execution.end(Outcome.STATE_CANCELLED)
 
     async def resolve(self, execution_id: str, decision: transcript_pb2.PermissionDecision) -> None:
@@ -254,9 +256,9 @@ class FakeExecutors:
         """See `executor.Executors`."""
         return await self.members[address].subscribe(execution_id, listener)
 
-    async def cancel(self, address: str, execution_id: str) -> None:
+    async def cancel(self, address: str, execution_id: str, failure: Failure | None = None) -> None:
         """See `executor.Executors`."""
-        await self.members[address].cancel(execution_id)
+        await self.members[address].cancel(execution_id, failure)
 
     async def resolve(
         self, address: str, execution_id: str, decision: transcript_pb2.PermissionDecision

@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2
+from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2, usage_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.feed import Feeds
 from services.chassis.identity import Identity, act_as
@@ -35,6 +35,7 @@ from services.session.sessions_api import SessionApi
 from services.session.store import Store
 from services.session.tickets import Tickets
 from services.session.turns_api import TurnApi
+from services.session.usage_api import UsageApi
 from services.session.watches import Watches
 from tests.unit.session.fakes import FaultyStore
 
@@ -109,6 +110,7 @@ class Service:
         self.turns = TurnApi(sessions=self.sessions, limits=limits)
         self.events = EventApi(sessions=self.sessions, watches=self.watches)
         self.feed = feed_api.FeedApi(sessions=self.sessions, feeds=self.feeds)
+        self.usage = UsageApi(sessions=self.sessions, clock=self.environment.clock, limits=limits)
         self.session = SessionApi(sessions=self.sessions)
         self.keys = KeyApi(
             keys=Keys(store=store, limit=limits.keys), tickets=Tickets(store=store), limits=limits
@@ -138,6 +140,13 @@ class Service:
         _, user, _, agent = name.split("/")
         session = await self.sessions.session(user)
         return await session.agent(agent)
+
+    async def month(
+        self, month: str = "current", user: str = "users/ada"
+    ) -> usage_pb2.MonthlyUsage:
+        """Return what a user consumed in a month."""
+        request = usage_pb2.GetUsageRequest(name=f"{user}/usage/{month}")
+        return (await self.usage.GetUsage(request, CONTEXT)).usage
 
     async def create_agent(
         self, agent_id: str = "a1", *, user: str = "users/ada", **agent: Any

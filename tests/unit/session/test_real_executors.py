@@ -123,7 +123,7 @@ def waiting(agent: LiveAgent) -> int:
 
 def written(workspaces: Path) -> int:
     """Return how many files the agent has written."""
-    return len(list(workspaces.glob("*/*.txt")))
+    return len(list(workspaces.glob("*/files/*.txt")))
 
 
 async def grown(agent: LiveAgent) -> None:

@@ -15,6 +15,9 @@ from tests.unit.session.shared import Connection, Database, Pod, Pods, reasons
 
 NAME = AgentName("ada", "a1")
 
+LEFT = {"users/ada", "users/ada/usage/deleted"}
+"""What stays when a user's only agent is deleted."""
+
 
 class Held(Connection):
     """A store whose commits can be held back.
@@ -44,13 +47,13 @@ async def delete(pod: Pod) -> None:
 
 class TestDeleteAgent:
     async def test_nothing_is_left(self, pods: Pods, first: Pod, executor: FakeExecutor) -> None:
-        """But the lease on the user."""
+        """But the lease on the user, and what the user's turns have consumed."""
         await first.create_turn()
         await executor.execution()
 
         await delete(first)
 
-        await until(lambda: {"users/ada"} == set(pods.database.documents))
+        await until(lambda: LEFT == set(pods.database.documents))
         assert ["RESOURCE_NOT_FOUND"] == await reasons(first.get_agent())
 
     async def test_a_deletion_that_comes_after_the_next_owner_fails(
@@ -89,7 +92,7 @@ class TestDeleteAgent:
 
         await delete(second)
 
-        await until(lambda: {"users/ada"} == set(pods.database.documents))
+        await until(lambda: LEFT == set(pods.database.documents))
 
 
 class TestDeleteDocuments:

@@ -12,6 +12,7 @@ import pytest
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import turns_pb2
 from services.chassis.failures import Failure
+from services.session.budgets import Left
 from services.session.executors.placement import Placement
 from services.session.records import TurnRecord
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore, unavailable
@@ -298,7 +299,13 @@ async def test_nothing_is_created_while_the_agent_may_be_somebody_elses(
         executor="e1:1",
     )
     log: Any = SimpleNamespace(owned=False, mirror=(await service.live()).mirror)
-    placement = Placement(environment=service.environment, agent=agent, turn=turn, agent_log=log)
+    placement = Placement(
+        environment=service.environment,
+        agent=agent,
+        turn=turn,
+        agent_log=log,
+        left=lambda: Left(turn=None, agent=None, month=None),
+    )
     running = asyncio.ensure_future(placement.run())
     await asyncio.sleep(0.5)
     assert [] == executor.calls

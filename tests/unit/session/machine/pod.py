@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from moorline.executor.v1 import executions_pb2
+from moorline.executor.v1 import executions_pb2, workspaces_pb2
 from moorline.transcript.v1 import transcript_pb2
+from services.chassis.failures import Failure
 from services.chassis.metrics import Metrics
 from services.session.environment import Environment
 from services.session.executors.executor import Listener
@@ -49,10 +50,10 @@ class PodExecutors(FakeExecutors):
         self._followed.append((self.members[address].executions[execution_id], listener))
         return subscription
 
-    async def cancel(self, address: str, execution_id: str) -> None:
+    async def cancel(self, address: str, execution_id: str, failure: Failure | None = None) -> None:
         """See `executor.Executors`."""
         await self._alive()
-        await super().cancel(address, execution_id)
+        await super().cancel(address, execution_id, failure)
 
     async def resolve(
         self, address: str, execution_id: str, decision: transcript_pb2.PermissionDecision
@@ -60,6 +61,11 @@ class PodExecutors(FakeExecutors):
         """See `executor.Executors`."""
         await self._alive()
         await super().resolve(address, execution_id, decision)
+
+    async def restore(self, address: str, request: workspaces_pb2.RestoreTranscriptRequest) -> None:
+        """See `executor.Executors`."""
+        await self._alive()
+        await super().restore(address, request)
 
     def die(self) -> None:
         """Hear of nothing any more, and have nothing done."""

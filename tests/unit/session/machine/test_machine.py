@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from tests.unit.session.machine.pod import Pod
 from tests.unit.session.machine.world import World, ended
 
 TURNS = st.integers(0, 5).map("turn-{}".format)
-ACTIONS = ("say", "complete", "discard", "call_tool", "ask", "end")
+ACTIONS = ("say", "complete", "discard", "call_tool", "ask", "grow", "leave", "end")
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -26,6 +28,16 @@ class SessionMachine(RuleBasedStateMachine):
     def create(self, turn: str) -> None:
         """A client sends a prompt, perhaps once more."""
         self.world.submit(turn, f"prompt of {turn}")
+
+    @rule(turn=TURNS, entries=st.integers(1, 3), end=st.sampled_from(("", "leave", "end")))
+    def converse(self, turn: str, entries: int, end: str) -> None:
+        """A turn runs, and its agent's transcript grows."""
+        self.world.submit(turn, f"prompt of {turn}")
+        self.world.loop.advance(0.5)
+        for execution in self.world.running():
+            for action in [*["grow"] * entries, *[end] * bool(end)]:
+                self.world.loop.act(functools.partial(_act, self.world, execution, action))
+        self.world.loop.advance(0.5)
 
     @rule(turn=TURNS)
     def cancel(self, turn: str) -> None:
@@ -47,7 +59,7 @@ class SessionMachine(RuleBasedStateMachine):
     def act(self, data: st.DataObject, action: str) -> None:
         """An agent does something."""
         execution = data.draw(st.sampled_from(self.world.running()))
-        self.world.loop.act(lambda: _act(execution, action))
+        self.world.loop.act(lambda: _act(self.world, execution, action))
 
     @precondition(lambda self: self.world.pods)
     @rule(data=st.data(), same=st.booleans())
@@ -112,6 +124,7 @@ class SessionMachine(RuleBasedStateMachine):
         """An executor forgets everything."""
         executor = data.draw(st.sampled_from(self.world.executors))
         self.world.loop.act(executor.forget)
+        executor.files.clear()
 
     @rule(data=st.data())
     def lose_executor(self, data: st.DataObject) -> None:
@@ -137,7 +150,7 @@ class SessionMachine(RuleBasedStateMachine):
         return data.draw(st.sampled_from(self.world.pods))
 
 
-def _act(execution: FakeExecution, action: str) -> None:
+def _act(world: World, execution: FakeExecution, action: str) -> None:
     blocks = list(execution.blocks)
     match action:
         case "say":
@@ -150,6 +163,10 @@ def _act(execution: FakeExecution, action: str) -> None:
             execution.call_tool(f"tool-{len(execution.events)}")
         case "ask":
             execution.ask("p1")
+        case "grow":
+            world.grow(execution)
+        case "leave":
+            execution.end(background_tasks=1)
         case "end":
             execution.end()
 

@@ -16,7 +16,10 @@ from moorline.session.v1 import agents_pb2, events_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import act_as
 from services.session.limits import Limits
+from services.session.records import transcript_path
+from services.session.transcripts.piece import read_piece
 from tests.unit.session.fakes import FakeExecution, FakeExecutor
+from tests.unit.session.log_writing import NAME
 from tests.unit.session.machine.memory_store import MemoryDatabase, PodStore
 from tests.unit.session.machine.pod import LEASE_SECONDS, Pod, PodClock, PodExecutors, leases
 from tests.unit.session.machine.virtual_time import VirtualLoop
@@ -50,6 +53,10 @@ class World:
         self.loop.context.run(act_as, ADA)
         self.database = MemoryDatabase(clock=self.loop.time)
         self.executors = [FakeExecutor(), FakeExecutor()]
+        for executor in self.executors:
+            executor.forgetful = True
+        # What each execution has told of a transcript: conversation, number and entry.
+        self.grown: dict[str, list[tuple[str, int, str]]] = {}
         self.pods: list[Pod] = []
         self.prompts: dict[str, str] = {}
         self.acknowledged: set[str] = set()
@@ -131,6 +138,17 @@ class World:
         """Have a pod give the user to another one."""
         self.loop.act(lambda: pod.service.sessions.release("ada"))
 
+    def grow(self, execution: FakeExecution) -> None:
+        """Let an agent's own transcript grow."""
+        number = len(execution.events) + 1
+        entry = f"{execution.id} {number}"
+        conversation = execution.asked.resume_from or execution.id
+        execution.grow(entry, conversation=conversation)
+        self.grown.setdefault(execution.id, []).append((conversation, number, entry))
+        for executor in self.executors:
+            if execution.id in executor.executions:
+                executor.files.setdefault("", []).append(entry)
+
     def watch(self) -> None:
         """Have one more client follow the agent."""
         self._watches.append(self._following(Watcher()))
@@ -173,6 +191,9 @@ class World:
             problems.append("the log has a hole")
         for turn_id, prompt in self.prompts.items():
             problems += self._judge_turn(turn_id, prompt, events)
+        for turn_id in {event.turn_id for event in events if event.turn_id not in self.prompts}:
+            problems += _judge_background(turn_id, events)
+        problems += self._judge_transcript()
         for watcher, _ in self._watches:
             problems += watcher.problems
             if watcher.events != events:
@@ -208,6 +229,30 @@ class World:
             if kind == "turn_attempt" and called:
                 problems.append(f"{turn_id} was repeated after a tool call")
             called = kind == "tool_call" or (called and kind != "turn_attempt")
+        return problems
+
+    def _judge_transcript(self) -> list[str]:
+        """Judge what is stored of the newest conversation."""
+        pieces = [read_piece(one) for one in self.database.read(transcript_path(NAME))]
+        stored = [
+            entry
+            for piece in pieces
+            if piece.conversation == pieces[-1].conversation
+            for part in piece.parts
+            for entry in part.entries
+        ]
+        problems = []
+        if [piece.number for piece in pieces] != sorted({piece.number for piece in pieces}):
+            problems.append("pieces of the transcript are in disorder")
+        for execution_id, grown in self.grown.items():
+            mine = [entry for entry in stored if entry.startswith(f"{execution_id} ")]
+            if mine != [entry for _, _, entry in grown][: len(mine)]:
+                problems.append(f"the transcript has {mine} of {grown}")
+            durable = max(one.acknowledged.get(execution_id, 0) for one in self.executors)
+            for conversation, number, entry in grown:
+                current = pieces and conversation == pieces[-1].conversation
+                if current and number <= durable and entry not in mine:
+                    problems.append(f"{entry} was acknowledged and is not stored")
         return problems
 
     def _unfinished(self) -> list[str]:
@@ -283,6 +328,17 @@ class World:
                 except asyncio.CancelledError:
                     _pass_on()
             await asyncio.sleep(0.1)
+
+
+def _judge_background(turn_id: str, events: list[events_pb2.Event]) -> list[str]:
+    kinds = [event.item.WhichOneof("kind") for event in events if event.turn_id == turn_id]
+    good = (
+        turn_id.startswith("background-")
+        and kinds[0] == "background_work"
+        and kinds.count("turn_outcome") == 1
+        and kinds[-1] == "turn_outcome"
+    )
+    return [] if good else [f"{turn_id} is {kinds}"]
 
 
 def ended(execution: FakeExecution) -> bool:
