@@ -207,7 +207,12 @@ def _filled(**fields: Any) -> dict[str, Any]:
 def _piece(
     piece: transcript_pb2.AgentMessage | transcript_pb2.AgentThought,
 ) -> dict[str, Any]:
-    return _filled(blockId=piece.block_id, text=piece.text, partial=piece.partial)
+    return _filled(
+        blockId=piece.block_id,
+        text=piece.text,
+        partial=piece.partial,
+        parentToolCallId=piece.parent_tool_call_id,
+    )
 
 
 def _piece_arguments(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,4 +220,5 @@ def _piece_arguments(fields: Mapping[str, Any]) -> dict[str, Any]:
         "block_id": fields.get("blockId", ""),
         "text": fields.get("text", ""),
         "partial": fields.get("partial", False),
+        "parent_tool_call_id": fields.get("parentToolCallId", ""),
     }

@@ -18,10 +18,11 @@ Item = transcript_pb2.Item
 MOMENT = datetime(2026, 11, 26, 10, 0, 0, 123456, tzinfo=UTC)
 TEXT = 'a "quoted" \\ line\n\u2028\u0000\u001f 안녕 \U0001f600 </script>'
 
+PIECE = {"block_id": "b", "text": TEXT, "partial": True, "parent_tool_call_id": "c"}
 ITEMS: dict[str, list[Any]] = {
     "user_message": [{}, {"text": TEXT}],
-    "agent_message": [{}, {"block_id": "b", "text": TEXT, "partial": True}],
-    "agent_thought": [{}, {"block_id": "b", "text": TEXT, "partial": True}],
+    "agent_message": [{}, PIECE],
+    "agent_thought": [{}, PIECE],
     "tool_call": [
         {},
         {
@@ -35,11 +36,38 @@ ITEMS: dict[str, list[Any]] = {
     "tool_result": [{}, {"tool_call_id": "c", "output": TEXT, "failed": True, "omitted_bytes": 9}],
     "permission_request": [
         {},
-        {"permission_id": "p", "input_json": "{}", "question": TEXT, "expire_time": {"seconds": 1}},
+        {
+            "permission_id": "p",
+            "tool_call_id": "c",
+            "tool_name": "Bash",
+            "input_json": "{}",
+            "question": TEXT,
+            "expire_time": {"seconds": 1},
+            "kind": 2,
+            "diff": "--- a\n+++ b\n",
+            "suggestions": [{"suggestion_id": "s", "rules": ["Edit"], "accept_edits": True}],
+            "questions": [
+                {
+                    "question": "Which?",
+                    "header": "h",
+                    "options": [{"label": "l", "description": TEXT}],
+                    "multiple": True,
+                }
+            ],
+            "plan": TEXT,
+            "omitted_bytes": 5,
+        },
     ],
     "permission_decision": [
         {},
-        {"permission_id": "p", "allowed": True, "reason": "r", "decider": 1},
+        {
+            "permission_id": "p",
+            "allowed": True,
+            "reason": "r",
+            "decider": 1,
+            "suggestion_id": "s",
+            "answers": [{"question": "Which?", "answers": ["l", TEXT]}],
+        },
     ],
     "turn_attempt": [{"attempt": 2, "error": errors_pb2.Error(code=14, message="m")}],
     "turn_outcome": [
@@ -49,8 +77,39 @@ ITEMS: dict[str, list[Any]] = {
             "error": errors_pb2.Error(code=13, metadata={"a": "b"}),
             "usage": transcript_pb2.Usage(input_tokens=1, cost_usd_micros=2),
             "duration": {"seconds": 3, "nanos": 500},
+            "background_tasks": 2,
+            "model": "m",
         },
     ],
+    "provider_retry": [
+        {},
+        {
+            "attempt": 1,
+            "attempts": 6,
+            "delay": {"nanos": 5000},
+            "error": errors_pb2.Error(code=8),
+        },
+    ],
+    "model_fallback": [{}, {"from_model": "a", "to_model": "b"}],
+    "compaction": [{}, {"automatic": True, "tokens_before": 9, "tokens_after": 3}],
+    "file_changes": [
+        {},
+        {
+            "changes": [
+                {
+                    "path": "a/b.txt",
+                    "kind": 2,
+                    "added_lines": 1,
+                    "removed_lines": 2,
+                    "diff": TEXT,
+                    "binary": True,
+                    "omitted": True,
+                }
+            ],
+            "omitted_files": 4,
+        },
+    ],
+    "background_work": [{}, {"description": TEXT}],
 }
 
 
@@ -72,6 +131,14 @@ def test_every_kind_is_tried() -> None:
     kinds = {field.name for field in Item.DESCRIPTOR.oneofs_by_name["kind"].fields}
 
     assert kinds == set(ITEMS)
+
+
+@pytest.mark.parametrize("kind", ITEMS)
+def test_every_field_is_tried(kind: str) -> None:
+    """A field added to the contract must be added here, or one encoder might forget it."""
+    fields = {field.name for field in Item.DESCRIPTOR.fields_by_name[kind].message_type.fields}
+
+    assert fields == set(ITEMS[kind][-1])
 
 
 @pytest.mark.parametrize("item", items(), ids=lambda item: item.WhichOneof("kind"))

@@ -160,7 +160,7 @@ async def test_a_store_that_is_away_holds_the_agent(store: FaultyStore, tmp_path
 
         assert Turn.STATE_FINISHED == turn.state
         assert WRITES == written(root)
-        assert 2 * WRITES + 2 == agent.log.head
+        assert 2 * WRITES + 3 == agent.log.head
         assert 0 == waiting(agent)
 
 
@@ -178,7 +178,7 @@ async def test_a_store_that_is_slow_slows_the_agent(store: FaultyStore, tmp_path
 
         assert Turn.STATE_FINISHED == (await ended(service)).state
         assert 10 < most <= HELD_ITEMS
-        assert 2 * WRITES + 2 == agent.log.head
+        assert 2 * WRITES + 3 == agent.log.head
 
 
 @pytest.mark.parametrize("prompt", ["hello", "/sim write a.txt x\n/sim read a.txt"])
