@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 
 import grpc
 
+from moorline.diagnosis.v1 import diagnosis_pb2_grpc
 from moorline.session.v1 import (
     agents_pb2_grpc,
     events_pb2_grpc,
@@ -18,6 +19,7 @@ from moorline.session.v1 import (
     keys_pb2_grpc,
     sessions_pb2_grpc,
     turns_pb2_grpc,
+    usage_pb2_grpc,
 )
 from services.chassis import logs, server
 from services.chassis.discovery import Discovery
@@ -30,6 +32,7 @@ from services.chassis.tasks import Tasks
 from services.session import feed_api
 from services.session.agents_api import AgentApi
 from services.session.clock import DatabaseClock, stopwatch
+from services.session.diagnosis_api import DiagnosisApi
 from services.session.environment import Environment, Measures
 from services.session.events_api import EventApi
 from services.session.executors.links import ExecutorLinks
@@ -43,8 +46,10 @@ from services.session.sessions import Sessions
 from services.session.sessions_api import SessionApi
 from services.session.settings import Settings
 from services.session.stores.choice import open_store
+from services.session.surroundings import Surroundings
 from services.session.tickets import Tickets
 from services.session.turns_api import TurnApi
+from services.session.usage_api import UsageApi
 from services.session.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -97,6 +102,9 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         )
         feeds: feed_api.SessionFeeds = Feeds(wrap=feed_api.wrapped(clock))
         watches = Watches()
+        surroundings = Surroundings(
+            store=store, store_words=settings.store_words, sessions=sessions, ownership=ownership
+        )
 
         def register(to: grpc.aio.Server) -> None:
             agents_pb2_grpc.add_AgentServiceServicer_to_server(
@@ -119,8 +127,14 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
                 ),
                 to,
             )
+            usage_pb2_grpc.add_UsageServiceServicer_to_server(
+                UsageApi(sessions=sessions, clock=clock, limits=limits), to
+            )
             sessions_pb2_grpc.add_SessionServiceServicer_to_server(
                 SessionApi(sessions=sessions), to
+            )
+            diagnosis_pb2_grpc.add_DiagnosisServiceServicer_to_server(
+                DiagnosisApi(surroundings=surroundings), to
             )
 
         async def drain() -> None:
