@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
 from services.executor.channel import Exit, ExitReason, Receiver
+from services.executor.channels.docker.container import LOG_LIMIT
 from services.executor.channels.docker.engine import STDERR, Attached, Ended, Engine, EngineError
 from services.executor.channels.process.lines import Lines
 
@@ -28,6 +30,8 @@ _STDERR_LIMIT = 8 << 10
 """Bytes of the last words that are kept for the log."""
 _KILLED_SECONDS = 3.0
 """For a killed container to be gone."""
+_HELD_SECONDS = 0.5
+"""How often a container is looked at whose output nobody reads for the moment."""
 _REPLAY_SECONDS = 10.0
 """For the engine to hand over the first line of a log."""
 _END_OF_INPUT = b"\x04\n"
@@ -187,7 +191,7 @@ class DockerChannel:
             errors_pb2.ERROR_REASON_EXECUTION_LOST,
             f"The agent of workspace {self._workspace} cannot be taken over by this executor.",
         )
-        pieces = self._engine.output(self._container)
+        pieces = self._engine.output(self._container, limit=LOG_LIMIT)
         try:
             if not await self._engine.is_running(self._container):
                 return lost
@@ -226,18 +230,32 @@ class DockerChannel:
         whole = True
         try:
             async for stream, data in pieces:
-                await self._released.wait()
+                if self._lines is not None and self._lines.held:
+                    await self._until_released()
                 self._take(stream, data)
         except EngineError as error:
             whole = False
             self._log("agent container out of sight", error)
         except asyncio.CancelledError:
             if not self._killed:
+                # Nobody listens any more, and the container must not wait for it.
+                await self._hang_up()
                 raise
             whole = False
-        ended = await self._exit() if whole else Exit(None, ExitReason.LOST)
-        self._end(ended)
+        if not self._gone.done():
+            self._gone.set_result(await self._exit() if whole else Exit(None, ExitReason.LOST))
+        self._end(self._gone.result())
         await self._remove()
+
+    async def _until_released(self) -> None:
+        """Wait until lines may be handed over; it may end meanwhile, which is not heard then."""
+        while not self._released.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HELD_SECONDS):
+                    await self._released.wait()
+                    return
+            if not self._gone.done() and not await self._engine.is_running(self._container):
+                self._gone.set_result(await self._exit())
 
     def _take(self, stream: int, data: bytes) -> None:
         if self._killed or self._lines is None:
@@ -262,15 +280,17 @@ class DockerChannel:
             words = self._last_words.decode(errors="replace")
             facts = {"workspace": self._workspace, "code": ended.code, "stderr": words}
             log.warning("agent container ended", extra=facts)
-        self._gone.set_result(ended)
         if self._lines is not None:
             if self._killed:
                 self._lines.drop()
             self._lines.end(ended)
 
-    async def _remove(self) -> None:
+    async def _hang_up(self) -> None:
         if self._input is not None:
             await self._input.close()
+
+    async def _remove(self) -> None:
+        await self._hang_up()
         try:
             await self._engine.remove(self._container)
         except EngineError as error:

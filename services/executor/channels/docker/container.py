@@ -25,12 +25,12 @@ VERSION = "moorline.version"
 VIEW = View(files="/workspace", state="/state", run="/run/moorline")
 """Where a container finds what its agent has."""
 
-_HOME = "/home/agent"
 _FIRST_USER = 10001
 _USERS = 50_000
 """Ids of users that agents get, where the executor may choose."""
-_LOG_SIZE, _LOG_FILES = "64m", "2"
-"""What a container prints is kept for a restarted executor: several hours of an agent at work."""
+LOG_LIMIT = 128 << 20
+"""Bytes of what a container prints that are kept for a restarted executor, and as many again: tens
+of busy turns of an agent."""
 _OOM_SCORE = 300
 """The kernel ends an agent before the services of this machine."""
 
@@ -139,9 +139,9 @@ def configuration(launch: Launch, *, setting: Setting, owner: Owner) -> dict[str
     processes = f"+{limits.shell_processes}" if owner.shared else str(limits.shell_processes)
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": _HOME,
+        "HOME": "/tmp",  # noqa: S108 - the container's own
         "USER": "agent",
-        "TMPDIR": "/tmp",  # noqa: S108 - the container's own
+        "TMPDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8",
         "SHELL": "/bin/bash",
         "CLAUDE_CODE_TMPDIR": "/tmp",  # noqa: S108
@@ -169,13 +169,13 @@ def configuration(launch: Launch, *, setting: Setting, owner: Owner) -> dict[str
         "AttachStdin": True,
         "AttachStdout": True,
         "AttachStderr": True,
-        "HostConfig": _host(place, owner, limits),
+        "HostConfig": _host(place, limits),
     }
 
 
-def _host(place: Place, owner: Owner, limits: Limits) -> dict[str, Any]:
+def _host(place: Place, limits: Limits) -> dict[str, Any]:
     memory = limits.memory << 20
-    temporary = f"rw,exec,nosuid,nodev,size={memory // 2}"
+    temporary = f"rw,exec,nosuid,nodev,mode=1777,size={memory // 2}"
     mounts = {place.files: VIEW.files, place.state: VIEW.state, place.run: VIEW.run}
     return {
         "NetworkMode": "none",
@@ -194,8 +194,7 @@ def _host(place: Place, owner: Owner, limits: Limits) -> dict[str, Any]:
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
         "Tmpfs": {
-            "/tmp": f"{temporary},mode=1777",  # noqa: S108
-            _HOME: f"{temporary},mode=0700,uid={owner.uid},gid={owner.gid}",
+            "/tmp": temporary,  # noqa: S108
         },
         "Mounts": [
             {"Type": "bind", "Source": str(source.absolute()), "Target": target}
@@ -203,7 +202,7 @@ def _host(place: Place, owner: Owner, limits: Limits) -> dict[str, Any]:
         ],
         "LogConfig": {
             "Type": "json-file",
-            "Config": {"max-size": _LOG_SIZE, "max-file": _LOG_FILES},
+            "Config": {"max-size": str(LOG_LIMIT), "max-file": "2"},
         },
         "RestartPolicy": {"Name": "no"},
     }

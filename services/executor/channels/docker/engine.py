@@ -21,9 +21,11 @@ _UNREACHABLE = 900
 _CALL_SECONDS = 30.0
 """For one call; to create a container takes 0.2 s on an idle machine, several on a busy one."""
 _GONE_SECONDS = 10.0
-"""For a container whose streams have ended to be reported as ended."""
+"""For a container to be killed, or to be reported as ended when its streams have."""
 _HEADER = 8
 """Bytes before each piece of output: which stream, three zeroes, how many bytes follow."""
+_ENTRY = 80
+"""Bytes that an entry of the log takes beside its text."""
 STDERR = 2
 """Number of a container's standard error."""
 
@@ -162,15 +164,24 @@ class Engine:
             await stream.__aenter__()
         return Attached(stream)
 
-    async def output(self, container: str) -> AsyncIterator[tuple[int, bytes]]:
+    async def output(self, container: str, *, limit: int) -> AsyncIterator[tuple[int, bytes]]:
         """Return what a container has printed since it began, and go on until it ends.
 
         It comes from the container's log, so that it comes once and in order whoever else has
         read it before. Nothing is read ahead but a little; the container does not wait.
+
+        Args:
+            container: Whose output.
+            limit: Bytes at which its log begins a new file. Engines have handed over lines
+                twice there, so it ends before.
+
+        Raises:
+            EngineError: The engine is gone, or the log too long.
         """
         query = {"follow": "1", "stdout": "1", "stderr": "1", "tail": "all"}
         url = self._url(container, "logs")
         timeout = aiohttp.ClientTimeout(total=None)
+        logged = 0
         try:
             async with self._docker.session.get(url, params=query, timeout=timeout) as response:
                 response.raise_for_status()
@@ -178,7 +189,11 @@ class Engine:
                 while True:
                     header = await content.readexactly(_HEADER)
                     size = int.from_bytes(header[4:], "big")
-                    yield header[0], await content.readexactly(size)
+                    data = await content.readexactly(size)
+                    logged += _logged(data)
+                    if logged > limit:
+                        raise EngineError(0, "its log is longer than can be followed")
+                    yield header[0], data
         except asyncio.IncompleteReadError:
             return
         except (aiohttp.ClientError, OSError) as error:
@@ -210,7 +225,7 @@ class Engine:
     async def kill(self, container: str) -> None:
         """Kill everything in a container; one that does not run is left alone."""
         try:
-            async with _asking():
+            async with _asking(_GONE_SECONDS):
                 await self._docker.containers.container(container).kill()
         except EngineError as error:
             if error.status not in {404, 409}:
@@ -255,6 +270,13 @@ class Engine:
     def _url(self, container: str, what: str) -> str:
         docker = self._docker
         return f"{docker.docker_host}/{docker.api_version}/containers/{container}/{what}"
+
+
+def _logged(data: bytes) -> int:
+    """Return about how many bytes of the log a piece of output takes, at most."""
+    count = data.count
+    escaped = count(b'"') + count(b"\\")
+    return len(data) + escaped + 5 * (count(b"<") + count(b">") + count(b"&")) + _ENTRY
 
 
 @asynccontextmanager
