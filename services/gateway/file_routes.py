@@ -63,8 +63,8 @@ class FileRoutes:
     def routes(self) -> list[web.RouteDef]:
         """Return every route."""
         return [
-            web.get("/v1/agents/{agent}/files/{path:.+}", self._download, allow_head=False),
-            web.put("/v1/agents/{agent}/files/{path:.+}", self._upload),
+            web.get("/v1/agents/{agent}/files/{path:(?s:.+)}", self._download, allow_head=False),
+            web.put("/v1/agents/{agent}/files/{path:(?s:.+)}", self._upload),
             web.get("/v1/agents/{agent}/archive", self._archive, allow_head=False),
         ]
 

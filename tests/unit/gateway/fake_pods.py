@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import sessions_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import Identity
 from services.chassis.rendezvous import ranked
@@ -43,6 +44,8 @@ class FakePod:
         # The next answers, then the last one for ever; None never comes.
         self.answers: list[Failure | str | None] = [address]
         self.calls: list[tuple[str, Any, Identity]] = []
+        # Workspace and executor of whatever agent is asked for.
+        self.locate: Callable[[], tuple[str, str]] = lambda: ("", "")
 
     def go(self) -> None:
         """Break its feed, and answer nothing."""
@@ -70,6 +73,9 @@ class FakePod:
         """See `Caller`."""
         self.calls.append((method.rpartition("/")[2], request, identity))
         await self.answer()
+        if response is sessions_pb2.LocateWorkspaceResponse:
+            workspace, address = self.locate()
+            return response(workspace=workspace, address=address)
         return response()
 
     async def stream(

@@ -17,6 +17,8 @@ from moorline.session.v1 import (
     feed_pb2_grpc,
     keys_pb2,
     keys_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
 )
 from services.chassis.failures import not_found
 from services.chassis.feed import Feeds
@@ -57,6 +59,7 @@ class FakeSession:
         updates: What every subscription begins with.
         time: The database's, in seconds since the epoch; 0 when it is not told.
         asked: The methods called, with the identity.
+        places: Workspace and executor of each agent.
     """
 
     keys: dict[str, keys_pb2.Key] = field(default_factory=lambda: {SECRET: keys_pb2.Key(name=KEY)})
@@ -67,6 +70,7 @@ class FakeSession:
     scripts: list[tuple[int, Script]] = field(default_factory=list)
     feed_ids: list[str] = field(default_factory=list)
     target: str = ""
+    places: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Answers wait for it.
@@ -96,6 +100,7 @@ class FakeSession:
         keys_pb2_grpc.add_KeyServiceServicer_to_server(_Keys(self), server)  # type: ignore[abstract]
         agents_pb2_grpc.add_AgentServiceServicer_to_server(_Agents(self), server)  # type: ignore[abstract]
         feed_pb2_grpc.add_SessionFeedServiceServicer_to_server(_Feed(self), server)
+        sessions_pb2_grpc.add_SessionServiceServicer_to_server(_Sessions(self), server)  # type: ignore[abstract]
 
 
 class _Keys(keys_pb2_grpc.KeyServiceServicer):
@@ -139,6 +144,20 @@ class _Agents(agents_pb2_grpc.AgentServiceServicer):
         if not request.name.startswith(caller().user + "/"):
             raise not_found()
         return agents_pb2.GetAgentResponse(agent=agents_pb2.Agent(name=request.name))
+
+
+class _Sessions(sessions_pb2_grpc.SessionServiceServicer):
+    def __init__(self, state: FakeSession) -> None:
+        self._state = state
+
+    async def LocateWorkspace(
+        self, request: sessions_pb2.LocateWorkspaceRequest, context: Any
+    ) -> sessions_pb2.LocateWorkspaceResponse:
+        self._state.asked.append(("LocateWorkspace", caller()))
+        place = self._state.places.get(request.name)
+        if place is None or not request.name.startswith(caller().user + "/"):
+            raise not_found()
+        return sessions_pb2.LocateWorkspaceResponse(workspace=place[0], address=place[1])
 
 
 class _Feed(feed_pb2_grpc.SessionFeedServiceServicer):
