@@ -22,37 +22,13 @@ from services.executor.agent_process import Ending, Result
 from services.executor.book import Book
 from services.executor.claude_code import asks, frames, results
 from services.executor.claude_code.diffs import diff_of
+from services.executor.claude_code.entry import ATTEND, TURN, Entry
 from services.executor.claude_code.transcripts import Parts, conversation_of
 from services.executor.claude_code.turn import Turn
 
 log = logging.getLogger(__name__)
 
-_TURN = "moorline/turn/"
-_ATTEND = "moorline/attend/"
 _LEAVE = "moorline/leave/"
-
-
-class Entry:
-    """A turn, or an attendance, that the process has not yet been seen to know of.
-
-    Args:
-        turn: Its turn; the message's id is a name of the attendance, too.
-        attends: Whether it is an attendance.
-        mode: The CLI's word for what the agent may do without asking.
-        model: The model that answers.
-        prompt: The line that begins the turn; empty for an attendance.
-    """
-
-    __slots__ = ("attends", "ending", "marker", "mode", "model", "prompt", "turn")
-
-    def __init__(self, *, turn: Turn, attends: bool, mode: str, model: str, prompt: bytes) -> None:
-        self.turn = turn
-        self.attends = attends
-        self.mode = mode
-        self.model = model
-        self.prompt = prompt
-        self.marker = f"{_ATTEND if attends else _TURN}{turn.message_id}"
-        self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
 
 class Dialogue:
@@ -157,7 +133,9 @@ class Dialogue:
         self.replaying = False
         entry = self.coming
         if self._interrupted and (entry is not None or self._unsaid):
-            self.end(Result.INTERRUPTED, None)
+            if entry is not None:
+                self._arrive(entry)
+            self._end(Result.INTERRUPTED, None)
         elif entry is not None:
             self.enter(entry)
         elif self._unsaid:
@@ -222,10 +200,14 @@ class Dialogue:
             case _:
                 self._protocol(frame)
 
-    def end(self, result: Result, failure: Failure | None) -> None:
-        """End the turn that is going on, or was to come; nothing when there is none."""
+    def die(self, failure: Failure) -> None:
+        """End what is going on, or was to come: the process is gone."""
         if self.coming is not None:
             self._arrive(self.coming)
+        self._end(Result.DIED, self.turn.failure or failure)
+
+    def _end(self, result: Result, failure: Failure | None) -> None:
+        """End the turn that is going on; nothing when there is none."""
         turn, ending = self.turn, self._ending
         if ending is None and not self._foreign:
             return
@@ -276,10 +258,18 @@ class Dialogue:
                 turn.fallback(frame)
             case "compact_boundary":
                 turn.compact(frame)
+            case _:
+                self._beside(frame)
+
+    def _beside(self, frame: dict[str, Any]) -> None:
+        """Take in what goes on in the background."""
+        match frame["subtype"]:
             case "task_notification":
                 self._notified = True
             case "background_tasks_changed":
                 self._tasks = len(frame["tasks"])
+                if self._attending:
+                    self._rest()
 
     def _result(self, frame: dict[str, Any]) -> None:
         results.add(self._usage, results.usage(frame, cost_before=self._cost))
@@ -295,7 +285,7 @@ class Dialogue:
         elif self.prompt:
             self._speak_when_idle()
         elif _answers(frame, self.turn.message_id):
-            self.end(result, failure)
+            self._end(result, failure)
 
     def _asked(self, request_id: str, request: dict[str, Any]) -> None:
         if request["subtype"] != "can_use_tool":
@@ -341,10 +331,11 @@ class Dialogue:
                 self._rest()
             else:
                 self._speak_when_idle()
-        elif marker.startswith((_TURN, _ATTEND)):
+        elif marker.startswith((TURN, ATTEND)):
             self._begin_foreign(marker)
-        elif marker.startswith(_LEAVE):
-            self.end(Result.FINISHED if self._attending else Result.INTERRUPTED, None)
+        elif self.turn.message_id and marker == f"{_LEAVE}{self.turn.message_id}":
+            # It may have ended by itself in the meantime, and another one begun.
+            self._end(Result.FINISHED if self._attending else Result.INTERRUPTED, None)
 
     def _arrive(self, entry: Entry) -> None:
         before, self.turn = self.turn, entry.turn
@@ -362,14 +353,14 @@ class Dialogue:
         self.turn = Turn(message_id=marker.rpartition("/")[2], book=book)
         self.outbox.clear()
         self._foreign = True
-        self._attending = marker.startswith(_ATTEND)
+        self._attending = marker.startswith(ATTEND)
         if self._attending:
             self._rest()
 
     def _rest(self) -> None:
         """End the attendance when nothing is left to attend to."""
         if not self._busy and not self._tasks and not self._notified:
-            self.end(Result.FINISHED, None)
+            self._end(Result.FINISHED, None)
 
     def _speak_when_idle(self) -> None:
         if self.prompt and self.coming is None and not self._busy:

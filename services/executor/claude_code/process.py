@@ -23,12 +23,13 @@ from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
-from services.executor.agent_process import Ending, Result, Work
+from services.executor.agent_process import Ending, Work
 from services.executor.book import Book
 from services.executor.channel import Channel, Exit
 from services.executor.claude_code import frames, results
 from services.executor.claude_code.belongings import Belongings
-from services.executor.claude_code.dialogue import Dialogue, Entry
+from services.executor.claude_code.dialogue import Dialogue
+from services.executor.claude_code.entry import Entry
 from services.executor.claude_code.patience import Patience
 from services.executor.claude_code.turn import Turn
 
@@ -208,7 +209,7 @@ class ClaudeCode:
         await self._channel.kill()
         if not await self._is_gone(self._patience.dying):
             log.error("agent process does not end")
-            self._dialogue.end(Result.DIED, results.crash(None))
+            self._dialogue.die(results.crash(None))
 
     def quiet_for(self) -> timedelta:
         """Return how long it has owed us a word."""
@@ -236,7 +237,7 @@ class ClaudeCode:
         for request in self._requests.values():
             if not request.done():
                 request.set_exception(crash)
-        self._dialogue.end(Result.DIED, self._dialogue.turn.failure or crash)
+        self._dialogue.die(crash)
 
     def _take(self, lines: Iterator[bytes]) -> bool:
         """Take in lines; False when the rest waits until the book has room."""
@@ -327,7 +328,7 @@ class ClaudeCode:
                 self._tasks.spawn(self._hurry(entry), name="agent-process-hurried")
         else:
             crash = self._dialogue.verdict or results.crash(await self._channel.wait())
-            self._dialogue.end(Result.DIED, crash)
+            self._dialogue.die(crash)
         return entry.ending
 
     async def _hurry(self, entry: Entry) -> None:

@@ -11,7 +11,8 @@ from services.executor.channels.simulation.tools import Tool
 
 _EDITING_TOOLS = frozenset({"Edit", "MultiEdit", "NotebookEdit", "Write"})
 _COMMAND = "command"
-_PREFIX = ":*"
+_PREFIXES = (":*", " *")
+"""How the content of a rule ends that holds for all commands that begin so."""
 
 
 class Permissions:
@@ -77,6 +78,6 @@ class Permissions:
         content = parsed[2]
         if content is None:
             return True
-        if content.endswith(_PREFIX):
-            return command.startswith(content.removesuffix(_PREFIX))
+        if content.endswith(_PREFIXES):
+            return command.startswith(content[:-2])
         return command == content

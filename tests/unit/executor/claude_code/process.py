@@ -16,7 +16,7 @@ from services.executor.claude_code.belongings import Belongings
 from services.executor.claude_code.dialogue import Dialogue
 from services.executor.claude_code.patience import PATIENCE, Patience
 from services.executor.claude_code.process import ClaudeCode
-from tests.unit.executor.fakes import FakeChannel, make_work, until
+from tests.unit.executor.fakes import FakeChannel, follow, make_work, until
 
 IMPATIENCE = Patience(
     opening=timedelta(seconds=0.2),
@@ -134,3 +134,33 @@ async def ended(ending: Any) -> Ending:
     async with asyncio.timeout(5):
         told: Ending = await ending
     return told
+
+
+def system(subtype: str, **facts: Any) -> dict[str, Any]:
+    """Return a frame of type `system`."""
+    return {"type": "system", "subtype": subtype, **facts}
+
+
+def own_turn(text: str) -> list[dict[str, Any]]:
+    """Return what is printed when the agent says something by itself, after work has ended."""
+    told = {"type": "result", "is_error": False, "origin": {"kind": "task-notification"}}
+    return [init(), system("status", status="requesting"), said(text), told]
+
+
+def left(count: int) -> dict[str, Any]:
+    """Return that so many things go on in the background."""
+    return system("background_tasks_changed", tasks=[{"task_id": str(one)} for one in range(count)])
+
+
+def mirrored(*uuids: str, conversation: str = "s1") -> dict[str, Any]:
+    """Return by what a transcript has grown."""
+    entries = [{"type": "user", "uuid": uuid} for uuid in uuids]
+    path = f"/state/claude/projects/-workspace/{conversation}.jsonl"
+    return {"type": "transcript_mirror", "filePath": path, "entries": entries}
+
+
+def entries(book: Book) -> list[str]:
+    """Return the newest entries of the transcript's parts in a book."""
+    updates, _ = follow(book).take(1 << 30)
+    events = [update.event for update in updates if update.HasField("event")]
+    return [event.transcript.last_entry for event in events if event.HasField("transcript")]

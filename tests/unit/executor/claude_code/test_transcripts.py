@@ -154,7 +154,12 @@ def test_file_of_a_sub_agent_lies_below_its_conversation(place: Place) -> None:
 )
 def test_what_cannot_be_is_refused(place: Place, changed: dict[str, Any], field: str) -> None:
     """Nothing is written."""
-    values = {"conversation": CONVERSATION, "file": "", "position": 0, "entries": ["{}"]} | changed
+    values: dict[str, Any] = {
+        "conversation": CONVERSATION,
+        "file": "",
+        "position": 0,
+        "entries": ["{}"],
+    } | changed
     with pytest.raises(Failure) as caught:
         restore(place, VIEW, **values)
 

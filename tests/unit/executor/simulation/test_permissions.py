@@ -26,6 +26,7 @@ def tool(name: str, *, needs_user: bool = False, **tool_input: Any) -> Tool:
         ("Bash", True),
         ("Bash(npm test)", True),
         ("Bash(npm:*)", True),
+        ("Bash(npm *)", True),
         ("Bash(npm)", False),
         ("Bash(touch:*)", False),
         ("Write", False),
