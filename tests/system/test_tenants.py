@@ -22,7 +22,9 @@ from moorline.session.v1 import (
     feed_pb2,
     feed_pb2_grpc,
     keys_pb2,
+    sessions_pb2,
     turns_pb2,
+    usage_pb2,
 )
 from services.chassis.identity import METADATA_KEY, Identity, Signer
 from tests.system.conftest import key_for
@@ -46,13 +48,22 @@ CALLS = {
     "createKey": {"parent": "{user}"},
     "listKeys": {"parent": "{user}"},
     "revokeKey": {"name": "{user}/keys/{key}"},
+    "listFiles": {"parent": "{agent}"},
+    "readFile": {"parent": "{agent}", "path": "a.txt"},
+    "writeFile": {"parent": "{agent}", "path": "a.txt", "content": "eA=="},
+    "deleteFile": {"parent": "{agent}", "path": "a.txt"},
+    "diffFiles": {"parent": "{agent}"},
+    "getUsage": {"name": "{user}/usage/2026-11"},
 }
 """Every call of the WebSocket protocol that names a resource."""
 
-UNNAMED = {"authenticate", "cancel", "listBackends"}
+UNNAMED = {"authenticate", "cancel", "diagnose", "listBackends"}
 """Calls that name none."""
 
-FOR_SERVICES = frozenset({"VerifyKey", "RedeemTicket"})
+INSIDE = {"locateWorkspace": {"name": "{agent}"}}
+"""Calls that are no part of that protocol, which gateways make for a user."""
+
+FOR_SERVICES = frozenset({"VerifyKey", "RedeemTicket", "ReleaseSession"})
 
 
 @dataclass(frozen=True)
@@ -157,7 +168,13 @@ async def test_the_grpc_api_tells_foreign_and_missing_alike_too(
     token = signer.token(Identity(user="users/ada"))
     services = [
         file.services_by_name[name]
-        for file in (agents_pb2.DESCRIPTOR, turns_pb2.DESCRIPTOR, events_pb2.DESCRIPTOR)
+        for file in (
+            agents_pb2.DESCRIPTOR,
+            turns_pb2.DESCRIPTOR,
+            events_pb2.DESCRIPTOR,
+            sessions_pb2.DESCRIPTOR,
+            usage_pb2.DESCRIPTOR,
+        )
         for name in file.services_by_name
     ] + [keys_pb2.DESCRIPTOR.services_by_name["KeyService"]]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{stack.run['ports']['session']}") as channel:
@@ -165,7 +182,7 @@ async def test_the_grpc_api_tells_foreign_and_missing_alike_too(
         async def failure(method: MethodDescriptor, names: Names) -> tuple[object, ...]:
             call = method.name[0].lower() + method.name[1:]
             request = json_format.ParseDict(
-                names.fill(CALLS[call]), GetMessageClass(method.input_type)()
+                names.fill({**CALLS, **INSIDE}[call]), GetMessageClass(method.input_type)()
             )
             path = f"/{method.containing_service.full_name}/{method.name}"
             # A unary call is a stream of one response to the client.
@@ -188,6 +205,11 @@ async def test_the_grpc_api_tells_foreign_and_missing_alike_too(
                 assert grpc.StatusCode.NOT_FOUND is foreign[0], method.full_name
                 for missing in tenants.missing[:2]:
                     assert foreign == await failure(method, missing), method.full_name
+
+
+async def test_only_an_administrator_is_told_of_the_surroundings(tenants: Tenants) -> None:
+    """Machines, images and keys are no user's business; nobody's resource is named."""
+    assert "ERROR_REASON_FORBIDDEN" in await answer(tenants.ada, "diagnose", {})
 
 
 async def test_a_feed_cannot_follow_anothers_agent(stack: Stack, tenants: Tenants) -> None:
