@@ -112,6 +112,11 @@ class _Writing:
         if len(self._calls) == self.together:
             self.end()
 
+    def fail(self, reason: str) -> None:
+        if reason in ENDLESS:
+            self._calls.append(_NOTHING)
+        self.end(reason)
+
     def end(self, failure: str = "") -> None:
         if self._troubles or self._parts or self._calls or failure:
             said = (tuple(self._troubles), tuple(self._parts), tuple(self._calls))
@@ -128,9 +133,7 @@ def _answers(steps: Sequence[Step]) -> list[Answer]:
             case script.Retry() | script.Retract() | script.Silence() | script.Fallback():
                 writing.trouble(step)
             case script.Fail(reason):
-                if reason in ENDLESS:
-                    writing.call(_NOTHING)
-                writing.end(reason)
+                writing.fail(reason)
                 return writing.answers
             case script.Compact():
                 writing.part(step)

@@ -33,7 +33,7 @@ async def test_crash_ends_the_turn_and_nothing_else(agent: Agent, kind: Kind) ->
 @ONLY_REAL
 async def test_crash_in_a_command_leaves_nothing_running(agent: Agent, kind: Kind) -> None:
     """The command dies with the program; nobody knows what it did, so the turn is lost."""
-    turn = await agent.begin("/sim bash sleep 100", permission_mode=ACCEPT_ALL)
+    turn = await agent.begin("/sim bash touch a && sleep 100", permission_mode=ACCEPT_ALL)
     await until(lambda: any("sleep 100" in line for line in kind.commands(agent.workspace)))
     killed = time.monotonic()
     kind.kill(agent.workspace)

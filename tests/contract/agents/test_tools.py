@@ -79,7 +79,8 @@ async def test_sub_agent_is_shown_by_its_parent(agent: Agent) -> None:
     assert b"sub\n" == (agent.files / "sub.txt").read_bytes()
     assert "" == parent.parent_tool_call_id
     assert parent.tool_call_id == child.parent_tool_call_id
-    assert {parent.tool_call_id} == {one.parent_tool_call_id for one in said}
+    # Its last words are the result of the call, and may be nothing else.
+    assert {parent.tool_call_id} >= {one.parent_tool_call_id for one in said}
     assert "found it" in turn.result(parent.tool_name).output
     assert ["after"] == turn.texts
 
