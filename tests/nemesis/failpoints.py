@@ -99,12 +99,12 @@ REPLACEMENTS = (
     _point(
         "services/session/executors/placement.py",
         "            await self._executors.create("
-        "address, self._turn.execution, self._execution())",
+        "address, self._turn.execution, self._execution(left))",
         'failpoint.fail_at("6")',
     ),
     _point(
         "services/executor/executions.py",
-        '        self._tasks.spawn(execution.run(), name="execution")',
+        '        self._provisions.tasks.spawn(execution.run(), name="execution")',
         'failpoint.fail_at("7")',
         after=True,
     ),
