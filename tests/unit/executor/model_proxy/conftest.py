@@ -22,8 +22,12 @@ from services.executor.workspaces import Place, Workspaces
 from tests.unit.executor.model_proxy.provider import Agent, Provider
 
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run each test on both loops."""
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run each test on both loops, but for the one that takes long."""
+    if item.path.stem == "test_cli_costs":
+        return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
