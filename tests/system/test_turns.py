@@ -52,6 +52,7 @@ async def test_a_script_yields_every_kind_of_item_in_order(wire: Wire) -> None:
         "agentThought",
         "agentMessage",
         *["toolCall", "toolResult"] * 3,
+        "fileChanges",
         "turnOutcome",
     ]
     written, read, refused = transcript.items("toolResult")
@@ -186,7 +187,13 @@ async def test_every_backend_is_listed_with_its_reason(wire: Wire) -> None:
     reply = await wire.call("listBackends", {})
 
     backends = {backend["name"]: backend for backend in reply["backends"]}
-    assert set(backends) == {"backends/simulation", "backends/docker", "backends/cloud_run"}
+    assert set(backends) == {
+        "backends/simulation",
+        "backends/process",
+        "backends/docker",
+        "backends/cloud_run",
+    }
     assert backends["backends/simulation"]["available"]
+    assert backends["backends/process"]["detail"]
     assert "DISABLE_DOCKER" in backends["backends/docker"]["detail"]
     assert backends["backends/cloud_run"]["detail"]
