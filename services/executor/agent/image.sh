@@ -62,7 +62,10 @@ cp -R agent/bin "$work/context/bin"
 ln "$program" "$work/context/bin/claude" 2>/dev/null || cp "$program" "$work/context/bin/claude"
 # The builder without an add-on of its own, where that one is not installed.
 docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0
+before=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)
 docker build --quiet ${network:+--network "$network"} --build-arg BASE="$base" \
   --build-arg CLI_VERSION="$version" --tag "$image" --file agent.Dockerfile "$work/context" \
   >"$work/built" 2>&1 || fail "$(cat "$work/built")"
+# What it was before has no name any more, and is half a gigabyte; containers may still need it.
+if [ -n "$before" ]; then docker image rm "$before" >/dev/null 2>&1 || true; fi
 docker image inspect --format "$image: {{.Size}} bytes" "$image"

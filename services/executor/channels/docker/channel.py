@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from typing import Any
 
 from moorline.errors.v1 import errors_pb2
@@ -192,6 +192,7 @@ class DockerChannel:
             f"The agent of workspace {self._workspace} cannot be taken over by this executor.",
         )
         pieces = self._engine.output(self._container, limit=LOG_LIMIT)
+        first = None
         try:
             if not await self._engine.is_running(self._container):
                 return lost
@@ -201,8 +202,9 @@ class DockerChannel:
         except (EngineError, TimeoutError) as error:
             self._log("agent container not adopted", error)
             return lost
-        if first is None or first != (STDERR, _BEGINNING):
+        if first != (STDERR, _BEGINNING):
             log.warning("log without beginning", extra={"workspace": self._workspace})
+            await pieces.aclose()
             return lost
         self._listen(pieces)
         return None
@@ -220,19 +222,20 @@ class DockerChannel:
         if not self._gone.done():
             self._gone.set_result(Exit(None, ExitReason.KILLED))
 
-    def _listen(self, pieces: AsyncIterator[tuple[int, bytes]]) -> None:
+    def _listen(self, pieces: AsyncGenerator[tuple[int, bytes]]) -> None:
         self._listening = self._tasks.spawn(self._hear(pieces), name="container-listen")
 
     # Listening.
 
-    async def _hear(self, pieces: AsyncIterator[tuple[int, bytes]]) -> None:
+    async def _hear(self, pieces: AsyncGenerator[tuple[int, bytes]]) -> None:
         """Take what it prints until it is gone, and then what there is to know about the end."""
         whole = True
         try:
-            async for stream, data in pieces:
-                if self._lines is not None and self._lines.held:
-                    await self._until_released()
-                self._take(stream, data)
+            async with aclosing(pieces):
+                async for stream, data in pieces:
+                    if self._lines is not None and self._lines.held:
+                        await self._until_released()
+                    self._take(stream, data)
         except EngineError as error:
             whole = False
             self._log("agent container out of sight", error)
@@ -302,7 +305,7 @@ class DockerChannel:
         log.warning(message, extra={"workspace": self._workspace, "problem": str(error)})
 
 
-async def _pieces(attached: Attached) -> AsyncIterator[tuple[int, bytes]]:
+async def _pieces(attached: Attached) -> AsyncGenerator[tuple[int, bytes]]:
     while (piece := await attached.read()) is not None:
         yield piece
 

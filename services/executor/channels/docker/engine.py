@@ -6,8 +6,8 @@ Everything that the engine or the way to it does wrong leaves here as an `Engine
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,7 +164,7 @@ class Engine:
             await stream.__aenter__()
         return Attached(stream)
 
-    async def output(self, container: str, *, limit: int) -> AsyncIterator[tuple[int, bytes]]:
+    async def output(self, container: str, *, limit: int) -> AsyncGenerator[tuple[int, bytes]]:
         """Return what a container has printed since it began, and go on until it ends.
 
         It comes from the container's log, so that it comes once and in order whoever else has
@@ -178,10 +178,26 @@ class Engine:
         Raises:
             EngineError: The engine is gone, or the log too long.
         """
-        query = {"follow": "1", "stdout": "1", "stderr": "1", "tail": "all"}
+        taken = logged = 0
+        async with aclosing(self._log(container, follow=True)) as followed:
+            async for stream, data in followed:
+                taken += 1
+                logged += _logged(data)
+                if logged > limit:
+                    raise EngineError(0, "its log is longer than can be followed")
+                yield stream, data
+        # Engines have stopped following with the container, however much of the log was unread.
+        await self.ended(container)
+        async with aclosing(self._log(container, follow=False)) as whole:
+            async for stream, data in whole:
+                taken -= 1
+                if taken < 0:
+                    yield stream, data
+
+    async def _log(self, container: str, *, follow: bool) -> AsyncGenerator[tuple[int, bytes]]:
+        query = {"follow": str(int(follow)), "stdout": "1", "stderr": "1", "tail": "all"}
         url = self._url(container, "logs")
         timeout = aiohttp.ClientTimeout(total=None)
-        logged = 0
         try:
             async with self._docker.session.get(url, params=query, timeout=timeout) as response:
                 response.raise_for_status()
@@ -189,14 +205,10 @@ class Engine:
                 while True:
                     header = await content.readexactly(_HEADER)
                     size = int.from_bytes(header[4:], "big")
-                    data = await content.readexactly(size)
-                    logged += _logged(data)
-                    if logged > limit:
-                        raise EngineError(0, "its log is longer than can be followed")
-                    yield header[0], data
+                    yield header[0], await content.readexactly(size)
         except asyncio.IncompleteReadError:
             return
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
             raise EngineError(0, str(error)) from error
 
     async def ended(self, container: str) -> Ended:
@@ -292,5 +304,12 @@ async def _asking(seconds: float = _CALL_SECONDS) -> AsyncIterator[None]:
         raise EngineError(error.status, error.message) from error
     except TimeoutError as error:
         raise EngineError(0, f"no answer within {seconds:g} seconds") from error
-    except (aiohttp.ClientError, OSError, KeyError, TypeError, ValueError) as error:
+    except (
+        aiohttp.ClientError,
+        OSError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise EngineError(0, str(error)) from error
