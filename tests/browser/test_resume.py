@@ -116,7 +116,7 @@ def test_a_permission_request_survives_a_reload(visit: Visit) -> None:
     expect(visit.permission).to_be_visible()
     visit.page.reload()
     expect(visit.permission).to_contain_text("make")
-    visit.permission.get_by_role("button", name="Allow").click()
+    visit.permission.get_by_role("button", name="Allow", exact=True).click()
     expect(visit.messages).to_have_text("Made.")
 
 

@@ -26,7 +26,7 @@ def test_a_whole_turn_shows_all_it_did(visit: Visit) -> None:
     expect(visit.page.locator("header .badge")).to_have_text("Needs you")
     expect(visit.page.locator("transcript-view strong")).to_have_text("Found")
     expect(visit.page.locator(".tool").nth(0)).to_contain_text("notes.txt")
-    visit.permission.get_by_role("button", name="Allow").click()
+    visit.permission.get_by_role("button", name="Allow", exact=True).click()
     visit.await_ending()
     expect(visit.page.locator(".decision")).to_have_text(re.compile("Allowed by you"))
     expect(visit.messages.last).to_have_text("Done with it.")
@@ -52,7 +52,7 @@ def test_a_written_file_is_shown_as_a_change(visit: Visit) -> None:
     visit.send("/sim write src/new.txt one line")
     visit.await_ending()
     visit.page.locator(".tool summary").click()
-    expect(visit.page.locator(".diff .add")).to_have_text("+one line\n")
+    expect(visit.page.locator(".tool .diff .add")).to_have_text("+one line\n")
 
 
 def test_stop_ends_a_turn_at_once(visit: Visit) -> None:
@@ -187,5 +187,5 @@ def test_a_hidden_agent_that_needs_you_is_announced_in_the_title(visit: Visit) -
     item = visit.page.locator("agent-list li").first
     expect(item.locator(".badge")).to_have_text("Needs you")
     item.locator(".agent").click()
-    visit.permission.get_by_role("button", name="Allow").click()
+    visit.permission.get_by_role("button", name="Allow", exact=True).click()
     visit.await_ending()

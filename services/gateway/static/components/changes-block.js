@@ -13,7 +13,7 @@ import {diffBlock} from './diff-block.js';
  */
 export function changesBlock({changes, omittedFiles}, open = false) {
   return html`<section class="changes" aria-label=${t('changes.label')}>
-    <h3>${t('changes.title', {count: wholeNumber(changes.length + omittedFiles)})}</h3>
+    <p class="heading">${t('changes.title', {count: wholeNumber(changes.length + omittedFiles)})}</p>
     ${changes.map(
       (change) =>
         html`<details ?open=${open}>

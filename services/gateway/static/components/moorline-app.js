@@ -189,7 +189,7 @@ export class MoorlineApp extends PageElement {
         ? html`<span class="badge ${agent.state}" role="status">${t(`state.${agent.state}`)}</span>
             <button
               type="button"
-              class="quiet"
+              class="quiet files"
               @click=${() => this.querySelector('files-dialog').openFor(agent)}
             >
               ${t('files.open')}
