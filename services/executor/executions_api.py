@@ -31,7 +31,7 @@ _BATCH_BYTES = 128 << 10
 """Bytes to stay near in one response of a watch."""
 _RULES_LIMIT = 200
 _RULE_LIMIT = 1_000
-_HANDLE = re.compile(r"[A-Za-z0-9_-]{0,128}")
+_HANDLE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_-]{0,127})?")
 _MODEL = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,199})?")
 _MODES = frozenset(executions_pb2.Execution.PermissionMode.values())
 

@@ -213,15 +213,24 @@ def drain_seconds() -> float:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, drain_seconds: float) -> AsyncIterator[Server]:
+def chosen() -> dict[str, Any]:
+    """What is different from the settings that all tests have."""
+    return {}
+
+
+@pytest.fixture
+async def server(
+    tmp_path: Path, drain_seconds: float, chosen: dict[str, Any]
+) -> AsyncIterator[Server]:
     """A running executor."""
-    settings = Settings(
-        identity_key=KEY,
-        listen="127.0.0.1:0",
-        workspaces=tmp_path / "workspaces",
-        disable_docker=True,
-        drain_seconds=timedelta(seconds=drain_seconds),
-    )
+    values: dict[str, Any] = {
+        "identity_key": KEY,
+        "listen": "127.0.0.1:0",
+        "workspaces": tmp_path / "workspaces",
+        "disable_docker": True,
+        "drain_seconds": timedelta(seconds=drain_seconds),
+    }
+    settings = Settings(**(values | chosen))
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     serving = asyncio.ensure_future(program.main(settings, on_listening=port.set_result))
     target = f"127.0.0.1:{await port}"
