@@ -123,3 +123,21 @@ def test_a_shared_store_needs_an_address_that_others_reach(
         load(Settings, environment)
 
     assert "MOORLINE_ADDRESS" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"MOORLINE_STORE": "sqlite:data/x.db"}, "The file data/x.db"),
+        ({"MOORLINE_STORE": "firestore:main"}, "The Firestore database main"),
+        (
+            {"MOORLINE_STORE": "firestore", "FIRESTORE_EMULATOR_HOST": "127.0.0.1:8080"},
+            "The Firestore database (default) at 127.0.0.1:8080",
+        ),
+    ],
+)
+def test_a_store_has_words_for_a_sentence(environment: dict[str, str], words: str) -> None:
+    """So that an operator knows which one is meant."""
+    settings = load(Settings, REQUIRED | {"MOORLINE_LISTEN": "10.0.0.7:7001"} | environment)
+
+    assert words == settings.store_words
