@@ -60,7 +60,13 @@ async def put_file(
     new: bool,
 ) -> Exit | None:
     """`moorline files put`."""
-    file = await _local(invocation, _files(client, agent).upload(local, path, create_only=new))
+    try:
+        file = await _local(invocation, _files(client, agent).upload(local, path, create_only=new))
+    except moorline.ConflictError as error:
+        if error.reason != "RESOURCE_EXISTS":
+            raise
+        invocation.say("files.exists", file=_line(path or local.name))
+        return Exit.FAILED
     if file is None:
         return Exit.USAGE
     if invocation.output is Output.TEXT:
