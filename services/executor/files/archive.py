@@ -57,7 +57,14 @@ class Archive:
             Failure: RESOURCE_NOT_FOUND, FILE_UNSUITABLE, QUOTA_EXCEEDED.
         """
         scan = Scan(self._root, self._start, limit=ENTRIES)
-        entries = [entry for entry in scan if entry.is_file or entry.is_folder]
+        try:
+            entries = [entry for entry in scan if entry.is_file or entry.is_folder]
+        except Failure as failure:
+            missing = failure.reason == errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND
+            if self._start or not missing:
+                raise
+            # Nothing was ever written: an empty workspace.
+            entries = []
         if not scan.whole:
             raise folder.unsuitable(
                 self._start, f"have at most {ENTRIES} files, and not too deep, to be packed"
