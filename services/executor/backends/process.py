@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
@@ -238,6 +239,7 @@ async def _ask_version(program: Path) -> str:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
     except OSError:
         return ""
@@ -248,8 +250,9 @@ async def _ask_version(program: Path) -> str:
         return ""
     finally:
         if asked.returncode is None:
-            asked.kill()
-            await asked.wait()
+            # With what it started, which would keep the pipe open.
+            os.killpg(asked.pid, signal.SIGKILL)
+            await asked.communicate()
     found = _VERSION.search(printed)
     return found.group().decode() if found else ""
 

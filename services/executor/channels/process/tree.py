@@ -22,7 +22,7 @@ VARIABLE = "MOORLINE_AGENT"
 
 _SET_CHILD_SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2)."""
-_PATIENCE_SECONDS = 2.0
+_PATIENCE_SECONDS = 10.0
 """For processes to be gone once they are killed."""
 _PAUSE_SECONDS = 0.005
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -55,6 +55,10 @@ class _Stat:
     pages: int
 
 
+_Belongs = Callable[[int, _Stat], bool]
+"""Tells whether a process is one of those that are meant."""
+
+
 class Trees:
     """Finds and ends processes. Its methods take milliseconds, and block.
 
@@ -83,9 +87,8 @@ class Trees:
             mark: Whose.
             root: The agent's own process.
         """
-        stats = self._stats()
-        members = self._members(mark, root, stats)
-        return sum(stats[pid].pages for pid in members) * _PAGE if members else None
+        members = self._members(self._of(mark, root))
+        return sum(stat.pages for stat in members.values()) * _PAGE if members else None
 
     def end(self, mark: Mark, root: int | None) -> int:
         """Kill an agent's processes, and those they start meanwhile.
@@ -97,11 +100,10 @@ class Trees:
         Returns:
             How many do not end.
         """
-        if root is not None:
-            # Its group first: that works everywhere.
+        if root is not None and not self._proc.is_dir():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(root, signal.SIGKILL)
-        return self._end(lambda: self._members(mark, root, self._stats()))
+        return self._end(self._of(mark, root))
 
     def end_left(self, instance: str, keep: Collection[str]) -> Mapping[str, int]:
         """Kill what executors that are gone have left behind.
@@ -115,14 +117,12 @@ class Trees:
         """
         found: dict[str, set[int]] = {}
 
-        def left() -> set[int]:
-            members: set[int] = set()
-            for pid in self._pids():
-                owner, _, workspace = self._marked(pid).partition("/")
-                if owner == instance and workspace not in keep:
-                    members.add(pid)
-                    found.setdefault(workspace, set()).add(pid)
-            return members
+        def left(pid: int, _stat: _Stat) -> bool:
+            owner, _, workspace = self._marked(pid).partition("/")
+            if owner != instance or workspace in keep:
+                return False
+            found.setdefault(workspace, set()).add(pid)
+            return True
 
         self._end(left)
         return {workspace: len(pids) for workspace, pids in found.items()}
@@ -140,7 +140,7 @@ class Trees:
         """
         own, session = os.getpid(), os.getsid(0)
         found: set[int] = set()
-        for pid, stat in self._stats().items():
+        for pid, stat in self._stats():
             # Whatever else this process starts stays in its session.
             if stat.parent == own and stat.session != session and pid not in roots:
                 owner, _, workspace = self._marked(pid).partition("/")
@@ -156,49 +156,78 @@ class Trees:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
-    def _end(self, find: Callable[[], set[int]]) -> int:
+    def _end(self, belongs: _Belongs) -> int:
+        """Kill processes, and those they start meanwhile; return how many do not end."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while members := find():
-            for pid in members:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    # First nobody may go on starting others, then all are killed.
-                    os.kill(pid, signal.SIGSTOP)
-            for pid in members:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+        while stopped := self._stop(belongs, deadline):
+            _signal(stopped, signal.SIGKILL)
             if time.monotonic() > deadline:
-                return len(members)
+                return len(stopped)
             time.sleep(_PAUSE_SECONDS)
         return 0
 
-    def _members(self, mark: Mark, root: int | None, stats: Mapping[int, _Stat]) -> set[int]:
-        """Return the processes of an agent that still run."""
+    def _stop(self, belongs: _Belongs, deadline: float) -> set[int]:
+        """Stop processes until no other one is found, and return them.
+
+        Those that are stopped start no others, and do not die, so that their children are still
+        known by their parents.
+        """
+        stopped: set[int] = set()
+
+        def known(pid: int, stat: _Stat) -> bool:
+            if pid in stopped:
+                return True
+            if belongs(pid, stat):
+                # At once, before the others are looked at: it may multiply.
+                _signal((pid,), signal.SIGSTOP)
+                return True
+            return False
+
+        while new := set(self._members(known)) - stopped:
+            _signal(new, signal.SIGSTOP)
+            stopped |= new
+            if time.monotonic() > deadline:
+                break
+        return stopped
+
+    def _of(self, mark: Mark, root: int | None) -> _Belongs:
+        """Return what tells an agent's processes from others, but for what hides."""
         wanted = str(mark)
-        members = {
-            pid
-            for pid, stat in stats.items()
-            if root in (pid, stat.session) or self._marked(pid) == wanted
-        }
+        return lambda pid, stat: root in (pid, stat.session) or self._marked(pid) == wanted
+
+    def _members(self, belongs: _Belongs) -> dict[int, _Stat]:
+        """Return the processes that belong somewhere, and what they have started."""
+        stats: dict[int, _Stat] = {}
         children: dict[int, list[int]] = {}
-        for pid, stat in stats.items():
+        members: set[int] = set()
+        for pid, stat in self._running():
+            stats[pid] = stat
             children.setdefault(stat.parent, []).append(pid)
+            if belongs(pid, stat):
+                members.add(pid)
         new = list(members)
         while new:
             found = [pid for pid in children.get(new.pop(), ()) if pid not in members]
             members.update(found)
             new += found
-        members.discard(os.getpid())
-        return {pid for pid in members if stats[pid].state != _ZOMBIE}
+        return {pid: stats[pid] for pid in members}
 
-    def _stats(self) -> dict[int, _Stat]:
-        stats: dict[int, _Stat] = {}
+    def _running(self) -> Iterator[tuple[int, _Stat]]:
+        """Look at all processes that run, but for this one."""
+        own = os.getpid()
+        for pid, stat in self._stats():
+            if stat.state != _ZOMBIE and pid != own:
+                yield pid, stat
+
+    def _stats(self) -> Iterator[tuple[int, _Stat]]:
         for pid in self._pids():
-            with contextlib.suppress(OSError):
+            try:
                 text = (self._proc / str(pid) / "stat").read_bytes()
-                # The name in between may contain anything.
-                words = text[text.rindex(b")") + 2 :].split()
-                stats[pid] = _Stat(words[0], int(words[1]), int(words[3]), int(words[21]))
-        return stats
+            except OSError:
+                continue
+            # The name in between may contain anything.
+            words = text[text.rindex(b")") + 2 :].split()
+            yield pid, _Stat(words[0], int(words[1]), int(words[3]), int(words[21]))
 
     def _marked(self, pid: int) -> str:
         """Return whose a process is, as its environment says; empty when it does not."""
@@ -215,3 +244,9 @@ class Trees:
             for name in os.listdir(self._proc):  # noqa: PTH208 - hundreds of paths are not needed
                 if name.isdecimal():
                     yield int(name)
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)

@@ -31,6 +31,24 @@ subprocess.run([sys.executable, "-c", middle, sys.argv[1], *sleep], check=True)
 """Starts a tool that outlives whoever started it."""
 
 
+def runs(pid: str) -> bool:
+    """Tell whether a process runs; one that is dead and not yet waited for does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def started(pids: Path) -> list[str]:
+    """Return the processes that left their ids."""
+    return [one.name for one in pids.iterdir()]
+
+
+def alive(pids: Path) -> list[str]:
+    """Return those of them that still run."""
+    return [pid for pid in started(pids) if runs(pid)]
+
+
 class Heard:
     """A receiver that keeps what it hears."""
 

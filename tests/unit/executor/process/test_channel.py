@@ -1,5 +1,6 @@
-"""Tests of `services.executor.channels.process.channel`; what every channel holds is tested by
-the contract suite.
+"""Tests of `services.executor.channels.process.channel`.
+
+What every channel holds is tested by the contract suite.
 """
 
 from __future__ import annotations
@@ -16,21 +17,17 @@ from services.chassis.failures import Failure
 from services.executor.channel import Exit, ExitReason
 from services.executor.channels.process import channel as channels
 from services.executor.channels.process.tree import Trees
-from tests.unit.executor.process.running import LEAVE_BEHIND, Heard, channel_to, make_start
+from tests.unit.executor.fakes import until
+from tests.unit.executor.process.running import (
+    LEAVE_BEHIND,
+    Heard,
+    alive,
+    channel_to,
+    make_start,
+    started,
+)
 
 ECHO = "import sys\nfor line in sys.stdin.buffer: sys.stdout.buffer.write(line); sys.stdout.flush()"
-
-
-def alive(pids: Path) -> list[str]:
-    """Return the processes that left their ids and still run."""
-
-    def runs(pid: str) -> bool:
-        try:
-            return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-        except FileNotFoundError:
-            return False
-
-    return [one.name for one in pids.iterdir() if runs(one.name)]
 
 
 async def test_long_lines_pass_both_ways(trees: Trees, tmp_path: Path) -> None:
@@ -144,7 +141,7 @@ async def test_no_tool_outlives_its_process(
         await channel.open(heard)
         await heard.end()
 
-        assert 1 == len(list(pids.iterdir()))
+        assert 1 == len(started(pids))
         assert [] == alive(pids)
 
 
@@ -261,7 +258,11 @@ async def test_program_that_is_none_says_so_and_ends(
 
 async def test_cancelled_start_leaves_nothing(trees: Trees, tmp_path: Path, pids: Path) -> None:
     """Not even when the process has begun."""
-    code = f"import os, pathlib, time; pathlib.Path({str(pids)!r}, str(os.getpid())).touch(); time.sleep(600)"
+    code = f"""
+import os, pathlib, time
+pathlib.Path({str(pids)!r}, str(os.getpid())).touch()
+time.sleep(600)
+"""
     async with channel_to(make_start(code, directory=tmp_path), trees) as channel:
         opening = asyncio.ensure_future(channel.open(Heard()))
         await asyncio.sleep(0)
@@ -302,9 +303,7 @@ asyncio.run(main())
     before = alive(pids)
     executor.send_signal(signal.SIGKILL)
     await executor.wait()
-    async with asyncio.timeout(5):
-        while alive(pids):
-            await asyncio.sleep(0.01)
+    await until(lambda: not alive(pids))
 
     assert 1 == len(before)
     assert str(os.getpid()) not in before
