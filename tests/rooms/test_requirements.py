@@ -79,9 +79,7 @@ def test_all_files_agree() -> None:
 
 def test_what_the_product_imports_is_what_it_asks_for() -> None:
     """No dependency is used without being asked for, and none is asked for without use."""
-    extras = PROJECT["project"]["optional-dependencies"].values()
-    wanted = [*ASKED["run"], *(each for extra in extras for each in extra)]
-    asked = {canonicalize_name(Requirement(each).name) for each in wanted}
+    asked = {canonicalize_name(Requirement(each).name) for each in ASKED["run"]}
     provider = packages_distributions()
     used = {
         canonicalize_name(SHARED.get(module) or provider[module][0])
