@@ -182,9 +182,6 @@ class Conclusion:
 
 
 def _end_background(outcome: transcript_pb2.TurnOutcome, *, cancelled: bool) -> None:
-    """Say how a turn ended that nobody asked for: to be cut short is its natural end."""
-    short = outcome.error.reason == errors_pb2.ERROR_REASON_TURN_TIMEOUT
-    if short:
-        outcome.ClearField("error")
-    if short or outcome.state in (Outcome.STATE_FINISHED, Outcome.STATE_CANCELLED):
+    """Say how a turn ended that nobody asked for: to be stopped is its natural end."""
+    if outcome.state in (Outcome.STATE_FINISHED, Outcome.STATE_CANCELLED):
         outcome.state = Outcome.STATE_CANCELLED if cancelled else Outcome.STATE_FINISHED
