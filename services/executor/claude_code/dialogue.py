@@ -316,6 +316,9 @@ class Dialogue:
 
     def _marked(self, response: dict[str, Any]) -> None:
         marker = response["request_id"]
+        if "still_queued" in (response.get("response") or ()):
+            # The answer to an interrupt. What is confirmed from now on was cut short.
+            self.turn.cut = True
         entry = self.coming
         if marker.endswith("/model"):
             return

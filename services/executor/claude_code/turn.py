@@ -32,13 +32,15 @@ class Turn:
 
     __slots__ = (
         "_message", "_pieces", "_tools_failed", "_tools_running", "_tools_succeeded",
-        "_unstreamed", "asked", "asks", "book", "failure", "message_id", "model", "plan",
+        "_unstreamed", "asked", "asks", "book", "cut", "failure", "message_id", "model", "plan",
     )  # fmt: skip
 
     def __init__(self, *, message_id: str, book: Book) -> None:
         self.message_id = message_id
         """The message it answers; empty when it answers none."""
         self.book = book
+        self.cut = False
+        """Whether it was interrupted, so that what is said still was not to end there."""
         self.model = ""
         """The model that answered last."""
         self.plan = ""
@@ -237,7 +239,7 @@ class Turn:
             else:
                 self._unstreamed += 1
                 block_id = f"{message_id}-w{self._unstreamed}"
-            self._record(block_id, part, parent, thought=thought, partial=False)
+            self._record(block_id, part, parent, thought=thought, partial=self.cut)
         for block in blocks[len(parts) :]:
             self.book.discard(block.block_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -203,18 +204,22 @@ async def test_unknown_request_of_the_cli_is_refused(
 
 
 async def test_interrupt_is_a_control_request(process: ClaudeCode, channel: FakeChannel) -> None:
-    """Its answer is expected by nobody; the result tells."""
-    _, ending = await begin(process, channel)
+    """Its answer tells that what is confirmed after it was cut short; the result tells the rest."""
+    book, ending = await begin(process, channel)
     await process.interrupt()
     frame = channel.written[-1]
-    response = {"subtype": "success", "request_id": frame["request_id"]}
+    queued: dict[str, Any] = {"still_queued": []}
+    response = {"subtype": "success", "request_id": frame["request_id"], "response": queued}
     channel.say(
+        said("whole"),
         {"type": "control_response", "response": response},
+        said("half"),
         result(channel, is_error=True, terminal_reason="aborted_streaming"),
     )
 
     assert "interrupt" == frame["request"]["subtype"]
     assert Result.INTERRUPTED is (await ended(ending)).result
+    assert [False, True] == [item.agent_message.partial for item in items(book)]
 
 
 async def test_full_book_holds_the_process_back(process: ClaudeCode, channel: FakeChannel) -> None:
