@@ -35,6 +35,7 @@ _BUNDLED = Path(__file__).parents[1] / "agent" / "node_modules" / "@anthropic-ai
 _VERSION_PATIENCE = timedelta(seconds=15)
 """For the program to tell its version; it is large, and may have to be read from a cold disk."""
 _SWEEP_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 30.0
 _VERSION = re.compile(rb"\d+\.\d+\.\d+")
 
 
@@ -88,16 +89,17 @@ class Process:
     async def probe(self) -> None:
         """Find the agent's program, unless the backend is switched off; called once at start.
 
-        A missing program is a warning in the log and never a failure.
+        A missing program is a warning in the log and never a failure. It is looked for again now
+        and then.
         """
         if not self._allowed:
             return
+        if self._trees.inherit_orphans():
+            self._tasks.spawn(self._sweep(), name="process-sweep")
         self.unavailable = await self._problem()
         if self.unavailable:
             log.warning("process backend not available", extra={"problem": self.unavailable})
-            return
-        if self._trees.inherit_orphans():
-            self._tasks.spawn(self._sweep(), name="process-sweep")
+            self._tasks.spawn(self._look_again(), name="process-look-again")
 
     def check(self) -> diagnosis_pb2.Check:
         """Tell what `probe` has found, for a diagnosis."""
@@ -109,7 +111,8 @@ class Process:
             check.state = diagnosis_pb2.Check.STATE_FAILED
             check.detail = self.unavailable
             check.remedy = (
-                "Run `make agent-cli`, or set MOORLINE_AGENT_PROGRAM; then restart the executor."
+                "Run `make agent-cli`; or name another program in MOORLINE_AGENT_PROGRAM, and"
+                " start the executor again."
             )
         else:
             check.state = diagnosis_pb2.Check.STATE_GOOD
@@ -186,6 +189,13 @@ class Process:
             log.warning(
                 "processes left behind ended", extra={"workspace": workspace, "count": count}
             )
+
+    async def _look_again(self) -> None:
+        """Look for the program until it is there."""
+        while self.unavailable:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            self.unavailable = await self._problem()
+        log.info("process backend available")
 
     async def _sweep(self) -> None:
         """Wait for orphans that this process has inherited, and end those that hide."""

@@ -187,6 +187,21 @@ async def test_no_program_anywhere_is_told(
     assert "The agent's program is not installed." == backend.unavailable
 
 
+async def test_program_that_comes_later_is_found(
+    tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to start the executor again."""
+    monkeypatch.setattr(backends, "_LOOK_AGAIN_SECONDS", 0.01)
+    file = tmp_path / "program"
+    backend = make(tmp_path, tasks, program=str(file))
+    await backend.probe()
+    before = backend.unavailable
+    write(file, PROGRAM)
+    await until(lambda: not backend.unavailable)
+
+    assert "is not installed" in before
+
+
 async def test_newer_program_will_do(tmp_path: Path, tasks: Tasks) -> None:
     """Numbers are compared as numbers."""
     file = write(tmp_path / "program", "#!/bin/sh\necho 2.10.4")
