@@ -46,6 +46,7 @@ class Executor:
         self.root = root
         self.backend = backend
         self._peer = peer
+        self.address = peer.target
 
     def agent(self, **changed: Any) -> Agent:
         """Return a new agent; arguments are fields of all its executions."""
