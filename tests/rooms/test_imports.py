@@ -85,9 +85,9 @@ def test_a_planted_import_is_caught(copy: Path, file: str, line: str, rule: str)
 
 API = {
     "chassis": {"errors"},
-    "executor": {"errors", "transcript", "executor"},
-    "session": {"errors", "transcript", "executor", "session"},
-    "gateway": {"errors", "transcript", "executor", "session", "gateway"},
+    "executor": {"diagnosis", "errors", "transcript", "executor"},
+    "session": {"diagnosis", "errors", "transcript", "executor", "session"},
+    "gateway": {"diagnosis", "errors", "transcript", "executor", "session", "gateway"},
     "local": set(),
 }
 """What of the generated API each room may know: itself, and what stands behind it."""
