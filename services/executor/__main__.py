@@ -110,6 +110,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
                 spare_bytes=settings.spare_bytes,
             ),
             archive_bytes=settings.archive_bytes,
+            tasks=tasks,
             clock=asyncio.get_running_loop().time,
         )
         key = Key(settings.model_key_file)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import orjson
+
 from moorline.transcript.v1 import transcript_pb2
 from services.executor.files.baseline import Baseline, Kept
 from services.executor.files.difference import between
@@ -48,7 +50,7 @@ def changes(look: Look, kept: Baseline, reading: Reading) -> transcript_pb2.File
         if full:
             omitted += 1
             continue
-        paths_bytes += len(change.path)
+        paths_bytes += _bytes(change.path)
         told.append(change)
     _fit(told)
     return transcript_pb2.FileChanges(changes=told, omitted_files=omitted)
@@ -150,11 +152,19 @@ def _kind(pair: _Pair) -> transcript_pb2.FileChange.Kind.ValueType:
     return Change.KIND_REMOVED if pair.now is None else Change.KIND_CHANGED
 
 
+def _bytes(text: str) -> int:
+    """Return how large a text is, also for whoever keeps it as JSON, where some bytes become six.
+
+    Half of that is what such a text may take of a document.
+    """
+    return max(len(text.encode()), len(orjson.dumps(text)) // 2)
+
+
 def _fit(told: list[transcript_pb2.FileChange]) -> None:
     """Take away the longest diffs until all fit."""
     room = DIFF_BYTES
     for change in sorted(told, key=lambda change: len(change.diff)):
-        size = len(change.diff.encode())
+        size = _bytes(change.diff)
         if size > room:
             change.diff = ""
             change.omitted = True

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-THREADS = 6
+THREADS = 4
 """Uses of the disk at once."""
 SHARE = 2
 """Of those, for one workspace: whoever fills a folder with files makes only himself wait."""

@@ -23,6 +23,8 @@ PAGE = 500
 """Entries of a page when the client does not care."""
 PAGE_LIMIT = 2000
 """Entries of a page at most."""
+PAGE_BYTES = 1 << 20
+"""Bytes of a page, beyond which it has fewer entries: names and links can be long."""
 FOLDER_LIMIT = 100_000
 """Entries of a folder that is listed: each page looks at all of them."""
 
@@ -93,8 +95,16 @@ def page(
     after = _position(token)
     with folder.opened(root, parts) as here:
         wanted = heapq.nsmallest(size + 1, (key for key in _keys(here, parts) if key > after))
-        files = list(_described(here, parts, wanted[:size]))
-    return files, _token(wanted[size - 1]) if len(wanted) > size else ""
+        files: list[workspaces_pb2.File] = []
+        room = PAGE_BYTES
+        for number, key in enumerate(wanted[:size], 1):
+            file = _described(here, parts, key)
+            if file is not None:
+                files.append(file)
+                room -= file.ByteSize()
+            if number < len(wanted) and (number == size or room < 0):
+                return files, _token(key)
+    return files, ""
 
 
 def _keys(here: int, parts: Parts) -> Iterator[_Key]:
@@ -105,11 +115,12 @@ def _keys(here: int, parts: Parts) -> Iterator[_Key]:
             yield (not entry.is_dir(follow_symlinks=False), entry.name)
 
 
-def _described(here: int, parts: Parts, keys: list[_Key]) -> Iterator[workspaces_pb2.File]:
-    for _, name in keys:
-        found = folder.look(here, name)
-        if found is not None:
-            yield described((*parts, name), found, target_of(here, name, found))
+def _described(here: int, parts: Parts, key: _Key) -> workspaces_pb2.File | None:
+    name = key[1]
+    found = folder.look(here, name)
+    if found is None:
+        return None
+    return described((*parts, name), found, target_of(here, name, found))
 
 
 def target_of(here: int, name: str, found: os.stat_result) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure, field_invalid
 
-UPLOADS = 256
+UPLOADS = 4096
 """Uploads in parts at once."""
 UPLOADS_PER_WORKSPACE = 8
 """Of those, into one workspace."""
@@ -34,12 +34,14 @@ class Upload:
         name: Of the file in the folder of uploads.
         size: Bytes so far.
         touched: When the last part came, in seconds of the clock.
+        whole: Whether it came whole: it is over with the call, and not counted.
     """
 
     workspace: str
     name: str
     size: int
     touched: float
+    whole: bool
 
 
 class Uploads:
@@ -55,23 +57,27 @@ class Uploads:
         self._clock = clock
         self._uploads: dict[tuple[str, str], Upload] = {}
 
-    def begin(self, workspace: str, upload_id: str) -> Upload:
+    def begin(self, workspace: str, upload_id: str, *, whole: bool) -> Upload:
         """Begin an upload, anew when it was begun before.
+
+        Args:
+            workspace: Where it goes.
+            upload_id: Chosen by the client.
+            whole: Whether all of it has come.
 
         Raises:
             Failure: QUOTA_EXCEEDED when there are too many.
         """
         self._expire()
         self._uploads.pop((workspace, upload_id), None)
-        same = sum(one.workspace == workspace for one in self._uploads.values())
-        if same >= UPLOADS_PER_WORKSPACE or len(self._uploads) >= UPLOADS:
+        if not whole and self._is_full(workspace):
             raise Failure(
                 errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
                 "Too many uploads are not finished. Finish one, or wait ten minutes.",
                 limit=str(UPLOADS_PER_WORKSPACE),
                 limitName="uploads",
             )
-        upload = Upload(workspace, secrets.token_hex(8), 0, self._clock())
+        upload = Upload(workspace, secrets.token_hex(8), 0, self._clock(), whole)
         self._uploads[workspace, upload_id] = upload
         return upload
 
@@ -95,8 +101,14 @@ class Uploads:
         self._uploads.pop((workspace, upload_id), None)
 
     def names(self, workspace: str) -> frozenset[str]:
-        """Return the names of the files of a workspace's uploads."""
+        """Return the names of the files of a workspace's uploads that go on."""
+        self._expire()
         return frozenset(one.name for one in self._uploads.values() if one.workspace == workspace)
+
+    def _is_full(self, workspace: str) -> bool:
+        unfinished = [one for one in self._uploads.values() if not one.whole]
+        same = sum(one.workspace == workspace for one in unfinished)
+        return same >= UPLOADS_PER_WORKSPACE or len(unfinished) >= UPLOADS
 
     def _expire(self) -> None:
         oldest = self._clock() - PATIENCE_SECONDS

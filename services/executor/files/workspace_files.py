@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -14,6 +15,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import workspaces_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
+from services.chassis.tasks import Tasks
 from services.executor.files import folder, listing, placing, reading, removal, uploads
 from services.executor.files.archive import Archive
 from services.executor.files.disk import Disk
@@ -61,6 +63,7 @@ class WorkspaceFiles:
         snapshots: What turns have changed.
         room: What clients may write.
         archive_bytes: Bytes of the files of one archive.
+        tasks: Owner of what is tidied up later.
         clock: Seconds of a clock that does not go back.
     """
 
@@ -72,8 +75,10 @@ class WorkspaceFiles:
         snapshots: Snapshots,
         room: Room,
         archive_bytes: int,
+        tasks: Tasks,
         clock: Callable[[], float],
     ) -> None:
+        self._tasks = tasks
         self._workspaces = workspaces
         self._disk = disk
         self._snapshots = snapshots
@@ -83,6 +88,7 @@ class WorkspaceFiles:
         self._archives = 0
         # In the order of their ends.
         self._closed: dict[str, None] = {}
+        self._sweeps: dict[str, asyncio.TimerHandle] = {}
 
     async def list(
         self, workspace: str, parts: Parts, *, size: int, token: str
@@ -124,7 +130,7 @@ class WorkspaceFiles:
         if part.upload_id and part.offset:
             upload = self._uploads.get(workspace, upload_id, part.offset)
         else:
-            upload = self._uploads.begin(workspace, upload_id)
+            upload = self._uploads.begin(workspace, upload_id, whole=not part.upload_id)
         going_on = False
         try:
             place = await self._workspaces.make(workspace)
@@ -133,6 +139,7 @@ class WorkspaceFiles:
             upload.size = part.offset + len(part.content)
             going_on = part.more
             if going_on:
+                self._sweep_later(workspace)
                 return None
             return await self._disk.run(
                 workspace, _finish, place, upload.name, parts, terms, self._room
@@ -188,6 +195,26 @@ class WorkspaceFiles:
             self._archives -= 1
             await self._disk.run(workspace, archive.close)
 
+    def _sweep_later(self, workspace: str) -> None:
+        """Delete what has come of uploads that nobody finishes."""
+        if workspace not in self._sweeps:
+            loop = asyncio.get_running_loop()
+            self._sweeps[workspace] = loop.call_later(
+                uploads.PATIENCE_SECONDS + 1, self._begin_sweep, workspace
+            )
+
+    def _begin_sweep(self, workspace: str) -> None:
+        del self._sweeps[workspace]
+        self._tasks.spawn(self._sweep(workspace), name="sweep")
+
+    async def _sweep(self, workspace: str) -> None:
+        keep = self._uploads.names(workspace)
+        place = self._workspaces.place(workspace)
+        with contextlib.suppress(Failure):
+            await self._disk.run(workspace, _clear, place, keep)
+        if keep:
+            self._sweep_later(workspace)
+
     def _check_open(self, workspace: str) -> None:
         if workspace in self._closed:
             raise not_found()
@@ -224,6 +251,11 @@ def _finish(place: Place, name: str, parts: Parts, terms: Terms, room: Room) -> 
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=here)
+
+
+def _clear(place: Place, keep: frozenset[str]) -> None:
+    with folder.beside(place.notes, _UPLOADS) as here:
+        uploads.clear(here, keep)
 
 
 def _delete(place: Place, parts: Parts) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.failures import Failure
+from services.chassis.tasks import Tasks
 from services.executor.files import archive, scanning, workspace_files
 from services.executor.files.archive import Archive
 from services.executor.files.disk import Disk
@@ -185,8 +186,8 @@ def test_a_client_that_leaves_ends_it(root: Path) -> None:
 
 async def test_few_are_packed_at_once(tmp_path: Path) -> None:
     """The others may try again; one that is left makes room."""
-    async with Disk() as disk:
-        s = Setting(tmp_path, disk)
+    async with Disk() as disk, Tasks() as tasks:
+        s = Setting(tmp_path, disk, tasks)
         await s.write("file", b"1")
         inside = [s.files.archive(WORKSPACE, ()) for _ in range(workspace_files.ARCHIVES)]
         first = [await one.__aenter__() for one in inside]

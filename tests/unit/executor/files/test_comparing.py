@@ -135,6 +135,16 @@ async def test_long_paths_are_bounded_too(s: Turns, monkeypatch: pytest.MonkeyPa
     assert (2, 3) == (len(found.changes), found.omitted_files)
 
 
+async def test_texts_that_grow_when_they_are_kept_count_for_more(s: Turns) -> None:
+    """In JSON a control character takes six bytes."""
+    await s.take()
+    (s.root / "plain").write_text("x" * 50_000)
+    (s.root / "control").write_text("\x01" * 50_000)
+    found = {one.path: one for one in (await s.found()).changes}
+
+    assert (True, False) == (found["control"].omitted, found["plain"].omitted)
+
+
 async def test_diffs_have_room_for_the_shortest(s: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are told to be left out, with their lines counted."""
     monkeypatch.setattr(comparing, "DIFF_BYTES", 200)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from services.chassis.failures import Failure
+from services.chassis.tasks import Tasks
 from services.executor.files import placing, room, uploads, workspace_files
 from services.executor.files.disk import Disk
 from services.executor.files.placing import Terms
@@ -19,6 +20,7 @@ from services.executor.files.room import Room
 from services.executor.files.snapshots import Snapshots
 from services.executor.files.workspace_files import Part, WorkspaceFiles
 from services.executor.workspaces import Place, Workspaces
+from tests.unit.executor.fakes import until
 from tests.unit.executor.files.places import WORKSPACE, fill, reason
 
 ANY = Terms(etag="", create_only=False, executable=False)
@@ -28,10 +30,11 @@ ROOM = Room(file_bytes=1000, workspace_bytes=0, spare_bytes=0)
 class Setting:
     """The files of workspaces, and a clock."""
 
-    def __init__(self, root: Path, disk: Disk) -> None:
+    def __init__(self, root: Path, disk: Disk, tasks: Tasks) -> None:
         self.now = 0.0
         self.workspaces = Workspaces(root=root)
         self.disk = disk
+        self.tasks = tasks
         self.files = self.make()
 
     def make(self, limits: Room = ROOM, archive_bytes: int = 10**6) -> WorkspaceFiles:
@@ -42,6 +45,7 @@ class Setting:
             snapshots=Snapshots(disk=self.disk),
             room=limits,
             archive_bytes=archive_bytes,
+            tasks=self.tasks,
             clock=lambda: self.now,
         )
 
@@ -71,8 +75,8 @@ class Setting:
 @pytest.fixture
 async def s(tmp_path: Path) -> AsyncIterator[Setting]:
     """The files of workspaces."""
-    async with Disk() as disk:
-        yield Setting(tmp_path / "workspaces", disk)
+    async with Disk() as disk, Tasks() as tasks:
+        yield Setting(tmp_path / "workspaces", disk, tasks)
 
 
 class TestReading:
@@ -248,6 +252,37 @@ class TestParts:
 
         assert "FIELD_INVALID" == await s.refusal("file", b"x", upload_id="upload-0", offset=1)
 
+    async def test_files_that_come_whole_are_not_counted(self, s: Setting) -> None:
+        """However many come at once."""
+        await asyncio.gather(*(s.write(f"f{number}", b"x") for number in range(40)))
+
+        assert 40 == len(list(s.place.files.iterdir()))
+        assert [] == s.left()
+
+    async def test_what_nobody_finishes_is_deleted(self, s: Setting) -> None:
+        """After a while, and only that."""
+        left = []
+        await s.write("file", b"x", upload_id="upload-1", more=True)
+        s.now = 3
+        await s.write("file", b"y", upload_id="upload-2", more=True)
+        for now in (600, 602, 700):
+            s.now = now
+            s.files._sweeps[WORKSPACE].cancel()
+            s.files._begin_sweep(WORKSPACE)
+            await until(lambda: not s.tasks._tasks)
+            left.append(len(s.left()))
+
+        assert [2, 1, 0] == left
+        assert {} == s.files._sweeps
+
+    async def test_a_workspace_that_is_gone_is_not_tidied_up(self, s: Setting) -> None:
+        """Nor made again for that."""
+        await s.write("file", b"x", upload_id="upload-1", more=True)
+        await s.workspaces.delete(WORKSPACE)
+        await s.files._sweep(WORKSPACE)
+
+        assert not s.place.files.parent.exists()
+
     async def test_a_refused_upload_is_over(self, s: Setting) -> None:
         """Nothing of it is left."""
         await s.write("file", b"x" * 600, upload_id="upload-1", more=True)
@@ -350,7 +385,7 @@ class TestDeleting:
     ) -> None:
         """Those that went last."""
         monkeypatch.setattr(workspace_files, "CLOSED", 2)
-        s = Setting(tmp_path, Disk())
+        s = Setting(tmp_path, Disk(), Tasks())
         for name in ("a", "b", "c"):
             s.files.close(name)
 
