@@ -105,9 +105,11 @@ class Docker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close every connection to the engine; containers are left alone."""
+        """Close every connection to the engine; containers that nobody ended are left alone."""
         if self._looking is not None:
             self._looking.cancel()
+        if self._containers is not None:
+            await self._containers.settle()
         if self._engine is not None:
             await self._engine.close()
 

@@ -92,6 +92,16 @@ class DockerChannel:
         """Whether it has ended, or could not be started."""
         return self._gone.done()
 
+    @property
+    def removed(self) -> bool:
+        """Whether nothing is left of it."""
+        return self._removed.done()
+
+    async def settled(self) -> None:
+        """Wait until nothing is left of a container that was to be ended; no time for others."""
+        if self._killed or self._gone.done():
+            await asyncio.wait({self._removed}, timeout=_KILLED_SECONDS)
+
     async def open(self, receiver: Receiver) -> None:
         """Start the container, or go on with one that runs.
 

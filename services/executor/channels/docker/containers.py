@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -62,6 +63,10 @@ class Containers:
             prepare=partial(give, launch.place, owner),
         )
 
+    async def settle(self) -> None:
+        """Wait, not for long, until the containers are removed that were to be ended."""
+        await asyncio.gather(*(channel.settled() for channel in self._live))
+
     async def survivors(self) -> Collection[str]:
         """Return the workspaces whose containers run."""
         self._survivors = {}
@@ -121,5 +126,5 @@ class Containers:
             prepare=prepare,
             tasks=self._tasks,
         )
-        self._live = {one for one in self._live if not one.gone} | {channel}
+        self._live = {one for one in self._live if not one.removed} | {channel}
         return channel
