@@ -236,6 +236,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
 def _wear(settings: Settings) -> Wear:
     return Wear(
         processes=settings.max_agent_processes,
+        limited_processes=settings.max_real_agent_processes,
         tenant_processes=settings.max_agent_processes_per_tenant,
         idle=settings.idle_limit,
         background=settings.turn_timeout,
