@@ -16,6 +16,18 @@ from tests.standin.server import StandIn
 KEY = "sk-of-the-operator"
 
 
+SECONDS = 60
+"""A test may take; a cold program on a busy machine needs a while."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder more time than others have."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.parent == here:
+            item.add_marker(pytest.mark.timeout(SECONDS))
+
+
 class Serve(Protocol):
     """Runs another executor of the kind under test."""
 

@@ -1,0 +1,83 @@
+"""What many turns cost adds up, to the micro-dollar."""
+
+from __future__ import annotations
+
+import pytest
+
+from moorline.executor.v1 import executions_pb2
+from services.executor.model_proxy.prices import PICOS, Told, load
+from tests.contract.agents.executors import ACCEPT_ALL, Agent
+from tests.contract.agents.turns import Turn
+from tests.standin.ledger import Entry, tokens
+from tests.standin.server import StandIn
+
+TURNS = 200
+COST = 100_000
+"""Millionths of a dollar: ten cents."""
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    # The one that starts its program in the shortest time: it is counted the same way.
+    pytest.mark.parametrize("kind", ["process"], indirect=True),
+]
+
+
+def cost(entries: list[Entry]) -> int:
+    """Return what requests cost by the list of prices, in pico-dollars."""
+    prices = load("")
+    return sum(
+        prices.of(entry.model).cost(
+            Told(
+                model=entry.model,
+                read=entry.input_tokens,
+                written=entry.output_tokens,
+                cache_read=entry.cache_read_tokens,
+                cache_written=entry.cache_write_tokens,
+            )
+        )
+        for entry in entries
+    )
+
+
+def counted(turn: Turn) -> tuple[int, int, int, int, int]:
+    """Return what a turn's outcome says it consumed."""
+    usage = turn.outcome.usage
+    return (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.cost_usd_micros,
+    )
+
+
+async def test_two_hundred_turns_add_up(agent: Agent, provider: StandIn) -> None:
+    """In several processes one after another, with an odd number of tokens in each turn."""
+    turns = [
+        await agent.run(
+            f"/sim usage {17 * number} {number % 13} 0", "/sim say x", permission_mode=ACCEPT_ALL
+        )
+        for number in range(1, TURNS + 1)
+    ]
+    sums = [sum(figures) for figures in zip(*map(counted, turns), strict=True)]
+    entries = provider.ledger.entries
+
+    assert {"finished"} == {turn.ending for turn in turns}
+    assert len(entries) >= TURNS
+    assert [*tokens(entries), cost(entries) // PICOS] == sums
+
+
+async def test_ten_cents_are_passed_by_one_request(agent: Agent, provider: StandIn) -> None:
+    """Of several that an agent and its sub-agents make, however they are ordered."""
+    budget = executions_pb2.Budget(turn_usd_micros=COST)
+    script = [f"/sim usage {2500 + 111 * number} 5 0\n/sim bash true" for number in range(30)]
+    turn = await agent.run(*script, permission_mode=ACCEPT_ALL, budget=budget)
+    spent = cost(provider.ledger.entries)
+    dearest = max(cost([entry]) for entry in provider.ledger.entries)
+    after = await agent.run("/sim recall", budget=executions_pb2.Budget(turn_usd_micros=COST))
+
+    assert "failed BUDGET_EXHAUSTED" == turn.ending
+    assert COST * PICOS <= spent < COST * PICOS + dearest
+    assert spent // PICOS == turn.outcome.usage.cost_usd_micros
+    assert "finished" == after.ending
+    assert 1 == len(after.texts)
