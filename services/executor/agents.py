@@ -28,7 +28,8 @@ class Wear:
 
     Attributes:
         processes: Processes that may live; idle ones are closed beyond it.
-        tenant_processes: Of those, for one tenant; only backends that are limited count.
+        limited_processes: Of those, of backends that are limited.
+        tenant_processes: Of those, for one tenant.
         idle: How long an idle process lives.
         background: How long one lives that is idle but for what it has in the background.
         turns: Turns a process takes before it is replaced.
@@ -36,6 +37,7 @@ class Wear:
     """
 
     processes: int
+    limited_processes: int
     tenant_processes: int
     idle: timedelta
     background: timedelta
@@ -299,17 +301,24 @@ class Agents:
         self._living.labels(seat.backend, "idle").inc(-1 if busy else 1)
 
     def _make_room(self, work: Work) -> None:
-        tenants = self._tenants[work.tenant]
-        if work.backend in self._limited and tenants >= self._wear.tenant_processes:
-            self._retire_longest_idle(work.tenant)
-        elif self._count >= self._wear.processes:
-            self._retire_longest_idle(None)
+        if work.backend in self._limited:
+            if self._tenants[work.tenant] >= self._wear.tenant_processes:
+                self._retire_longest_idle(lambda seat: self._counts(seat, work.tenant))
+                return
+            if self._tenants.total() >= self._wear.limited_processes:
+                self._retire_longest_idle(lambda seat: self._counts(seat, seat.tenant))
+                return
+        if self._count >= self._wear.processes:
+            self._retire_longest_idle(lambda _: True)
 
-    def _retire_longest_idle(self, tenant: str | None) -> None:
+    def _counts(self, seat: _Seat, tenant: str) -> bool:
+        return seat.tenant == tenant and seat.backend in self._limited
+
+    def _retire_longest_idle(self, may: Callable[[_Seat], bool]) -> None:
         for workspace, seat in self._seats.items():
             if seat.process is None or seat.visitors or seat.process.background:
                 continue
-            if tenant is None or (seat.tenant == tenant and seat.backend in self._limited):
+            if may(seat):
                 self._retire(workspace)
                 return
 

@@ -27,6 +27,7 @@ from services.executor.book import Book
 from services.executor.consumption import Consumption
 from services.executor.notes import Note
 from services.executor.provisions import Limits, Provisions
+from services.executor.workspaces import Place
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +205,8 @@ class Execution:
         process = self._process = stay.process
         self.state = executions_pb2.Execution.STATE_RUNNING
         consumption = self._consumption(stay)
+        # Without a tool, and with nothing in the background, nothing touches a file.
+        idle = self._adopted is None and not process.background
         try:
             ending = await self._begin(process)
             self._taken_up.set()
@@ -215,10 +218,16 @@ class Execution:
             if consumption is not None:
                 self._usage, self._exhausted = consumption.end()
         self._provisions.agents.told(self.work.workspace, self.book.entries.values())
-        changes = await self._provisions.snapshots.changes(stay.place)
+        told = ending.result()
+        used = told.tools_succeeded or told.tools_failed or told.tools_running
+        if used or not idle or told.background:
+            await self._tell_changes(stay.place)
+        return told
+
+    async def _tell_changes(self, place: Place) -> None:
+        changes = await self._provisions.snapshots.changes(place)
         if changes.changes or changes.omitted_files:
             self.book.append(transcript_pb2.Item(file_changes=changes))
-        return ending.result()
 
     def _consumption(self, stay: Stay) -> Consumption | None:
         if stay.meter is None:

@@ -47,12 +47,13 @@ class Settings(ServerSettings):
         minimum=1,
     )
     max_running_turns_per_tenant: int = setting("Of those, for one user.", 8, minimum=1)
-    max_agent_processes_per_tenant: int = setting(
-        "Processes of real agents that may live for one user; beyond it the longest idle one is"
-        " put to sleep.",
-        16,
+    max_real_agent_processes: int = setting(
+        "Processes of real agents that may live; beyond it the longest idle one is put to sleep."
+        " Each takes some 200 MiB.",
+        32,
         minimum=1,
     )
+    max_agent_processes_per_tenant: int = setting("Of those, for one user.", 16, minimum=1)
     limit_simulation: bool = setting(
         "`true`: simulated agents count for these limits, too, to try them out.", default=False
     )

@@ -86,6 +86,7 @@ def wear() -> Wear:
     """Room for two processes, which last."""
     return Wear(
         processes=2,
+        limited_processes=99,
         tenant_processes=99,
         idle=timedelta(seconds=60),
         background=timedelta(seconds=120),

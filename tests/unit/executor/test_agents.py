@@ -275,6 +275,17 @@ async def test_tenant_has_a_limit_of_processes(make_agents: MakeAgents) -> None:
     assert [False, False, False] == [one.closed for one in (other, second, third)]
 
 
+async def test_limited_backends_have_a_limit_of_processes(make_agents: MakeAgents) -> None:
+    """Whoever has the longest idle one; backends that are not limited have room of their own."""
+    agents = make_agents(processes=99, limited_processes=2, limited=["simulation"])
+    first = await use(agents, workspace="workspace1", tenant="a")
+    second = await use(agents, workspace="workspace2", tenant="b")
+    third = await use(agents, workspace="workspace3", tenant="c")
+    await until(lambda: first.closed)
+
+    assert [False, False] == [one.closed for one in (second, third)]
+
+
 async def test_process_reaches_the_model_as_long_as_it_lives(
     agents: Agents, backend: FakeBackend, proxy: FakeProxy
 ) -> None:

@@ -291,23 +291,58 @@ async def test_outcome_tells_what_goes_on_and_who_answered(stage: Stage) -> None
     assert (2, "m") == (outcome(execution).background_tasks, outcome(execution).model)
 
 
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        ({"tools_succeeded": 1}, True),
+        ({"tools_failed": 1}, True),
+        ({"tools_running": 1}, True),
+        ({"background": 1}, True),
+        ({}, False),
+    ],
+)
 async def test_changed_files_stand_right_before_the_outcome(
-    stage: Stage, snapshots: FakeSnapshots
+    stage: Stage, snapshots: FakeSnapshots, ending: dict[str, int], told: bool
 ) -> None:
-    """Compared with what was there before the prompt; nothing is said of no changes."""
-    unchanged, process = await stage.start()
-    taken = list(snapshots.taken)
-    process.end(Result.FINISHED)
-    await unchanged.over()
+    """Compared with what was there before the prompt; who used no tool changed none."""
     snapshots.changed.changes.add(path="a")
-    changed, process = await stage.start(workspace="workspace2")
-    process.end(Result.FINISHED)
-    await changed.over()
+    execution, process = await stage.start()
+    taken = list(snapshots.taken)
+    process.end(Result.FINISHED, **ending)
+    await execution.over()
 
     assert ["abcdefgh"] == taken
-    assert ["turn_outcome"] == kinds(unchanged.book)
-    assert ["file_changes", "turn_outcome"] == kinds(changed.book)
-    assert snapshots.changed == items(changed.book)[0].file_changes
+    assert ["file_changes"] * told + ["turn_outcome"] == kinds(execution.book)
+    assert not told or snapshots.changed == items(execution.book)[0].file_changes
+
+
+async def test_work_in_the_background_may_have_changed_files(
+    stage: Stage, snapshots: FakeSnapshots
+) -> None:
+    """Though the turn itself used no tool, and nothing goes on any more."""
+    snapshots.changed.omitted_files = 1
+    first, process = await stage.start()
+    process.background = 1
+    process.end(Result.FINISHED)
+    await first.over()
+    execution = stage.make(execution_id="e2", resume_from="c1")
+    stage.provisions.tasks.spawn(execution.run(), name="execution")
+    await until(lambda: process.begun == ["e1", "e2"])
+    process.background = 0
+    process.end(Result.FINISHED)
+    await execution.over()
+
+    assert ["turn_outcome"] == kinds(first.book)
+    assert ["file_changes", "turn_outcome"] == kinds(execution.book)
+
+
+async def test_nothing_is_said_of_no_changes(stage: Stage) -> None:
+    """A tool that only reads."""
+    execution, process = await stage.start()
+    process.end(Result.FINISHED, tools_succeeded=1)
+    await execution.over()
+
+    assert ["turn_outcome"] == kinds(execution.book)
 
 
 async def test_metered_turn_costs_what_the_meter_says(
