@@ -80,19 +80,24 @@ class Look:
         self.files = {
             "/".join(entry.parts).encode(errors="surrogateescape"): _seen(entry, now_ns)
             for entry in scan
-            if not entry.is_folder or entry.parts[-1] in GENERATED
+            if (_is_one_thing(entry.parts[-1]) if entry.is_folder else _is_watched(entry.parts))
         }
         self.whole = scan.whole
 
 
 def _enters(parts: Parts) -> bool:
-    if parts[-1] in GENERATED:
-        return False
-    return REPOSITORY not in parts or _is_watched(parts[parts.index(REPOSITORY) + 1 :])
+    return parts[-1] not in GENERATED and (parts[-1] == REPOSITORY or _is_watched(parts))
+
+
+def _is_one_thing(name: str) -> bool:
+    return name in GENERATED or name == REPOSITORY
 
 
 def _is_watched(parts: Parts) -> bool:
-    return not parts or parts[0] in WATCHED
+    """Tell whether something is no part of a repository, or one that matters."""
+    if REPOSITORY not in parts[:-1]:
+        return True
+    return parts[parts.index(REPOSITORY) + 1] in WATCHED
 
 
 def _seen(entry: Entry, now_ns: int) -> Seen:

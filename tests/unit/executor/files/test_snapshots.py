@@ -116,12 +116,15 @@ async def test_generated_folders_are_one_thing(s: Turns) -> None:
 
 async def test_what_git_runs_is_watched_and_the_rest_of_a_repository_is_not(s: Turns) -> None:
     """Hooks run on the machine of whoever downloads them."""
-    fill(s.root, ".git/config", ".git/objects/ab/cd", ".git/HEAD")
+    fill(s.root, ".git/config", ".git/objects/ab/cd", ".git/HEAD", "module/.git")
     await s.take()
-    fill(s.root, ".git/objects/ab/ef", ".git/hooks/pre-commit", "sub/.git/objects/x")
-    (s.root / ".git" / "config").write_text("[core]\n\tfsmonitor = evil\n")
+    fill(s.root, ".git/objects/ab/ef", ".git/index", ".git/hooks/pre-commit", "sub/.git/objects/x")
+    for name in (".git/HEAD", ".git/config", "module/.git"):
+        (s.root / name).write_text("changed")
 
-    assert {".git/config", ".git/hooks/pre-commit"} == set(await s.told())
+    assert {".git/config", ".git/hooks/pre-commit", "module/.git", "sub/.git"} == set(
+        await s.told()
+    )
 
 
 async def test_reading_has_an_end(s: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
