@@ -175,7 +175,10 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             retention=settings.retention,
             metrics=metrics,
         )
-        await adoption.adopt(backends=listed, notes=notes, executions=executions)
+        if stack.enter_context(workspaces.claimed()):
+            await adoption.adopt(backends=listed, notes=notes, executions=executions)
+        else:
+            log.warning("another executor has these workspaces; what it runs is left alone")
         restoring = Restoring(executions=executions, backends=listed, write=transcripts.restore)
         feeds: ExecutionFeeds = Feeds(wrap=feed_api.response)
         surroundings = Surroundings(

@@ -17,6 +17,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RUBBISH = ".rubbish"
 """Folder of workspaces that are being deleted."""
 
+_CLAIM = ".executor"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -61,6 +63,26 @@ class Workspaces:
             run=directory / "run",
             notes=directory / "notes",
         )
+
+    @contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Have the root for ourselves while inside; False when another executor has it.
+
+        What was left there belongs to whoever has it. A claim ends with its process, however that
+        ends.
+        """
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        claim = os.open(self._root / _CLAIM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            mine = False
+        else:
+            mine = True
+        try:
+            yield mine
+        finally:
+            os.close(claim)
 
     def names(self) -> list[str]:
         """Return the ids of all workspaces there are. Reads the disk."""

@@ -89,3 +89,14 @@ async def test_deletions_of_the_same_workspace_follow_each_other(tmp_path: Path)
 
     assert [] == workspaces.names()
     assert [] == list((tmp_path / ".rubbish").iterdir())
+
+
+def test_workspaces_are_claimed_by_one_at_a_time(tmp_path: Path) -> None:
+    """Whoever comes second can still use them, but must not end what the first has there."""
+    workspaces = Workspaces(root=tmp_path / "root")
+    with workspaces.claimed() as first, workspaces.claimed() as second:
+        assert first
+        assert not second
+    with workspaces.claimed() as again:
+        assert again
+    assert [] == workspaces.names()
