@@ -22,8 +22,12 @@ from services.executor.agent_process import Ending, Result
 from services.executor.book import Book
 from services.executor.claude_code import asks, frames, results
 from services.executor.claude_code.diffs import diff_of
-from services.executor.claude_code.entry import ATTEND, TURN, Entry
-from services.executor.claude_code.transcripts import Parts, conversation_of
+from services.executor.claude_code.entry import ATTEND, MODEL, TURN, Entry
+from services.executor.claude_code.transcripts import (
+    Parts,
+    checked_conversation,
+    conversation_of,
+)
 from services.executor.claude_code.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -78,6 +82,8 @@ class Dialogue:
         self._attending = False
         self._foreign = False
         self._unsaid = b""
+        self._entered: Entry | None = None
+        self._expected: Entry | None = None
         self._interrupted = False
         self._busy = False
         self._notified = False
@@ -114,7 +120,7 @@ class Dialogue:
         prompt_waits = self._busy or entry.mode != self.mode
         if not entry.attends and entry.model != self._requested_model:
             self._requested_model = entry.model
-            self._ask("set_model", entry.marker + "/model", model=entry.model)
+            self._ask("set_model", entry.marker + MODEL, model=entry.model)
             prompt_waits = True
         self._ask("set_permission_mode", entry.marker, mode=entry.mode)
         if prompt_waits:
@@ -124,21 +130,25 @@ class Dialogue:
 
     def expect(self, entry: Entry) -> None:
         """Look out for a turn or an attendance that another executor began."""
-        self.coming = entry
+        self.coming = self._expected = entry
         self.replaying = True
         self.turn.book.lift_bound()
 
     def caught_up(self) -> None:
         """Hear that it has told everything again; give it what it never got."""
         self.replaying = False
-        entry = self.coming
-        if self._interrupted and (entry is not None or self._unsaid):
-            if entry is not None:
+        entry, self._expected = self._expected, None
+        unknown = entry is not None and entry is self.coming
+        unsaid = entry is self._entered and self._unsaid
+        if entry is None or not (unknown or unsaid):
+            return
+        if self._interrupted:
+            if unknown:
                 self._arrive(entry)
             self._end(Result.INTERRUPTED, None)
-        elif entry is not None:
+        elif unknown:
             self.enter(entry)
-        elif self._unsaid:
+        else:
             self.prompt = self._unsaid
             self._speak_when_idle()
 
@@ -241,7 +251,7 @@ class Dialogue:
         match frame["subtype"]:
             case "init":
                 self._busy, self._notified = True, False
-                self.conversation = frame["session_id"]
+                self.conversation = checked_conversation(frame["session_id"])
                 self.mode = frame.get("permissionMode") or self.mode
                 version = frame.get("claude_code_version")
                 if version != frames.CLI_VERSION:
@@ -320,20 +330,21 @@ class Dialogue:
             # The answer to an interrupt. What is confirmed from now on was cut short.
             self.turn.cut = True
         entry = self.coming
-        if marker.endswith("/model"):
-            return
-        if entry is not None and marker == entry.marker:
-            self._arrive(entry)
+        if entry is not None and marker.startswith(entry.marker):
             if response["subtype"] == "error":
-                self.turn.failure = Failure(
+                entry.turn.failure = Failure(
                     errors_pb2.ERROR_REASON_AGENT_FAILED,
-                    "The agent refused the permission mode.",
+                    "The agent refused the model or the permission mode of the turn.",
                 )
+            if marker != entry.marker:
                 return
+            self._arrive(entry)
             if self._attending:
                 self._rest()
             else:
                 self._speak_when_idle()
+        elif marker.endswith(MODEL):
+            return
         elif marker.startswith((TURN, ATTEND)):
             self._begin_foreign(marker)
         elif self.turn.message_id and marker == f"{_LEAVE}{self.turn.message_id}":
@@ -345,6 +356,7 @@ class Dialogue:
         self.coming = None
         self._ending, self._attending = entry.ending, entry.attends
         self._foreign = False
+        self._entered = entry
         self._unsaid = entry.prompt
         self.turn.go_on_from(before)
         self.turn.model = self.turn.model or self.model
@@ -366,7 +378,8 @@ class Dialogue:
             self._end(Result.FINISHED, None)
 
     def _speak_when_idle(self) -> None:
-        if self.prompt and self.coming is None and not self._busy:
+        waits = self.coming is not None or self._busy or self.turn.failure is not None
+        if self.prompt and not waits:
             self.outbox.append(self.prompt)
             self.prompt = b""
 

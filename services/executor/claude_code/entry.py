@@ -10,6 +10,8 @@ from services.executor.claude_code.turn import Turn
 TURN = "moorline/turn/"
 ATTEND = "moorline/attend/"
 """How the ids begin of the requests that mark a beginning."""
+MODEL = "/model"
+"""How the id ends of the request for another model, which comes before that one."""
 
 
 class Entry:

@@ -70,6 +70,17 @@ class Parts:
         )
 
 
+def checked_conversation(conversation: str) -> str:
+    """Return a conversation as a process names it.
+
+    Raises:
+        ValueError: It is no name that could be the CLI's.
+    """
+    if not _CONVERSATION.fullmatch(conversation):
+        raise ValueError(conversation)
+    return conversation
+
+
 def conversation_of(path: str) -> str:
     """Return the conversation whose own file is at a path; empty for other files."""
     folder, _, name = path.rpartition("/")

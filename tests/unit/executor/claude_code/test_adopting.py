@@ -184,6 +184,24 @@ async def test_interrupt_comes_before_a_prompt_that_never_arrived(
     channel.exit(0)
 
 
+async def test_next_turn_may_begin_before_all_is_told_again(tasks: Tasks) -> None:
+    """Its prompt is given once."""
+    channel = FakeChannel()
+    channel.answers = False
+    channel.say(*HISTORY, turn_ends(SECOND))
+    process = make_process(channel, tasks)
+    await ended(await process.adopt(make_work(execution_id="e2"), Book()))
+    ending = await process.begin(make_work(execution_id="e3"), Book())
+    third = frames.stable_uuid("message/e3")
+    await until(lambda: begun(channel) and requests(channel, "mcp_status"))
+    channel.say(response(f"moorline/turn/{third}"))
+    channel.say(response(requests(channel, "mcp_status")[0]["request_id"]), turn_ends(third))
+    await ended(ending)
+    channel.exit(0)
+
+    assert 1 == len([frame for frame in channel.written if frame["type"] == "user"])
+
+
 async def test_attendance_is_taken_over(tasks: Tasks) -> None:
     """It goes on as long as the work does."""
     marker = response(f"moorline/attend/{SECOND}")

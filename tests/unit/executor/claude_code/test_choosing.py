@@ -48,15 +48,18 @@ async def test_mode_and_model_are_changed_before_the_prompt(
     assert "x" == process.model
 
 
-async def test_prompt_is_not_given_in_another_mode(
-    process: ClaudeCode, channel: FakeChannel
+@pytest.mark.parametrize("refused", ["set_permission_mode", "set_model"])
+async def test_prompt_is_not_given_on_other_terms(
+    process: ClaudeCode, channel: FakeChannel, refused: str
 ) -> None:
-    """An agent that refuses the mode is ended: it might do what it may not."""
+    """An agent that refuses the mode or the model is ended: it might do what it may not."""
     channel.answers = False
-    ending = await process.begin(make_work(permission_mode=PLAN), Book())
-    (asked,) = requests(channel, "set_permission_mode")
-    response = {"subtype": "error", "request_id": asked["request_id"], "error": "no"}
-    channel.say({"type": "control_response", "response": response})
+    ending = await process.begin(make_work(permission_mode=PLAN, model="small"), Book())
+    for subtype in ("set_model", "set_permission_mode"):
+        (asked,) = requests(channel, subtype)
+        outcome = "error" if subtype == refused else "success"
+        response = {"subtype": outcome, "request_id": asked["request_id"], "error": "no"}
+        channel.say({"type": "control_response", "response": response})
     told = await ended(ending)
 
     assert told.failure is not None
@@ -227,3 +230,15 @@ async def test_lost_conversation_is_told_when_opening(tasks: Tasks) -> None:
 
     assert "CONVERSATION_LOST" == caught.value.reason_name
     assert ("", None) == (process.conversation, await process.memory())
+
+
+async def test_conversation_has_a_name_that_can_be_one(
+    process: ClaudeCode, channel: FakeChannel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It becomes the name of a file and a word of a command line."""
+    _, ending = await begin(process, channel)
+    channel.say(init() | {"session_id": "../x"}, result(channel))
+    await ended(ending)
+
+    assert "" == process.conversation
+    assert "frame not understood" in caplog.messages
