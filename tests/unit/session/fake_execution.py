@@ -82,10 +82,15 @@ class FakeExecution:
         call = transcript_pb2.ToolCall(tool_call_id=tool_call_id, tool_name="Bash")
         self.add(Item(tool_call=call))
 
-    def ask(self, permission_id: str = "p1", *, tool_call_id: str = "") -> None:
+    def ask(
+        self, permission_id: str = "p1", *, tool_call_id: str = "", **request_fields: Any
+    ) -> None:
         """Ask for a permission."""
         request = transcript_pb2.PermissionRequest(
-            permission_id=permission_id, tool_name="Bash", tool_call_id=tool_call_id
+            permission_id=permission_id,
+            tool_name="Bash",
+            tool_call_id=tool_call_id,
+            **request_fields,
         )
         self.add(Item(permission_request=request))
 

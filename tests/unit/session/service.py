@@ -179,10 +179,17 @@ class Service:
         return (await self.turns.CancelTurn(request, CONTEXT)).turn
 
     async def resolve(
-        self, permission_id: str = "p1", *, allowed: bool = True, turn_id: str = "t1"
+        self,
+        permission_id: str = "p1",
+        *,
+        allowed: bool = True,
+        turn_id: str = "t1",
+        **decision_fields: Any,
     ) -> None:
         """Answer a permission request."""
-        decision = transcript_pb2.PermissionDecision(permission_id=permission_id, allowed=allowed)
+        decision = transcript_pb2.PermissionDecision(
+            permission_id=permission_id, allowed=allowed, **decision_fields
+        )
         request = turns_pb2.ResolvePermissionRequest(
             name=f"{AGENT}/turns/{turn_id}", decision=decision
         )
