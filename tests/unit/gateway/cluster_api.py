@@ -149,7 +149,10 @@ class ClusterPod:
     def register(self, server: Any) -> None:
         """Add its services to a server."""
         feed_pb2_grpc.add_SessionFeedServiceServicer_to_server(_Feed(self), server)
-        sessions_pb2_grpc.add_SessionServiceServicer_to_server(_Sessions(self), server)
+        sessions_pb2_grpc.add_SessionServiceServicer_to_server(
+            _Sessions(self),  # type: ignore[abstract]
+            server,
+        )
         agents_pb2_grpc.add_AgentServiceServicer_to_server(
             _Agents(self),  # type: ignore[abstract]
             server,

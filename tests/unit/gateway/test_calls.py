@@ -9,17 +9,18 @@ from services.gateway.calls import CALLS, Service
 
 def test_every_call_has_a_method_and_a_reply() -> None:
     """The table holds each member of the client's frame except the two about the connection."""
-    assert 17 == len(CALLS)
+    assert 24 == len(CALLS)
     assert "/moorline.session.v1.TurnService/CreateTurn" == CALLS["create_turn"].method
     assert "create_turn_response" == CALLS["create_turn"].reply
     assert not {"authenticate", "cancel"} & set(CALLS)
 
 
-def test_only_backends_are_the_executors() -> None:
-    """The executor answers what backends there are; the session service everything else."""
+def test_backends_and_files_are_the_executors() -> None:
+    """The session service answers everything else, but for the diagnosis: everybody does."""
     executors = {name for name, call in CALLS.items() if call.service is Service.EXECUTOR}
+    files = {"list_files", "read_file", "write_file", "delete_file", "diff_files"}
 
-    assert {"list_backends"} == executors
+    assert {"list_backends", "diagnose", *files} == executors
     assert backends_pb2.ListBackendsResponse is CALLS["list_backends"].response
 
 
