@@ -30,6 +30,7 @@ from tests.unit.executor.claude_code.process import make_process
 from tests.unit.executor.fake_processes import FakeProcesses, FakeProxy, FakeSnapshots
 from tests.unit.executor.fakes import FakeBackend, FakeChannel
 from tests.unit.executor.server import KEY, Server
+from tests.unit.executor.stage import Stage
 
 
 @pytest.fixture
@@ -153,6 +154,12 @@ def provisions(
     return Provisions(
         agents=agents, snapshots=snapshots, queue=queue, limited=(), notes=notes, tasks=tasks
     )
+
+
+@pytest.fixture
+def stage(provisions: Provisions, processes: FakeProcesses, limits: Limits) -> Stage:
+    """A stage with ample limits."""
+    return Stage(provisions=provisions, processes=processes, limits=limits)
 
 
 MakeExecutions = Callable[..., Executions]
