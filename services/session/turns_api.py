@@ -97,6 +97,7 @@ class TurnApi(turns_pb2_grpc.TurnServiceServicer):
         name = parse_turn("name", request.name)
         answer = request.decision
         check_length("decision.permission_id", answer.permission_id, least=1, most=_ID_CHARACTERS)
+        check_length("decision.suggestion_id", answer.suggestion_id, most=_ID_CHARACTERS)
         check_length("decision.reason", answer.reason, most=_REASON_CHARACTERS)
         require_owner(name, caller())
         await self._sessions.with_agent(

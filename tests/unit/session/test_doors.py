@@ -1,6 +1,7 @@
 """Tests of the doors together: every RPC's fields, owners, and the same answer for both.
 
-Covers `agents_api`, `turns_api`, `events_api`, `keys_api`, `feed_api` and `checks`.
+Covers `agents_api`, `turns_api`, `events_api`, `keys_api`, `feed_api`,
+`usage_api`, `options` and `checks`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
-from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2, keys_pb2, turns_pb2
+from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2, keys_pb2, turns_pb2, usage_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
-from tests.unit.session.fakes import FakeExecutor
+from services.session.store import Update
+from tests.unit.session.fakes import FakeExecutor, FaultyStore
 from tests.unit.session.service import AGENT, CONTEXT, Service
 
 Agent = agents_pb2.Agent
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | str) else list(value)
 
 
 async def answer(result: Any) -> Message:
@@ -42,6 +48,16 @@ def _update_agent(service: Service, *paths: str, **agent: Any) -> Awaitable[Mess
     request = agents_pb2.UpdateAgentRequest(agent=Agent(name=AGENT, **agent))
     request.update_mask.paths.extend(paths)
     return service.agents.UpdateAgent(request, CONTEXT)
+
+
+def _set(service: Service, **agent: Any) -> Awaitable[Message]:
+    return _update_agent(service, *agent, **agent)
+
+
+def _get_usage(service: Service, month: str) -> Awaitable[Message]:
+    return service.usage.GetUsage(
+        usage_pb2.GetUsageRequest(name=f"users/ada/usage/{month}"), CONTEXT
+    )
 
 
 def _list_agents(service: Service, **request: Any) -> Awaitable[Message]:
@@ -88,6 +104,24 @@ INVALID: list[tuple[str, Callable[[Service], Any]]] = [
     ("agent.instructions", lambda s: _create_agent(s, agent=Agent(instructions="x" * 20_001))),
     ("agent.backend", lambda s: _create_agent(s, agent=Agent(backend="no-dash"))),
     ("agent.permission_mode", lambda s: _create_agent(s, agent=Agent(permission_mode=9))),  # type: ignore[arg-type]
+    ("agent.model", lambda s: _create_agent(s, agent=Agent(model="x" * 101))),
+    ("agent.model", lambda s: _create_agent(s, agent=Agent(model="a b"))),
+    ("agent.turn_budget_usd_micros", lambda s: _set(s, turn_budget_usd_micros=-1)),
+    ("agent.budget_usd_micros", lambda s: _set(s, budget_usd_micros=-1)),
+    ("agent.max_steps", lambda s: _set(s, max_steps=-1)),
+    ("agent.allowed_rules", lambda s: _set(s, allowed_rules=["Edit", ""])),
+    ("agent.allowed_rules", lambda s: _set(s, allowed_rules=["Bash()"])),
+    ("agent.allowed_rules", lambda s: _set(s, allowed_rules=["Bash(a) Edit"])),
+    ("agent.allowed_rules", lambda s: _set(s, allowed_rules=["Bash(a) Edit(b)"])),
+    ("agent.allowed_rules", lambda s: _set(s, allowed_rules=["Bash(a\nb)"])),
+    ("agent.allowed_rules", lambda s: _set(s, allowed_rules=["Edit,Write"])),
+    ("agent.allowed_rules", lambda s: _set(s, allowed_rules=["B(" + "x" * 499 + ")"])),
+    ("agent.allowed_rules", lambda s: _set(s, allowed_rules=[f"T{n}" for n in range(101)])),
+    ("name", lambda s: _get_usage(s, "2026-13")),
+    ("name", lambda s: _get_usage(s, "2026-1")),
+    ("name", lambda s: _get_usage(s, "0999-01")),
+    ("name", lambda s: _get_usage(s, "2026-11\n")),
+    ("name", lambda s: _get_usage(s, "deleted")),
     ("update_mask", _update_agent),
     ("update_mask", lambda s: _update_agent(s, "name")),
     ("update_mask", lambda s: _update_agent(s, "backend", "etag")),
@@ -114,6 +148,10 @@ INVALID: list[tuple[str, Callable[[Service], Any]]] = [
     ("page_token", lambda s: _list_turns(s, page_token="x", unfinished_only=True)),
     ("page_size", lambda s: _list_turns(s, page_size=-1)),
     ("decision.permission_id", _resolve),
+    (
+        "decision.suggestion_id",
+        lambda s: _resolve(s, permission_id="p", suggestion_id="x" * 201),
+    ),
     ("decision.reason", lambda s: _resolve(s, permission_id="p", reason="x" * 2001)),
     ("after_sequence", lambda s: _list_events(s, after_sequence=-1)),
     ("page_size", lambda s: _list_events(s, page_size=-1)),
@@ -177,6 +215,81 @@ class TestCreateAgent:
         with pytest.raises(Failure) as raised:
             await service.create_agent("b", display_name="C")
         assert "RESOURCE_EXISTS" == raised.value.reason_name
+
+    async def test_every_setting_counts(self, service: Service) -> None:
+        """One that differs is another agent; unset and default are the same."""
+        await service.create_agent("b", model="m", allowed_rules=["Edit"])
+
+        await service.create_agent("b", model="m", allowed_rules=["Edit"], max_steps=0)
+        for other in ({"model": "n"}, {"max_steps": 1}, {"budget_usd_micros": 1}):
+            with pytest.raises(Failure, match="other content"):
+                await service.create_agent("b", **{"model": "m", "allowed_rules": ["Edit"]} | other)
+
+
+class TestUpdateAgent:
+    async def test_each_setting_is_changed_alone(self, service: Service) -> None:
+        """Those that the mask does not name stay; each change has a new etag."""
+        wanted: dict[str, Any] = {
+            "model": "m",
+            "turn_budget_usd_micros": 5_000_000_000,
+            "budget_usd_micros": 2**62,
+            "max_steps": 9,
+            "allowed_rules": ["Edit", "mcp__a__b", "Bash(git log (x):*)"],
+            "permission_mode": Agent.PERMISSION_MODE_PLAN,
+        }
+        etags = {(await service.get_agent()).etag}
+        for name in wanted:
+            await _update_agent(service, name, **wanted)
+            etags.add((await service.get_agent()).etag)
+
+        agent = await service.get_agent()
+        assert wanted == {name: _plain(getattr(agent, name)) for name in wanted}
+        assert len(wanted) + 1 == len(etags)
+
+    async def test_settings_last(
+        self, service: Service, make_service: Callable[[], Service]
+    ) -> None:
+        """The next process has them; a rule given twice is there once."""
+        await _set(service, model="m", allowed_rules=["Edit", "Write", "Edit"], max_steps=3)
+
+        async with make_service() as other:
+            agent = await other.get_agent()
+
+        assert ("m", ["Edit", "Write"], 3) == (
+            agent.model,
+            list(agent.allowed_rules),
+            agent.max_steps,
+        )
+
+    async def test_agents_of_an_older_release_have_none(
+        self, service: Service, store: FaultyStore, make_service: Callable[[], Service]
+    ) -> None:
+        """Their documents lack the fields."""
+        document = await store.get(AGENT)
+        assert document is not None
+        fields = {
+            name: value
+            for name, value in document.fields.items()
+            if name not in ("options", "account")
+        }
+        await store.commit([Update(AGENT, fields, document.version)])
+
+        async with make_service() as other:
+            agent = await other.get_agent()
+            assert ("", 0, 0) == (agent.model, agent.budget_usd_micros, agent.usage.turns)
+            assert 0 == (await other.month()).total.turns
+            assert await other.create_agent() == agent
+
+
+class TestGetUsage:
+    async def test_the_current_month_is_named(self, service: Service) -> None:
+        """A month without turns is zero."""
+        now = f"{service.environment.clock.now():%Y-%m}"
+
+        assert f"users/ada/usage/{now}" == (await service.month()).name
+        assert usage_pb2.MonthlyUsage(
+            name="users/ada/usage/2025-01", total=agents_pb2.UsageTotal()
+        ) == (await service.month("2025-01"))
 
 
 class TestListAgents:

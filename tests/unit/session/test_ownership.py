@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2, keys_pb2, turns_pb2
+from moorline.session.v1 import agents_pb2, events_pb2, feed_pb2, keys_pb2, turns_pb2, usage_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import act_as
@@ -47,6 +47,9 @@ def rpcs(service: Service, agent: str, turn: str = "t1", key: str = "abcd2345") 
     return {
         "CreateAgent": lambda: service.agents.CreateAgent(
             agents_pb2.CreateAgentRequest(parent=user, agent_id="new"), CONTEXT
+        ),
+        "GetUsage": lambda: service.usage.GetUsage(
+            usage_pb2.GetUsageRequest(name=f"{user}/usage/current"), CONTEXT
         ),
         "GetAgent": lambda: service.agents.GetAgent(
             agents_pb2.GetAgentRequest(name=agent), CONTEXT
@@ -106,7 +109,15 @@ def rpcs(service: Service, agent: str, turn: str = "t1", key: str = "abcd2345") 
 RPCS = list(rpcs(None, AGENT))  # type: ignore[arg-type]
 
 
-ON_USERS = {"CreateAgent", "ListAgents", "WatchAgents", "Subscribe agents", "CreateKey", "ListKeys"}
+ON_USERS = {
+    "GetUsage",
+    "CreateAgent",
+    "ListAgents",
+    "WatchAgents",
+    "Subscribe agents",
+    "CreateKey",
+    "ListKeys",
+}
 
 
 class TestOwnership:
