@@ -94,6 +94,7 @@ class Process:
         """
         if not self._allowed:
             return
+        self._tasks.spawn(self._guard(), name="process-guard")
         if self._trees.inherit_orphans():
             self._tasks.spawn(self._sweep(), name="process-sweep")
         self.unavailable = await self._problem()
@@ -189,6 +190,13 @@ class Process:
             log.warning(
                 "processes left behind ended", extra={"workspace": workspace, "count": count}
             )
+
+    async def _guard(self) -> None:
+        """Wait for the end of everything, and end what nobody has ended."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.gather(*(channel.kill() for channel in self._live.values()))
 
     async def _look_again(self) -> None:
         """Look for the program until it is there."""

@@ -227,25 +227,31 @@ class ProcessChannel:
             return
         ended = _exit(transport.get_returncode(), killed=self._killed)
         try:
-            left = await asyncio.to_thread(self._trees.end, self._start.mark, pid)
-            if left:
+            if left := await asyncio.to_thread(self._trees.end, self._start.mark, pid):
                 log.error("processes do not end", extra={"count": left})
-            self._roots.discard(pid)
-            self.wake()
-            if ended.code and not self._killed:
-                words = self._last_words.decode(errors="replace")
-                log.warning("agent process ended", extra={"code": ended.code, "stderr": words})
-            self._gone.set_result(ended)
+            self._let_go(pid, ended)
             if self._killed:
                 self._lines.drop()
             else:
                 await self._drain(self._lines)
-            if not self._read.done():
-                self._read.set_result(None)
         finally:
             # Also when the executor ends meanwhile.
+            self._let_go(pid, ended)
+            if not self._read.done():
+                self._read.set_result(None)
             transport.close()
         self._lines.end(ended)
+
+    def _let_go(self, pid: int, ended: Exit) -> None:
+        """Tell those who wait that it is gone. Called once or twice."""
+        if self._gone.done():
+            return
+        self._roots.discard(pid)
+        self.wake()
+        if ended.code and not self._killed:
+            words = self._last_words.decode(errors="replace")
+            log.warning("agent process ended", extra={"code": ended.code, "stderr": words})
+        self._gone.set_result(ended)
 
     async def _drain(self, lines: Lines) -> None:
         """Wait until all that was printed is read, which may be when somebody releases it."""

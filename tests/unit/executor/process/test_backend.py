@@ -16,7 +16,7 @@ from services.chassis.tasks import Tasks
 from services.executor.backend import Link
 from services.executor.backends import process as backends
 from services.executor.backends.process import Process
-from services.executor.channel import Launch
+from services.executor.channel import ExitReason, Launch
 from services.executor.channels.process.tree import Trees
 from services.executor.workspaces import Place, Workspaces
 from tests.unit.executor.fakes import until
@@ -325,3 +325,21 @@ async def test_strays_are_buried_when_they_stay(
     assert {2, 3} == orphanage.buried
     assert {place.workspace} == alive_then
     assert set() == orphanage.live[-1]
+
+
+async def test_nothing_outlives_the_backend(
+    tmp_path: Path, program: Path, place: Place, pids: Path
+) -> None:
+    """When its tasks end, so do agents that nobody has ended."""
+    write(program, f"#!/bin/sh\n[ $1 = --version ] && exec echo 2.1.330\ntouch {pids}/$$\nread x")
+    heard = Heard()
+    async with Tasks() as tasks:
+        trees = Orphanage()
+        backend = make(tmp_path, tasks, program=str(program), trees=trees)
+        await backend.probe()
+        channel = backend.channel(launch(place))
+        await channel.open(heard)
+        await until(lambda: alive(pids))
+
+    assert [] == alive(pids)
+    assert (await channel.wait()).reason is ExitReason.KILLED
