@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from tests.load import accounts, jobs, shared, systems
+from tests.load import accounts, agents, jobs, shared, systems
 from tests.load.connection import Account
 from tests.load.figures import (
     Figures,
@@ -29,7 +29,7 @@ from tests.load.figures import (
     stream,
 )
 
-MEASURES = ("memory", "saturated", "paced", "turns", "replay", "shared")
+MEASURES = ("memory", "saturated", "paced", "turns", "replay", "shared", "agents")
 """Everything there is to measure, in the order in which it is."""
 
 SATURATED_TURNS = 20
@@ -52,6 +52,7 @@ class Plan:
         turns: Short turns measured one after another.
         events: Length of the history that is replayed.
         shared: What is measured on a shared database, and how thoroughly.
+        agents: How thoroughly agents are measured.
     """
 
     only: Sequence[str] = MEASURES
@@ -61,9 +62,17 @@ class Plan:
     turns: int = 200
     events: int = 1000
     shared: shared.Plan = shared.WHOLE
+    agents: agents.Plan = agents.WHOLE
 
 
-QUICK = Plan(paced=(25, 100), seconds=2.0, users=(1, 50), turns=30, shared=shared.QUICK)
+QUICK = Plan(
+    paced=(25, 100),
+    seconds=2.0,
+    users=(1, 50),
+    turns=30,
+    shared=shared.QUICK,
+    agents=agents.QUICK,
+)
 """Whether everything works, in a minute; its figures say little."""
 
 
@@ -76,10 +85,12 @@ def measure(plan: Plan, machine: Machine, progress: Callable[[str], None]) -> Fi
         progress: Told what begins.
     """
     figures = Figures(machine=machine)
-    if set(plan.only) - {"shared"}:
+    if set(plan.only) - {"shared", "agents"}:
         figures = _beside_the_monolith(plan, machine, progress)
     if "shared" in plan.only:
         figures = replace(figures, shared=shared.measure(plan.shared, progress))
+    if "agents" in plan.only:
+        figures = replace(figures, agents=agents.measure(plan.agents, progress))
     return figures
 
 

@@ -236,6 +236,34 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agents:
+    """What agents cost on one backend, the model provider being a stand-in that answers at once.
+
+    Attributes:
+        backend: Its name.
+        ready_seconds: What the first turn of an agent takes longer than a later one: to start
+            its process, or its container, until it listens.
+        warm_ms: A short turn of an agent that is awake, from the call to the outcome.
+        bare_ms: The same of the program alone, without us; 0 where there is none.
+        resume_seconds: What the first turn takes longer after the agent was put to sleep.
+        active_bytes: Memory that an agent which is awake has for itself; 0 where it is ours.
+        asleep_bytes: Memory that the executor needs for an agent which is asleep.
+        per_gib: Agents that are awake at once in a GiB; 0 where that is not known.
+        fragments_per_second: Words of one answer that is written as fast as it goes.
+    """
+
+    backend: str
+    ready_seconds: float
+    warm_ms: float
+    bare_ms: float
+    resume_seconds: float
+    active_bytes: int
+    asleep_bytes: int
+    per_gib: int
+    fragments_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """Where and when it was measured."""
 
@@ -258,6 +286,7 @@ class Figures:
     turns: Sequence[Turns] = ()
     replay: Sequence[Replay] = ()
     shared: Shared | None = None
+    agents: Sequence[Agents] = ()
 
 
 def dump(figures: Figures) -> bytes:
@@ -277,6 +306,7 @@ def parse(text: bytes) -> Figures:
         replay=tuple(_with_latencies(Replay, replay) for replay in raw["replay"]),
         # Of a machine without an emulator, or from before there was one.
         shared=_shared(raw["shared"]) if raw.get("shared") else None,
+        agents=tuple(Agents(**agents) for agents in raw.get("agents", ())),
     )
 
 

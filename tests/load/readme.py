@@ -6,13 +6,22 @@ a test compares.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.load.figures import DELETE_PRICE, READ_PRICE, WRITE_PRICE, Figures, Shared, parse
+from tests.load.figures import (
+    DELETE_PRICE,
+    READ_PRICE,
+    WRITE_PRICE,
+    Agents,
+    Figures,
+    Shared,
+    parse,
+)
 from tests.load.goals import judge
 from tests.load.report import (
     LATENCIES,
+    agent_rows,
     growth_rows,
     latency_rows,
     markdown,
@@ -48,6 +57,8 @@ class Wording:
         operations: Header of the table of its operations.
         turn_names: What the turns are called; see `operation_rows`.
         prices: One sentence about prices.
+        agents: One paragraph about agents.
+        agent_costs: Header of the table of what they cost.
         names: Goals in this language, by name; English where there is none.
     """
 
@@ -64,6 +75,8 @@ class Wording:
     operations: tuple[str, ...]
     turn_names: tuple[str, ...]
     prices: str
+    agents: str
+    agent_costs: tuple[str, ...]
     names: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,6 +115,22 @@ ENGLISH = Wording(
         " written, ${read:.2f} read and ${delete:.2f} deleted: list prices of Firestore that nobody"
         " here has been billed, so look up those of your region."
     ),
+    agents=(
+        "What agents cost on each backend, beside a stand-in of the model provider that answers at"
+        " once. Awake is the memory that an agent has for itself; what several share is not"
+        " counted."
+    ),
+    agent_costs=(
+        "backend",
+        "start until ready",
+        "short turn",
+        "the program alone",
+        "waking up",
+        "memory awake",
+        "asleep",
+        "in a GiB",
+        "words/s",
+    ),
 )
 
 KOREAN = Wording(
@@ -138,6 +167,21 @@ KOREAN = Wording(
         " 가격은 문서"
         " 100,000개당 쓰기 ${write:.2f}, 읽기 ${read:.2f}, 삭제 ${delete:.2f}로 계산한 Firestore"
         " 정가이며 실제 청구서로 확인한 값이 아니므로, 쓰는 지역의 가격을 확인하세요."
+    ),
+    agents=(
+        "바로 답하는 모델 제공자의 대역을 두고 잰, 백엔드별 에이전트의 비용입니다. 깨어 있을 때의"
+        " 메모리는 에이전트 혼자 쓰는 몫이며, 여럿이 나눠 쓰는 것은 세지 않았습니다."
+    ),
+    agent_costs=(
+        "백엔드",
+        "시작해서 준비까지",
+        "짧은 턴",
+        "프로그램만",
+        "깨우기",
+        "깨어 있을 때 메모리",
+        "잠들었을 때",
+        "1 GiB에",
+        "단어/초",
     ),
     names={
         "saturated": "포화: 초당 50,000조각 이상",
@@ -195,6 +239,7 @@ def section(figures: Figures, wording: Wording) -> str:
             for replay in figures.replay
         ),
         *(_shared(figures.shared, wording) if figures.shared is not None else ()),
+        *(_agents(figures.agents, wording) if figures.agents else ()),
     ]
     return "\n" + "\n".join(parts)
 
@@ -208,6 +253,10 @@ def _shared(shared: Shared, wording: Wording) -> list[str]:
         markdown(wording.operations, operation_rows(shared, wording.turn_names)),
         wording.prices.format(**of_100_000) + "\n",
     ]
+
+
+def _agents(agents: Sequence[Agents], wording: Wording) -> list[str]:
+    return [wording.agents + "\n", markdown(wording.agent_costs, _bold(agent_rows(agents)))]
 
 
 def _bold(rows: list[list[str]]) -> list[list[str]]:

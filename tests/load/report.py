@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.load.figures import Figures, Latency, Memory, Operations, Pair, Shared, Stream
+from tests.load.figures import (
+    Agents,
+    Figures,
+    Latency,
+    Memory,
+    Operations,
+    Pair,
+    Shared,
+    Stream,
+)
 from tests.load.goals import judge, user_bytes
 
 
@@ -89,6 +98,8 @@ def _sections(figures: Figures) -> Iterator[str]:
     if figures.shared is not None:
         yield columns(("shared database", "p50", "p99"), latency_rows(figures.shared, LATENCIES))
         yield columns(OPERATIONS, operation_rows(figures.shared, TURNS))
+    if figures.agents:
+        yield columns(AGENTS, agent_rows(figures.agents))
     machine = figures.machine
     yield (
         f"{machine.cores} cores, Python {machine.python}, {machine.time}, revision "
@@ -99,6 +110,17 @@ def _sections(figures: Figures) -> Iterator[str]:
 LATENCIES = ("turn acknowledged", "first fragment", "completed item to its event")
 OPERATIONS = ("documents a turn", "written", "read", "deleted", "1,000 turns")
 TURNS = ("short turn", "streamed turn, ten tool calls")
+AGENTS = (
+    "agents on",
+    "ready",
+    "warm turn",
+    "program alone",
+    "waking up",
+    "awake",
+    "asleep",
+    "in a GiB",
+    "words/s",
+)
 
 _STREAM_HEADER = (
     "fragments/s",
@@ -178,6 +200,24 @@ def operation_rows(shared: Shared, names: Sequence[str]) -> list[list[str]]:
     return [
         [name, *_operations(operations)]
         for name, operations in zip(names, (shared.short, shared.streamed), strict=True)
+    ]
+
+
+def agent_rows(backends: Sequence[Agents]) -> list[list[str]]:
+    """One row for each backend: what its agents cost."""
+    return [
+        [
+            agents.backend,
+            f"{agents.ready_seconds:.2f} s",
+            f"{agents.warm_ms:.0f} ms",
+            f"{agents.bare_ms:.0f} ms" if agents.bare_ms else "",
+            f"{agents.resume_seconds:.2f} s",
+            f"{agents.active_bytes / 2**20:.0f} MiB" if agents.active_bytes else "",
+            f"{agents.asleep_bytes / 2**10:.0f} KiB",
+            f"{agents.per_gib}" if agents.per_gib else "",
+            f"{agents.fragments_per_second:,.0f}",
+        ]
+        for agents in backends
     ]
 
 

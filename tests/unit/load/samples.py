@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.load.figures import (
+    Agents,
     Figures,
     Latency,
     Machine,
@@ -84,6 +85,23 @@ def shared(**members: Any) -> Shared:
     return Shared(**(values | members))
 
 
+def agents(backend: str, **members: Any) -> Agents:
+    """What agents cost on a backend."""
+    active = members.get("active_bytes", 128 << 20)
+    values: dict[str, Any] = {
+        "backend": backend,
+        "ready_seconds": 0.75,
+        "warm_ms": 60.0,
+        "bare_ms": 50.0 if active else 0.0,
+        "resume_seconds": 0.5,
+        "active_bytes": active,
+        "asleep_bytes": 4096,
+        "per_gib": 8 if active else 0,
+        "fragments_per_second": 12_000.0,
+    }
+    return Agents(**(values | members))
+
+
 def figures(**members: Any) -> Figures:
     """A run in which every goal is met."""
     few = {"gateway": 100.0, "session": 100.0, "executor": 100.0}
@@ -113,5 +131,6 @@ def figures(**members: Any) -> Figures:
         ),
         "replay": (Replay(events=1000, bytes=100_000, duration=latency(20.0)),),
         "shared": shared(),
+        "agents": (agents("simulation", active_bytes=0), agents("docker")),
     }
     return Figures(**(values | members))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.load.report import columns, growth_rows, markdown, ratio, terminal
+from tests.load.report import agent_rows, columns, growth_rows, markdown, ratio, terminal
 from tests.unit.load.samples import figures, pair
 
 
@@ -28,6 +28,14 @@ def test_growth_has_one_row_for_each_number_of_users() -> None:
     ]
 
     assert expected == growth_rows([pair(1000)])
+
+
+def test_agents_have_one_row_for_each_backend() -> None:
+    """What cannot be told of a backend is left empty."""
+    simulation, docker = agent_rows(figures().agents)
+
+    assert ["simulation", "", "", ""] == [simulation[n] for n in (0, 3, 5, 7)]
+    assert ["docker", "50 ms", "128 MiB", "8", "12,000"] == [docker[n] for n in (0, 3, 5, 7, 8)]
 
 
 def test_the_terminal_shows_every_measure() -> None:
