@@ -177,22 +177,30 @@ class FileRoutes:
         identity: Identity,
     ) -> workspaces_pb2.File:
         parts = _received(request)
-        wanted.content = await anext(parts, b"")
+        part, offset = await anext(parts, b""), 0
         async for following in parts:
             if not wanted.upload_id:
                 wanted.upload_id = secrets.token_hex(_UPLOAD_BYTES)
-            wanted.more = True
-            await self._put(place, wanted, identity)
-            wanted.offset += len(wanted.content)
-            wanted.content = following
-        wanted.more = False
-        return (await self._put(place, wanted, identity)).file
+            await self._put(place, wanted, part, offset, identity, more=True)
+            offset += len(part)
+            part = following
+        return (await self._put(place, wanted, part, offset, identity, more=False)).file
 
     async def _put(
-        self, place: Whereabouts, wanted: workspaces_pb2.WriteFileRequest, identity: Identity
+        self,
+        place: Whereabouts,
+        wanted: workspaces_pb2.WriteFileRequest,
+        part: bytes,
+        offset: int,
+        identity: Identity,
+        *,
+        more: bool,
     ) -> workspaces_pb2.WriteFileResponse:
+        # A message for each part: one keeps all that was ever put into it.
+        request = workspaces_pb2.WriteFileRequest(content=part, offset=offset, more=more)
+        request.MergeFrom(wanted)
         response = workspaces_pb2.WriteFileResponse
-        return await self._files.ask(place, "WriteFile", wanted, response, identity=identity)
+        return await self._files.ask(place, "WriteFile", request, response, identity=identity)
 
 
 @contextmanager

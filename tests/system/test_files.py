@@ -102,6 +102,26 @@ async def test_files_go_in_and_come_out(client: moorline.AsyncClient, tmp_path: 
     await agent.files.write("run.sh", "x", etag=small.etag)
 
 
+@pytest.mark.timeout(60)
+async def test_large_files_do_not_wait_in_memory(
+    stack: Stack, client: moorline.AsyncClient, tmp_path: Path
+) -> None:
+    """Neither on their way in nor out."""
+    agent = await new_agent(client)
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(128 << 20)
+    await agent.files.upload(tmp_path / "large", "warm/up")
+    before = {name: stack.resident_bytes(name) for name in ("gateway", "executor")}
+    await agent.files.upload(tmp_path / "large")
+    await agent.files.download("large", tmp_path / "back")
+    await agent.files.archive(tmp_path / "a.zip")
+
+    assert 128 << 20 == (tmp_path / "back").stat().st_size
+    for name, size in before.items():
+        assert size + (48 << 20) > stack.resident_bytes(name)
+        assert (256 << 20) > stack.resident_bytes(name)
+
+
 async def test_hostile_links_lead_nowhere(
     stack: Stack, client: moorline.AsyncClient, tmp_path: Path
 ) -> None:
