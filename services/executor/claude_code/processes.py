@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from services.chassis.tasks import Tasks
 from services.executor.agent_process import Work
 from services.executor.backend import Backend, Link
 from services.executor.channel import Channel, Launch
-from services.executor.claude_code import frames
+from services.executor.claude_code import frames, transcripts
 from services.executor.claude_code.belongings import Belongings
 from services.executor.claude_code.dialogue import Dialogue
 from services.executor.claude_code.patience import Patience
@@ -57,6 +58,8 @@ class ClaudeCodeProcesses:
             Failure: BACKEND_UNAVAILABLE.
         """
         view = backend.view(place)
+        if _is_lost(work, backend, place):
+            work = replace(work, resume_from="")
         argv = frames.command_line(
             directory=view.files,
             terms=self._terms(work),
@@ -117,3 +120,10 @@ class ClaudeCodeProcesses:
             max_steps=work.max_steps,
             fallback_model=self._fallback_model,
         )
+
+
+def _is_lost(work: Work, backend: Backend, place: Place) -> bool:
+    """Tell whether a conversation was cut off so soon that there is nothing to go on with."""
+    if backend.link is Link.NONE or not work.resume_from or work.last_entry:
+        return False
+    return not transcripts.is_begun(place, backend.view(place), work.resume_from)

@@ -97,6 +97,14 @@ def has(place: Place, view: View, conversation: str, entry_id: str) -> bool:
     return any(entry.get("uuid") == entry_id for entry in _entries(content, entry_id))
 
 
+def is_begun(place: Place, view: View, conversation: str) -> bool:
+    """Tell whether anything of a conversation is here, so that it can be gone on with.
+
+    A program that is killed in its first turn may have written nothing of it. Reads the file.
+    """
+    return bool(missing(place, view, conversation, ""))
+
+
 def missing(
     place: Place, view: View, conversation: str, last_entry: str
 ) -> list[executions_pb2.TranscriptPart]:

@@ -21,6 +21,8 @@ from services.executor.claude_code.frames import CLI_VERSION
 from tests.rooms.tracked import ROOT
 
 _PROGRAM = ROOT / "services/executor/agent/node_modules/@anthropic-ai"
+_RELAY = "moorline-agent"
+"""What a container has beside the program: its relay."""
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
@@ -45,7 +47,8 @@ class Kind:
 
     def commands(self, workspace: str) -> list[str]:
         """Return the command lines of what an agent runs beside the program itself."""
-        return [line for _, line in self.processes(workspace) if "stream-json" not in line]
+        lines = [line.strip() for _, line in self.processes(workspace)]
+        return [line for line in lines if "stream-json" not in line and line != _RELAY]
 
     def kill(self, workspace: str) -> None:
         """Kill the program of an agent, and nothing else of it."""

@@ -30,6 +30,20 @@ async def test_crash_ends_the_turn_and_nothing_else(agent: Agent, kind: Kind) ->
     assert ["I remember: the first"] == after.texts
 
 
+async def test_killed_at_once_is_not_lost(serving: Serve) -> None:
+    """An agent whose first turn was killed before it had told anything goes on all the same."""
+    async with serving("strict", GRACE="0") as executor:
+        agent = executor.agent()
+        turn = await agent.begin("/sim stream 2000 20")
+        await turn.until(lambda: turn.deltas > 2)
+        await agent.cancel(turn)
+        await agent.end(turn)
+        after = await agent.run("/sim say alive")
+
+    assert "cancelled" == turn.ending
+    assert ["alive"] == after.texts
+
+
 @ONLY_REAL
 async def test_crash_in_a_command_leaves_nothing_running(agent: Agent, kind: Kind) -> None:
     """The command dies with the program; nobody knows what it did, so the turn is lost."""
@@ -115,16 +129,14 @@ async def test_background_work_is_heard_in_a_turn_of_its_own(agent: Agent) -> No
 
 async def test_background_turn_gives_way(agent: Agent) -> None:
     """The user's prompt comes first; the work goes on."""
-    await agent.run("/sim background 1500 all built", permission_mode=ACCEPT_ALL)
+    await agent.run("/sim background 60000 never", permission_mode=ACCEPT_ALL)
     waiting = await agent.begin(background=True, permission_mode=ACCEPT_ALL)
     turn = await agent.run("/sim say mine", permission_mode=ACCEPT_ALL)
     await waiting.over()
-    rest = await agent.run(background=True, permission_mode=ACCEPT_ALL)
 
     assert ["mine"] == turn.texts
     assert 1 == turn.outcome.background_tasks
     assert [] == waiting.texts
-    assert ["all built"] == rest.texts
 
 
 async def test_deleted_agent_leaves_nothing(agent: Agent, kind: Kind) -> None:

@@ -10,6 +10,7 @@ import pytest
 from moorline.executor.v1 import executions_pb2
 from services.chassis.tasks import Tasks
 from services.executor.backend import Link
+from services.executor.claude_code import transcripts
 from services.executor.claude_code.patience import PATIENCE
 from services.executor.claude_code.processes import ClaudeCodeProcesses
 from services.executor.workspaces import Place, Workspaces
@@ -102,3 +103,17 @@ async def test_survivor_is_not_launched(tasks: Tasks, place: Place) -> None:
     assert (place.state / "claude").is_dir()
     assert "s7" == process.conversation
     backend.channel_left.exit(0)
+
+
+async def test_conversation_that_left_nothing_begins_anew(tasks: Tasks, place: Place) -> None:
+    """As when its program was killed at once; one that is stored, or is here, is resumed."""
+    backend = Survivors()
+    processes, view = make_processes(tasks), backend.view(place)
+    lost = processes.make(make_work(resume_from="s7"), backend, place, {})
+    processes.make(make_work(resume_from="s7", last_entry="u1"), backend, place, {})
+    transcripts.restore(place, view, "s7", "", 0, ['{"type":"user","uuid":"u1"}'])
+    processes.make(make_work(resume_from="s7"), backend, place, {})
+    anew, stored, here = ("--resume=s7" in launch.argv for launch in backend.launches)
+
+    assert "" == lost.conversation
+    assert [False, True, True] == [anew, stored, here]
