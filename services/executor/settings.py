@@ -127,7 +127,8 @@ class Settings(ServerSettings):
         "File with the model provider's key, read anew when it changes; agents never see it.", ""
     )
     model_upstream: str = setting(
-        "Where the Messages API is: the provider, or a gateway that speaks like it.",
+        "Where the Messages API is: the provider, or a gateway that speaks like it. For Bedrock"
+        " and Vertex, a gateway that translates.",
         "https://api.anthropic.com",
     )
     model_authentication: ModelAuthentication = setting(

@@ -1,8 +1,9 @@
 """What models cost. Does not know who pays.
 
 The table is what version 2.1.330 of the CLI reports as cost when it is told known usage; a test
-compares the two. All amounts are integers, so that sums are exact: prices in micro-dollars for a
-million tokens, which makes cost a whole number of pico-dollars.
+compares the two. A model that is not listed costs as much as the dearest that is. All amounts are
+integers, so that sums are exact: prices in micro-dollars for a million tokens, which makes cost a
+whole number of pico-dollars.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _usual(dollars: float, **other: int) -> Price:
     )
 
 
-DEFAULT: Mapping[str, Price] = {
+COMPARED: Mapping[str, Price] = {
     "claude-opus-5-5": _usual(4, cache_read=200_000, fast=2),
     "claude-opus-5": _usual(5, fast=2),
     "claude-opus-4-8": _usual(5, fast=2),
@@ -125,6 +126,16 @@ DEFAULT: Mapping[str, Price] = {
     "claude-3-5-haiku": _usual(0.8),
 }
 """By a part of the model's name; the longest one that fits counts."""
+
+DEFAULT: Mapping[str, Price] = {
+    **COMPARED,
+    # The CLI asks others in their place; an agent's own programs may ask them all the same.
+    "claude-opus-4-1": _usual(15),
+    "claude-opus-4-0": _usual(15),
+    "claude-opus-4-2025": _usual(15),
+    "claude-3-opus": _usual(15),
+}
+"""With models that the CLI does not ask any more, at their published prices."""
 
 
 class Prices:

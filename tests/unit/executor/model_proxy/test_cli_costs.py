@@ -18,7 +18,7 @@ from services.executor.agent_process import Budget
 from services.executor.backend import Link, View
 from services.executor.claude_code import frames
 from services.executor.model_proxy.meter import Meter
-from services.executor.model_proxy.prices import DEFAULT, PICOS, Told, load
+from services.executor.model_proxy.prices import COMPARED, PICOS, Told, load
 from services.executor.model_proxy.proxy import ModelProxy
 from services.executor.workspaces import Place
 from tests.contract.agents.kinds import KINDS, program
@@ -140,7 +140,7 @@ async def test_cost_is_what_the_program_says(
     environment = {**frames.environment(view, retries=0), **access.environment}
     ours, theirs, exact = {}, {}, 0
     async with running(environment, place.files) as cli:
-        for listed in DEFAULT:
+        for listed in COMPARED:
             model = NAMES.get(listed, listed)
             await cli.choose(model)
             for number, usage in enumerate(USAGES):
@@ -159,7 +159,7 @@ async def test_cost_is_what_the_program_says(
         if not -1 <= ours[name] - theirs[name] <= 1
     }
     assert {} == different
-    assert len(DEFAULT) * len(USAGES) == len(ours)
+    assert len(COMPARED) * len(USAGES) == len(ours)
     assert exact // PICOS == sum(ours.values()) == int(sum(theirs.values()) + 1e-3)
 
 

@@ -53,7 +53,8 @@ def test_longest_name_that_fits_counts() -> None:
 
 def test_unknown_model_costs_as_much_as_the_dearest() -> None:
     """No budget is passed because nobody knows a price."""
-    assert micros("somebody-elses", read=1, written=1) == 30
+    assert micros("somebody-elses", read=1, written=1) == 90
+    assert micros("claude-opus-4-20250514", read=1, written=1) == 90
 
 
 def test_names_of_models_fill_no_memory() -> None:
