@@ -18,7 +18,7 @@ from services.executor.files.archive import Archive
 from services.executor.files.disk import Disk
 from services.executor.files.paths import Parts
 from tests.unit.executor.files.places import WORKSPACE, descriptors, fill, reason
-from tests.unit.executor.files.test_workspace_files import Setting
+from tests.unit.executor.files.setting import Setting
 
 
 @pytest.fixture

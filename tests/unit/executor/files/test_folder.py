@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +14,7 @@ from services.chassis.failures import Failure
 from services.executor.files import folder
 from services.executor.files.reading import read
 from tests.unit.executor.files.places import descriptors, fill, reason
-
-SWAPS = 3000
-_HERE, _EXCHANGE = -100, 2
+from tests.unit.executor.files.swaps import SWAPS, exchange, swapping
 
 
 @pytest.fixture
@@ -34,33 +29,6 @@ def root(tmp_path: Path) -> Path:
 def names(descriptor: int) -> list[str]:
     """Return what is in an open folder."""
     return os.listdir(descriptor)
-
-
-@contextmanager
-def swapping(swap: Callable[[], None]) -> Iterator[None]:
-    """Exchange something for something else thousands of times while inside, and at least so."""
-    over = threading.Event()
-    done: list[None] = []
-
-    def run() -> None:
-        while len(done) < SWAPS or not over.is_set():
-            swap()
-            done.append(None)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def exchange(one: Path, other: Path) -> None:
-    """Give each of two things the other's name, at once."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_HERE, bytes(one), _HERE, bytes(other), _EXCHANGE):
-        raise OSError(ctypes.get_errno(), "exchange")
 
 
 def test_a_folder_is_reached_by_its_names(root: Path) -> None:
