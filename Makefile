@@ -26,7 +26,7 @@ DEV_READY := $(VENV)/.ready-dev
 PAGE_READY := services/gateway/static/vendor/STAMP
 # What each backend needs beside the platform, when it is chosen.
 AGENT_process = $(AGENT_READY)
-AGENT_docker  = agent-image-once
+AGENT_docker  = .agent-image
 AGENT_VERSION = $(shell sed -n 's/.*"@anthropic-ai\/claude-code": "\(.*\)".*/\1/p' services/executor/agent/package.json)
 AGENT_READY := services/executor/agent/node_modules/.ready
 
@@ -62,7 +62,7 @@ agent-image: agent-cli ## Build the Docker image that real agents run in
 	@sh services/executor/agent/image.sh
 
 # Without the image the platform runs, and says that it is missing.
-agent-image-once: $(API_READY)
+.agent-image: $(API_READY)
 	-@docker image inspect "moorline-agent:$(AGENT_VERSION)" >/dev/null 2>&1 || $(MAKE) --no-print-directory agent-image
 
 setup: $(DEV_READY) $(PAGE_READY) $(AGENT_READY) ## Install everything that development needs
@@ -112,4 +112,4 @@ clean: ## Remove the environment, what was generated, and caches; keeps DATA
 RELEASE  := $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)
 BREAKING := $(if $(RELEASE),$(BIN)/buf breaking --against '.git#tag=$(RELEASE)',echo 'buf breaking: no release yet to compare with')
 
-.PHONY: help setup agent-cli agent-image agent-image-once protos run test test-all coverage lint types nemesis bench pins clean
+.PHONY: help setup agent-cli agent-image protos run test test-all coverage lint types nemesis bench pins clean
