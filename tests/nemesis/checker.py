@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.nemesis.check_logs import check_logs
+from tests.nemesis.check_transcripts import check_transcripts
 from tests.nemesis.check_turns import check_turns
 from tests.nemesis.check_views import check_views
 from tests.nemesis.evidence import Evidence, Violation
@@ -40,6 +41,7 @@ def check(evidence: Evidence) -> list[Violation]:
     return [
         *check_turns(evidence),
         *check_logs(evidence),
+        *check_transcripts(evidence),
         *check_views(evidence),
         *_check_privacy(evidence),
         *_check_answers(evidence),

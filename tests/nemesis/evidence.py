@@ -47,6 +47,7 @@ class AgentEvidence:
             the store directly.
         documents: The turns' documents by the turn's id, read likewise.
         work: Ids of turns the work list has.
+        transcript: Pieces of the agent's own transcript by number, likewise.
         listed: False when the API did not answer: `events` and `turns` are then those
             of the store.
     """
@@ -58,6 +59,7 @@ class AgentEvidence:
     segments: Sequence[tuple[str, Fields]] = ()
     documents: Mapping[str, Fields] = field(default_factory=dict)
     work: Sequence[str] = ()
+    transcript: Sequence[tuple[str, Fields]] = ()
     listed: bool = True
 
     def of_turn(self, turn: str) -> list[Fields]:

@@ -142,6 +142,11 @@ async def _stored(name: str, documents: Documents) -> AgentEvidence:
             if segment.startswith(prefix)
         ],
         documents=dict(await documents(f"{name}/turns")),
+        transcript=[
+            (piece.removeprefix(prefix), fields)
+            for piece, fields in await documents(f"{name}/transcript")
+            if piece.startswith(prefix)
+        ],
         work=[
             entry.removeprefix(mine)
             for entry, _ in await documents("work")
