@@ -87,7 +87,15 @@ class Trees:
             mark: Whose.
             root: The agent's own process.
         """
-        members = self._members(self._of(mark, root))
+        wanted, heirs = str(mark), (os.getpid(), 1)
+
+        def belongs(pid: int, stat: _Stat) -> bool:
+            # It is asked often: only orphans are looked at closely.
+            return root in (pid, stat.session) or (
+                stat.parent in heirs and self._marked(pid) == wanted
+            )
+
+        members = self._members(belongs)
         return sum(stat.pages for stat in members.values()) * _PAGE if members else None
 
     def end(self, mark: Mark, root: int | None) -> int:
