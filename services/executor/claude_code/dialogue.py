@@ -227,8 +227,9 @@ class Dialogue:
         self.prompt = self._unsaid = b""
         self.turn = Turn(message_id="", book=Book())
         if result is not Result.DIED:
-            for ask in turn.leave_asks().values():
-                # Asked by what goes on in the background; the next execution asks it again.
+            for ask in turn.unsettled.values():
+                # Asked by what goes on in the background; the next execution asks it again. By
+                # what the process has told, and not by what it was told, which leaves no trace.
                 self.turn.ask(ask)
         turn.book.publish()
         if ending is not None and not ending.done():
@@ -239,7 +240,7 @@ class Dialogue:
             case "control_request":
                 self._asked(frame["request_id"], frame["request"])
             case "control_cancel_request":
-                self.turn.asks.pop(frame["request_id"], None)
+                self.turn.withdraw_ask(frame["request_id"])
             case "control_response":
                 self._marked(frame["response"])
             case "command_lifecycle":
@@ -272,8 +273,11 @@ class Dialogue:
                 self._beside(frame)
 
     def _beside(self, frame: dict[str, Any]) -> None:
-        """Take in what goes on in the background."""
+        """Take in what goes on in the background, and whether it waits for answers."""
         match frame["subtype"]:
+            case "session_state_changed":
+                if frame["state"] != "requires_action":
+                    self.turn.unsettled.clear()
             case "task_notification":
                 self._notified = True
             case "background_tasks_changed":

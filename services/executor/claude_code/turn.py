@@ -33,6 +33,7 @@ class Turn:
     __slots__ = (
         "_message", "_pieces", "_tools_failed", "_tools_running", "_tools_succeeded",
         "_unstreamed", "asked", "asks", "book", "cut", "failure", "message_id", "model", "plan",
+        "unsettled",
     )  # fmt: skip
 
     def __init__(self, *, message_id: str, book: Book) -> None:
@@ -46,7 +47,9 @@ class Turn:
         self.plan = ""
         """The plan that was made last, as it was written down."""
         self.asks: dict[str, Ask] = {}
-        """The permission requests that are open, by their ids."""
+        """The permission requests that can be answered, by their ids."""
+        self.unsettled: dict[str, Ask] = {}
+        """Those that the process has not been seen to have an answer to."""
         self.asked: set[str] = set()
         """Ids of all permission requests so far."""
         self.failure: Failure | None = None
@@ -102,7 +105,7 @@ class Turn:
     def ask(self, ask: Ask) -> None:
         """Take in a request for a decision."""
         request = ask.request
-        self.asks[request.permission_id] = ask
+        self.asks[request.permission_id] = self.unsettled[request.permission_id] = ask
         self.asked.add(request.permission_id)
         self.book.append(transcript_pb2.Item(permission_request=request))
 
@@ -167,14 +170,10 @@ class Turn:
         self._unstreamed = before._unstreamed
         self._tools_running |= before._tools_running
         self.asks |= before.asks
+        self.unsettled |= before.unsettled
         self.asked |= before.asked
         self.model = before.model
         self.plan = before.plan
-
-    def leave_asks(self) -> dict[str, Ask]:
-        """Return the requests that stay open when the turn is over, for the next one."""
-        asks, self.asks = self.asks, {}
-        return asks
 
     def withdraw(self) -> None:
         """Take back the text that was not confirmed; the CLI gave up that message."""
@@ -182,6 +181,11 @@ class Turn:
             for block in blocks:
                 self.book.discard(block.block_id)
         self._pieces = {}
+
+    def withdraw_ask(self, permission_id: str) -> None:
+        """Take in that a request needs no answer any more."""
+        self.asks.pop(permission_id, None)
+        self.unsettled.pop(permission_id, None)
 
     def end(
         self,
@@ -306,6 +310,6 @@ class Turn:
 
     def _answered(self, tool_id: str) -> None:
         """Close the requests of a tool call that has ended: somebody has answered them."""
-        for permission_id, ask in list(self.asks.items()):
+        for permission_id, ask in list(self.unsettled.items()):
             if ask.request.tool_call_id == tool_id:
-                del self.asks[permission_id]
+                self.withdraw_ask(permission_id)

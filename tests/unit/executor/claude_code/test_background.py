@@ -220,6 +220,24 @@ async def test_request_asked_between_turns_is_asked_in_the_next(
     assert ["r1"] == [answer["request_id"] for answer in answers(channel)]
 
 
+async def test_request_the_process_has_an_answer_to_is_not_asked_again(
+    process: ClaudeCode, channel: FakeChannel
+) -> None:
+    """It waits for nothing any more."""
+    channel.say(left(1), system("session_state_changed", state="requires_action"), ask())
+    first, ending = await attend(process)
+    await until(lambda: first.last)
+    channel.say(system("session_state_changed", state="running"))
+    await process.interrupt()
+    await ended(ending)
+    second, ending = await attend(process)
+    channel.say(left(0))
+    await ended(ending)
+
+    assert ["permission_request"] == kinds(first)
+    assert [] == kinds(second)
+
+
 async def test_prompt_waits_for_what_it_says_by_itself(
     process: ClaudeCode, channel: FakeChannel
 ) -> None:

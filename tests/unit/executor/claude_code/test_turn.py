@@ -237,7 +237,7 @@ def test_permission_request_is_an_item(turn: Turn, book: Book) -> None:
 
     assert ask.request == items(book)[0].permission_request
     assert {"r1": ask} == before
-    assert {} == turn.asks
+    assert {} == turn.asks == turn.unsettled
     assert {"r1"} == turn.asked
 
 
