@@ -159,11 +159,25 @@ async def open_wire(url: str, token: str) -> AsyncIterator[Wire]:
         wire = Wire(socket)
         wire.reader = asyncio.create_task(wire.read())
         try:
-            await wire.call("listBackends", {})
+            await _reach_executor(wire)
             yield wire
         finally:
             await socket.close()
             await wire.reader
+
+
+async def _reach_executor(wire: Wire) -> None:
+    """Wait until the gateway reaches an executor, which it may have tried before there was one."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await wire.call("listBackends", {})
+            except WireError as error:
+                if "SERVICE_UNAVAILABLE" not in str(error):
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                return
 
 
 @dataclass

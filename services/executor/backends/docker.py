@@ -142,7 +142,9 @@ class Docker:
 
     async def survivors(self) -> Collection[str]:
         """Return the workspaces whose containers still run."""
-        return () if self._containers is None else await self._containers.survivors()
+        if self._containers is None or not self._found.answers:
+            return ()
+        return await self._containers.survivors()
 
     def adopt(self, place: Place) -> Channel:
         """Return a channel to a container that still runs.
@@ -161,7 +163,7 @@ class Docker:
     async def reap(self, keep: Collection[str]) -> None:
         """Remove this executor's containers, but for the survivors of some workspaces."""
         self._reaped = True
-        if self._containers is not None:
+        if self._containers is not None and self._found.answers:
             await self._containers.reap(keep)
 
     async def _go_on_looking(self, containers: Containers) -> None:

@@ -19,6 +19,11 @@ class Findings:
     unavailable: str
     checks: tuple[diagnosis_pb2.Check, ...]
 
+    @property
+    def answers(self) -> bool:
+        """Whether there is an engine that answers."""
+        return self.checks[0].state == diagnosis_pb2.Check.STATE_GOOD
+
 
 def no_engine(detail: str, remedy: str) -> Findings:
     """Return what is to be known when the engine cannot be used.
