@@ -15,7 +15,7 @@ import aiohttp
 from services.executor.model_proxy.key import Key
 
 _CONNECTING_SECONDS = 10.0
-_LOOKING_SECONDS = 5.0
+_LOOKING_SECONDS = 3.0
 _WHOLE_PATIENCE = timedelta(minutes=10)
 """For an answer that is not streamed, of which nothing is told before all is there."""
 _STREAMED = re.compile(rb'"stream"\s*:\s*true')
