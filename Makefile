@@ -17,7 +17,7 @@ NODE    := node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 
 # `make test-all` runs these once, while it measures.
 MEASURED := chassis session executor
 CONTRACT_session  := tests/contract/store
-CONTRACT_executor := tests/contract/channels
+CONTRACT_executor := tests/contract/channels tests/contract/agents
 
 # Each stamp is touched when its step has succeeded, so that a second start is instant.
 RUN_READY := $(VENV)/.ready-run
