@@ -172,7 +172,8 @@ class LiveAgent:
             agent.running_turn = str(run.turn.name)
             agent.activity_time.CopyFrom(timestamp(self.record.activity_time))
             agent.queue_position = run.consumption.queue_position
-            agent.turn_usage.CopyFrom(run.consumption.usage)
+            if run.consumption.heard:
+                agent.turn_usage.CopyFrom(run.consumption.usage)
         agent.queued_turns.extend(self._turns.names())
         return agent
 

@@ -29,6 +29,11 @@ class Consumption:
         self.queue_position = 0
 
     @property
+    def heard(self) -> bool:
+        """True once something was told."""
+        return self._turn.usage is not None or bool(self._heard.ByteSize())
+
+    @property
     def usage(self) -> transcript_pb2.Usage:
         """All so far."""
         return self._with(self._heard)
@@ -56,7 +61,7 @@ class Consumption:
 
     def end(self, outcome: transcript_pb2.TurnOutcome) -> None:
         """Complete an outcome's usage: it tells of the last execution, at most."""
-        if self._turn.usage is not None or outcome.HasField("usage") or self._heard.ByteSize():
+        if self.heard or outcome.HasField("usage"):
             last = outcome.usage if outcome.HasField("usage") else self._heard
             outcome.usage.CopyFrom(self._with(last))
 

@@ -8,9 +8,11 @@ from datetime import timedelta
 import pytest
 
 from moorline.transcript.v1.transcript_pb2 import Item, ToolResult
+from services.session.history import History
 from services.session.late import Late, LateDocument
 from services.session.limits import Limits
-from tests.unit.session.fakes import FakeExecutor
+from tests.unit.session.fakes import FakeExecutor, FaultyStore
+from tests.unit.session.log_writing import NAME, Writer, message
 from tests.unit.session.service import AGENT, until
 from tests.unit.session.shared import Pod, Pods
 
@@ -122,6 +124,28 @@ class TestWrites:
 
         assert "c2" == (await executor.execution(4)).asked.resume_from
         await until(lambda: pods.database.documents[AGENT][0]["conversation"] == "c2")
+
+    async def test_a_commit_tells_of_the_agent_what_its_own_appends_made_of_it(
+        self, writer: Writer, store: FaultyStore, history: History
+    ) -> None:
+        """What is counted for an outcome is counted in the outcome's commit, not before."""
+        writer.pace = timedelta(seconds=3600)
+        log = await writer.open()
+        await log.append("t1", [message("1")], late=Late({"n": 1}, {"n": 1}))
+        store.held.clear()
+        first = log.append("t1", [message("2")], late=Late({"n": 2}, {"n": 2}))
+        await until(lambda: len(store.commits) == 2)
+        second = log.append("t1", [message("3")], late=Late({"n": 3}, {"n": 3}))
+        third = log.append("t1", [], documents={str(NAME): {"n": 4}})
+        fourth = log.append("t1", [message("4")], late=Late({"n": 5}, {"n": 5}))
+        store.held.set()
+        await asyncio.gather(first, second, third, fourth)
+
+        told = [segment.carried.get("agent") for segment in await history.segments(0)]
+        assert [None, {"n": 2}, None] == told
+        document = await store.get(str(NAME))
+        assert document is not None
+        assert {"n": 5} == document.fields
 
     async def test_a_drain_writes_what_was_late(
         self, pods: Pods, pod: Pod, executor: FakeExecutor

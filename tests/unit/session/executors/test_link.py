@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 
+from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import (
     executions_pb2,
 )
@@ -78,13 +79,13 @@ async def test_calls_arrive_with_what_they_are_about(
 
     await link.create("e1", executions_pb2.Execution(backend="docker"))
     await link.resolve("e1", decision)
-    await link.cancel("e1")
+    await link.cancel("e1", Failure(errors_pb2.ERROR_REASON_BUDGET_EXHAUSTED, "m", budget="month"))
     await link.delete_workspace("w1")
 
     (_, create), (_, resolve), (_, cancel), (_, delete) = servicer.calls
     assert ("e1", "docker") == (create.execution_id, create.execution.backend)
     assert ("executions/e1", decision) == (resolve.name, resolve.decision)
-    assert "executions/e1" == cancel.name
+    assert ("executions/e1", "month") == (cancel.name, cancel.error.metadata["budget"])
     assert "workspaces/w1" == delete.name
     assert {"services/session"} == servicer.users
 

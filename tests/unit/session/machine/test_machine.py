@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from moorline.executor.v1 import executions_pb2
+from moorline.transcript.v1 import transcript_pb2
 from tests.unit.session.fakes import FakeExecution
 from tests.unit.session.machine.pod import Pod
 from tests.unit.session.machine.world import World, ended
 
 TURNS = st.integers(0, 5).map("turn-{}".format)
-ACTIONS = ("say", "complete", "discard", "call_tool", "ask", "grow", "leave", "end")
+ACTIONS = ("say", "complete", "discard", "call_tool", "ask", "grow", "spend", "leave", "end")
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -152,6 +154,7 @@ class SessionMachine(RuleBasedStateMachine):
 
 def _act(world: World, execution: FakeExecution, action: str) -> None:
     blocks = list(execution.blocks)
+    usage = transcript_pb2.Usage(cost_usd_micros=3)
     match action:
         case "say":
             execution.say(blocks[0] if blocks else f"b{len(execution.events)}", "word ")
@@ -163,12 +166,15 @@ def _act(world: World, execution: FakeExecution, action: str) -> None:
             execution.call_tool(f"tool-{len(execution.events)}")
         case "ask":
             execution.ask("p1")
+        case "spend":
+            progress = executions_pb2.ExecutionProgress(usage=usage)
+            execution.send(executions_pb2.ExecutionUpdate(progress=progress))
         case "grow":
             world.grow(execution)
         case "leave":
-            execution.end(background_tasks=1)
+            execution.end(background_tasks=1, usage=usage)
         case "end":
-            execution.end()
+            execution.end(usage=usage)
 
 
 @pytest.mark.timeout(300)

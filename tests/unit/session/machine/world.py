@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, events_pb2
+from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import act_as
 from services.session.limits import Limits
@@ -173,9 +175,10 @@ class World:
             pod.store.cut = False
             pod.store.lose_answers = 0
             pod.store.delayed = 0
+        usage = transcript_pb2.Usage(cost_usd_micros=7)
         for _ in range(90):
             for execution in self.running():
-                self.loop.act(execution.end)
+                self.loop.act(partial(execution.end, usage=usage))
             self.loop.advance(1)
             if all(client.done() for client in self._clients) and not self._unfinished():
                 break
@@ -194,6 +197,7 @@ class World:
         for turn_id in {event.turn_id for event in events if event.turn_id not in self.prompts}:
             problems += _judge_background(turn_id, events)
         problems += self._judge_transcript()
+        problems += self._judge_usage(events)
         for watcher, _ in self._watches:
             problems += watcher.problems
             if watcher.events != events:
@@ -230,6 +234,21 @@ class World:
                 problems.append(f"{turn_id} was repeated after a tool call")
             called = kind == "tool_call" or (called and kind != "turn_attempt")
         return problems
+
+    def _judge_usage(self, events: list[events_pb2.Event]) -> list[str]:
+        """Judge whether each outcome was counted once."""
+        outcomes = [
+            event.item.turn_outcome for event in events if event.item.HasField("turn_outcome")
+        ]
+        cost = sum(outcome.usage.cost_usd_micros for outcome in outcomes)
+        agent = self.loop.finish(self.call(lambda pod: pod.service.get_agent()), within=60).usage
+        month = self.loop.finish(self.call(lambda pod: pod.service.month()), within=60).total
+        return [
+            f"{len(outcomes)} turns cost {cost}, and {total.turns} turns {total.cost_usd_micros}"
+            f" are counted in the {name}"
+            for name, total in (("agent", agent), ("month", month))
+            if (total.turns, total.cost_usd_micros) != (len(outcomes), cost)
+        ]
 
     def _judge_transcript(self) -> list[str]:
         """Judge what is stored of the newest conversation."""
