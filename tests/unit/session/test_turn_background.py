@@ -10,9 +10,9 @@ from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import agents_pb2, turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
-from services.session.agents import LiveAgent
 from tests.unit.session.fakes import FakeExecution, FakeExecutor, FakeExecutors, FaultyStore
 from tests.unit.session.service import AGENT, CONTEXT, Service, until
+from tests.unit.session.shared import Pod
 
 Turn = turns_pb2.Turn
 Outcome = transcript_pb2.TurnOutcome
@@ -305,13 +305,21 @@ class TestMakingWay:
         assert Turn.STATE_FINISHED == turn.state
 
     async def test_it_keeps_nobody_from_being_served_elsewhere(
-        self, service: Service, attended: FakeExecution
+        self, first: Pod, second: Pod, executor: FakeExecutor
     ) -> None:
-        """The next owner goes on with it."""
-        agent: LiveAgent = await service.live()
+        """The next owner goes on with it at once."""
+        await leave_something(first, executor)
+        attended = await executor.execution(2)
+        first.sessions.release("ada")
+        await until(lambda: first.sessions.find("ada") is None)
+        await second.sweeper.sweep()
+        await until(lambda: len(attended.positions) == 2)
+        assert 0 == attended.cancellations
 
-        assert not agent.running
-        assert agent.busy
+        attended.end()
+        turn = await over(second, await the_background_turn(second))
+
+        assert Turn.STATE_FINISHED == turn.state
 
 
 class TestPlace:
