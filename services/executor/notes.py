@@ -61,10 +61,15 @@ class Notes:
         await asyncio.to_thread(_write, place.notes, note)
 
     def record(self, place: Place, record: bytes) -> None:
-        """Add a record of the meter, one line; it is small, and written at once."""
+        """Add a record of the meter, one line; it is small, and written at once.
+
+        One that comes when there is no note any more, as from work in the background, is dropped.
+        """
         try:
-            with (place.notes / _NAME).open("ab") as file:
+            with open(place.notes / _NAME, "ab", opener=_existing) as file:
                 file.write(record + b"\n")
+        except FileNotFoundError:
+            return
         except OSError:
             log.exception("meter record not noted", extra={"workspace": place.workspace})
 
@@ -115,6 +120,10 @@ def _write(folder: Path, note: Note) -> None:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _existing(path: str, flags: int) -> int:
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 def _whole(lines: list[bytes]) -> tuple[bytes, ...]:

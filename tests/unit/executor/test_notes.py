@@ -88,3 +88,14 @@ async def test_record_without_a_place_is_no_failure(notes: Notes, workspaces: Wo
     notes.record(workspaces.place(WORKSPACE), b"1")
 
     assert [] == await notes.read()
+
+
+async def test_record_without_a_note_makes_none(notes: Notes, workspaces: Workspaces) -> None:
+    """What is consumed in the background, when no execution is under way, is not noted."""
+    place = await workspaces.make(WORKSPACE)
+    await notes.write(place, NOTE)
+    notes.remove(WORKSPACE, NOTE.work.execution_id)
+    notes.record(place, b"[1]")
+    notes.remove(WORKSPACE, NOTE.work.execution_id)
+
+    assert [] == list(place.notes.iterdir())
