@@ -195,14 +195,53 @@ def test_events_know_which_blocks_they_end() -> None:
     assert {"turn_attempt", "turn_outcome"} == closing
 
 
+AGENT = agents_pb2.Agent(
+    name="users/ada/agents/a1",
+    display_name=TEXT,
+    instructions=TEXT,
+    backend="simulation",
+    permission_mode=agents_pb2.Agent.PERMISSION_MODE_PLAN,
+    create_time=encoding.timestamp(MOMENT),
+    update_time=encoding.timestamp(MOMENT),
+    etag="e",
+    state=agents_pb2.Agent.STATE_WORKING,
+    running_turn="r",
+    queued_turns=["x"],
+    head_sequence=7,
+    activity_time=encoding.timestamp(MOMENT),
+    model="m",
+    turn_budget_usd_micros=2**60,
+    budget_usd_micros=1,
+    max_steps=3,
+    allowed_rules=["Edit"],
+    usage=agents_pb2.UsageTotal(
+        input_tokens=1,
+        output_tokens=2,
+        cache_read_tokens=3,
+        cache_write_tokens=4,
+        cost_usd_micros=2**40,
+        turns=5,
+    ),
+    queue_position=2,
+    turn_usage=transcript_pb2.Usage(input_tokens=1, cost_usd_micros=2),
+)
+AGENTS = [AGENT, agents_pb2.Agent()]
+
+
+def test_every_field_of_an_agent_is_tried() -> None:
+    """A field added to the contract must be added here, or one encoder might forget it."""
+    for message in (AGENT, AGENT.usage):
+        assert len(message.DESCRIPTOR.fields) == len(message.ListFields())
+
+
 def test_agent_updates_agree_too() -> None:
     """The list of agents has the same two encodings."""
-    agent = agents_pb2.Agent(name="users/ada/agents/a1", display_name=TEXT, queued_turns=["x"])
-
-    added = json_format.Parse(encoding.agent_update_json(agent), agents_pb2.AgentUpdate())
     removed = json_format.Parse(encoding.removed_update_json("n"), agents_pb2.AgentUpdate())
 
-    assert agents_pb2.AgentUpdate(agent=agent) == added
+    for agent in AGENTS:
+        encoded = encoding.agent_update_json(agent)
+        added = json_format.Parse(encoded, agents_pb2.AgentUpdate())
+        assert agents_pb2.AgentUpdate(agent=agent) == added
     assert agents_pb2.AgentUpdate(removed="n") == removed
 
 
