@@ -37,7 +37,7 @@ _REPLAY_SECONDS = 10.0
 _END_OF_INPUT = b"\x04\n"
 """What `moorline-agent` in the image takes as the end of its input."""
 _BEGINNING = b"moorline-agent: begins\n"
-"""What it prints first, to standard error; a log without it has lost its beginning."""
+"""What it prints first; a log without it has lost its beginning."""
 _SIGNALLED = 128
 """A shell's exit codes from here on are signals."""
 
@@ -79,6 +79,7 @@ class DockerChannel:
         self._input: Attached | None = None
         self._listening: asyncio.Task[None] | None = None
         self._killed = False
+        self._begun = False
         self._input_closed = False
         self._last_words = bytearray()
 
@@ -209,13 +210,17 @@ class DockerChannel:
             self._input = await self._engine.attach(self._container, output=False)
             async with asyncio.timeout(_REPLAY_SECONDS):
                 first = await anext(pieces, None)
+                while first is not None and first[0] == STDERR:
+                    self._take(*first)
+                    first = await anext(pieces, None)
         except (EngineError, TimeoutError) as error:
             self._log("agent container not adopted", error)
             return lost
-        if first != (STDERR, _BEGINNING):
+        if first is None or first[1] != _BEGINNING:
             log.warning("log without beginning", extra={"workspace": self._workspace})
             await pieces.aclose()
             return lost
+        self._begun = True
         self._listen(pieces)
         return None
 
@@ -276,9 +281,17 @@ class DockerChannel:
         if stream == STDERR:
             self._last_words += data
             del self._last_words[:-_STDERR_LIMIT]
-        elif not self._lines.feed(data):
+        elif not self._lines.feed(self._without_beginning(data)):
             log.warning("agent killed: endless line", extra={"workspace": self._workspace})
             self._tasks.spawn(self.kill(), name="container-endless")
+
+    def _without_beginning(self, data: bytes) -> bytes:
+        """Return output without the line that is none of the agent's."""
+        if self._begun:
+            return data
+        self._begun = True
+        # It is written at once, so it comes whole.
+        return data.removeprefix(_BEGINNING)
 
     async def _exit(self) -> Exit:
         try:
