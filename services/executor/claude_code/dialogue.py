@@ -147,6 +147,8 @@ class Dialogue:
                 self._arrive(entry)
             self._end(Result.INTERRUPTED, None)
         elif unknown:
+            # Nor does anybody know whether it got the model.
+            self._requested_model = ""
             self.enter(entry)
         else:
             self.prompt = self._unsaid
@@ -298,7 +300,7 @@ class Dialogue:
             self._rest()
         elif self.prompt:
             self._speak_when_idle()
-        elif _answers(frame, self.turn.message_id):
+        elif results.answers(frame, self.turn.message_id):
             self._end(result, failure)
 
     def _asked(self, request_id: str, request: dict[str, Any]) -> None:
@@ -389,11 +391,3 @@ class Dialogue:
 
     def _ask(self, subtype: str, request_id: str, **fields: str) -> None:
         self.outbox.append(frames.request(subtype, request_id=request_id, **fields))
-
-
-def _answers(frame: dict[str, Any], message_id: str) -> bool:
-    """Tell whether a result belongs to our message; results of background work do not."""
-    answered = [frame.get("user_message_uuid"), *(frame.get("user_message_uuids") or ())]
-    if any(answered):
-        return message_id in answered
-    return not frame.get("origin")

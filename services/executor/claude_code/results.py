@@ -37,6 +37,14 @@ def outcome(frame: dict[str, Any]) -> tuple[Result, Failure | None]:
     return Result.FAILED, _failure(frame, terminal)
 
 
+def answers(frame: dict[str, Any], message_id: str) -> bool:
+    """Tell whether a result belongs to a message of ours; results of background work do not."""
+    answered = [frame.get("user_message_uuid"), *(frame.get("user_message_uuids") or ())]
+    if any(answered):
+        return message_id in answered
+    return not frame.get("origin")
+
+
 def crash(ended: Exit | None) -> Failure:
     """Return what the end of a process is for whoever did not want it.
 

@@ -63,6 +63,7 @@ def turn_ends(message_id: str, **changed: Any) -> dict[str, Any]:
     return frame | changed
 
 
+MARKER = response(f"moorline/turn/{SECOND}")
 HISTORY = [
     response("moorline-x-1"),
     mirrored("0"),
@@ -153,7 +154,7 @@ async def test_turn_that_ended_meanwhile_is_over(tasks: Tasks) -> None:
     assert ["second", "last"] == texts(book)
 
 
-@pytest.mark.parametrize("printed", [[], HISTORY[:-6], [response(f"moorline/turn/{SECOND}")]])
+@pytest.mark.parametrize("printed", [[], HISTORY[:-6], [MARKER]])
 async def test_prompt_that_never_arrived_is_given(tasks: Tasks, printed: list[Any]) -> None:
     """The executor was gone before it could; the process knows nothing of it."""
     process, channel, (_, ending) = await adopt(tasks, *printed)
@@ -162,10 +163,11 @@ async def test_prompt_that_never_arrived_is_given(tasks: Tasks, printed: list[An
 
     assert Result.FINISHED is (await ended(ending)).result
     assert process.alive
+    assert bool(requests(channel, "set_model")) is (printed != [MARKER])
     channel.exit(0)
 
 
-@pytest.mark.parametrize("printed", [[], [response(f"moorline/turn/{SECOND}")]])
+@pytest.mark.parametrize("printed", [[], [MARKER]])
 async def test_interrupt_comes_before_a_prompt_that_never_arrived(
     tasks: Tasks, printed: list[Any]
 ) -> None:
