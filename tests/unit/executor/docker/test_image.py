@@ -1,0 +1,102 @@
+"""Tests of the agents' image, and of what builds it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from services.executor.channels.docker.engine import Engine
+from services.executor.channels.docker.probe import VERSION_LABEL
+from services.executor.claude_code.frames import CLI_VERSION
+from tests.contract.channels import containers
+from tests.unit.executor.docker.conftest import Contain
+from tests.unit.executor.docker.test_channel import Hearer
+
+BUILD = containers.ROOT / "services/executor/agent/image.sh"
+
+
+async def printed(contain: Contain, command: str) -> list[str]:
+    """Return the lines that a command prints in a container."""
+    hearer = Hearer()
+    await contain("sh", "-c", command).open(hearer)
+    await hearer.end()
+    return [line.decode() for line in hearer.lines]
+
+
+@pytest.mark.docker
+async def test_image_has_what_agents_need(contain: Contain, engine: Engine) -> None:
+    """The pinned program, git with somebody to commit as, and a search."""
+    told = await printed(
+        contain,
+        "claude --version; cd /tmp && git init -q x && cd x && git commit -q --allow-empty -m x"
+        " && git log --format=%an; rg --version | head -n 1 | cut -d' ' -f1",
+    )
+    labels = await engine.image_labels(containers.IMAGE)
+
+    assert [f"{CLI_VERSION} (Claude Code)", "Agent", "ripgrep"] == told
+    assert labels is not None
+    assert CLI_VERSION == labels[VERSION_LABEL]
+
+
+@pytest.mark.docker
+async def test_nobody_is_root_by_default(engine: Engine) -> None:
+    """Whoever runs the image without saying who is a user with a number, as clusters want it."""
+    image = await engine._docker.images.inspect(containers.IMAGE)
+
+    assert "10001:10001" == image["Config"]["User"]
+
+
+@pytest.mark.docker
+async def test_what_commands_leave_behind_is_reaped(contain: Contain) -> None:
+    """It would count against the agent's processes for ever."""
+    told = await printed(contain, "(sleep 0.1 &); (sleep 0.1 &); sleep 0.6; ps -eo stat=")
+
+    assert 3 <= len(told)
+    assert [] == [state for state in told if state.startswith("Z")]
+
+
+@pytest.mark.docker
+async def test_shell_limits_processes(contain: Contain) -> None:
+    """To so many, or so many more than this user has on the whole machine; and gives way first."""
+    ask = "moorline-shell 'ulimit -S -u; cat /proc/self/oom_score_adj'"
+    told = await printed(
+        contain,
+        f"MOORLINE_SHELL_PROCESSES=150 {ask}; for i in $(seq 100); do sleep 5 & done;"
+        f" MOORLINE_SHELL_PROCESSES=+150 {ask}; MOORLINE_SHELL_PROCESSES=50 {ask} 2>&1",
+    )
+    own, score, beyond, _, refused, *_ = told
+
+    assert ("150", "800") == (own, score)
+    # To the nearest 64, and there are a few besides the hundred.
+    assert 150 + 64 <= int(beyond) <= 150 + 200
+    assert "fork" in refused.lower() or "50" == refused
+
+
+def build(path: str, **environment: str) -> tuple[int, str]:
+    """Try to build the image; return the exit code and what it said."""
+    command = ["/bin/sh", BUILD]
+    environment["PATH"] = path
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_building_without_docker_says_so(tmp_path: Path) -> None:
+    """What to install is named."""
+    for name in ("dirname", "sed"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    code, told = build(str(tmp_path))
+
+    assert (2, True) == (code, "There is no docker command: install Docker" in told)
+
+
+def test_building_without_an_engine_says_so(tmp_path: Path) -> None:
+    """With what the engine's own program says about it."""
+    if shutil.which("docker") is None:
+        pytest.skip("there is no docker command")
+    code, told = build(os.defpath, DOCKER_HOST=f"unix://{tmp_path}/none", HOME=str(tmp_path))
+
+    assert (2, True) == (code, "The Docker engine does not answer" in told)
