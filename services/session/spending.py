@@ -7,6 +7,7 @@ the commit of their deletion. Does not know turns, nor who asks.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -15,12 +16,16 @@ from services.session.agent_record import AgentRecord
 from services.session.budgets import budget_exhausted
 from services.session.environment import Environment
 from services.session.history import History
+from services.session.loading import Held
 from services.session.names import AgentName
 from services.session.records import deleted_usage_path
 from services.session.roster import Roster
 
 _LATE = timedelta(days=1)
 """Far more than an agent's document is behind its log."""
+
+_AT_ONCE = 32
+"""Logs read together: whoever waits for a user's first call shall not wait for each."""
 
 
 class Spending:
@@ -100,11 +105,18 @@ class Spending:
     async def _catch_up(self) -> None:
         """Read what an owner that is gone had not written to its agents' documents yet."""
         since = self._environment.clock.now().replace(day=1, hour=0, minute=0, second=0) - _LATE
-        for held in list(self._roster.agents.values()):
-            record = held.record
-            if not held.contested or held.live is not None or record.activity_time < since:
-                continue
-            history = History(store=self._environment.store, agent=record.name, log=record.log)
-            tail = await history.tail()
-            if held.live is None and held.record is record and tail is not None:
-                record.recall(tail.carried.get("agent", {}))
+        behind = [
+            held
+            for held in self._roster.agents.values()
+            if held.contested and held.live is None and held.record.activity_time >= since
+        ]
+        for first in range(0, len(behind), _AT_ONCE):
+            await asyncio.gather(*map(self._recall, behind[first : first + _AT_ONCE]))
+
+    async def _recall(self, held: Held) -> None:
+        record = held.record
+        history = History(store=self._environment.store, agent=record.name, log=record.log)
+        tail = await history.tail()
+        # Not when it was loaded meanwhile, which knows more.
+        if held.live is None and held.record is record and tail is not None:
+            record.recall(tail.carried.get("agent", {}))
