@@ -2,6 +2,7 @@
 
 import {diffRows, unifiedRows} from '../diffs.js';
 import {t, wholeNumber} from '../i18n.js';
+import {visible} from '../tools.js';
 import {html, nothing} from '../vendor/lit.js';
 
 /**
@@ -13,7 +14,7 @@ export function diffBlock({path, changes, diff}) {
   const {rows, added, removed, omitted} = diff ? unifiedRows(diff) : diffRows(path, changes);
   return html`<figure class="diff">
     <figcaption>
-      <span class="path">${path}</span>
+      <span class="path">${visible(path)}</span>
       <span class="sum"
         >${t('diff.sum', {added: wholeNumber(added), removed: wholeNumber(removed)})}</span
       >
