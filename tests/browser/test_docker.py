@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +11,8 @@ from playwright.sync_api import expect
 
 from tests.browser.visit import Visit
 from tests.contract.agents.kinds import KINDS
-from tests.system.stack import ROOT, Stack, running
+from tests.standin.process import standing_in
+from tests.system.stack import Stack, running
 
 PATIENCE_MS = 60_000
 """A container starts, and a cold program in it, on a machine that is busy with a browser."""
@@ -26,20 +25,11 @@ def docker_stack(tmp_path: Path, modules: Path) -> Iterator[Stack]:
         pytest.skip(f"docker: {missing}")
     key = f"sk-{uuid.uuid4().hex}"
     environment = {"ANTHROPIC_API_KEY": key, "DISABLE_DOCKER": "false"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.standin", "--port=0", f"--key={key}"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as standin:
-        assert standin.stdout is not None
-        try:
-            url = standin.stdout.readline().split()[-1].rstrip(".")
-            data = tmp_path / "data"
-            with running(data, environment, "--backend=docker", f"--upstream={url}") as stack:
-                yield stack
-        finally:
-            standin.kill()
+    with (
+        standing_in(key) as url,
+        running(tmp_path / "data", environment, "--backend=docker", f"--upstream={url}") as stack,
+    ):
+        yield stack
 
 
 @pytest.mark.timeout(240)
