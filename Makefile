@@ -79,13 +79,13 @@ test: setup ## Run the tests; what this machine lacks is skipped by name
 
 test-all: setup ## Run the tests, and fail where one would be skipped
 	@$(PY) -m pytest --require-all --ignore=tests/contract $(MEASURED:%=--ignore=tests/unit/%)
-	@$(MAKE) --no-print-directory coverage REQUIRE=--require-all
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target coverage REQUIRE=--require-all
 
 coverage: $(MEASURED:%=coverage-%) ## Measure chassis, session and executor by their own tests (95 % of branches)
 
 coverage-%: setup
-	@$(PY) -m pytest -q tests/unit/$* $(CONTRACT_$*) $(REQUIRE) --cov=services/$* --cov-branch --cov-report=term-missing:skip-covered
-	@$(PY) -m tests.rooms.branches $*
+	@COVERAGE_FILE=.coverage-$* $(PY) -m pytest -q tests/unit/$* $(CONTRACT_$*) $(REQUIRE) --cov=services/$* --cov-branch --cov-report=term-missing:skip-covered
+	@COVERAGE_FILE=.coverage-$* $(PY) -m tests.rooms.branches $*
 
 lint: setup ## Check style, imports between rooms, files, and the contract
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo 2>&1
@@ -106,7 +106,7 @@ pins: ## Resolve requirements/ anew (needs uv)
 	@sh requirements/compile.sh
 
 clean: ## Remove the environment, what was generated, and caches; keeps DATA
-	@rm -rf $(VENV) moorline/*/v1 services/gateway/static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	@rm -rf $(VENV) moorline/*/v1 services/gateway/static/vendor .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 RELEASE  := $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null)

@@ -1,7 +1,7 @@
 """Tells how many branches of each service its own tests take; fails below the limit.
 
-`python -m tests.rooms.branches SERVICE …` reads the `.coverage` that pytest-cov has
-written. Coverage's own limit counts lines too, which hide branches.
+`python -m tests.rooms.branches SERVICE …` reads what pytest-cov has written, `.coverage` or
+what COVERAGE_FILE names. Coverage's own limit counts lines too, which hide branches.
 """
 
 from __future__ import annotations
