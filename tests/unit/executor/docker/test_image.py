@@ -78,7 +78,7 @@ async def test_shell_limits_processes(contain: Contain) -> None:
 
 def build(path: str, **environment: str) -> tuple[int, str]:
     """Try to build the image; return the exit code and what it said."""
-    command = ["/bin/sh", BUILD]
+    command = ["/bin/sh", str(BUILD)]
     environment["PATH"] = path
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
