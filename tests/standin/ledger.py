@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.executor.model_proxy.prices import DEFAULT, PICOS, Prices, Told
+
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
@@ -78,3 +80,20 @@ def tokens(entries: Iterable[Entry]) -> tuple[int, int, int, int]:
         found += entry.cache_read_tokens
         kept += entry.cache_write_tokens
     return read, written, found, kept
+
+
+def cost(entries: Iterable[Entry]) -> int:
+    """Return what is charged, in whole micro-dollars, at the prices that are built in."""
+    prices = Prices(DEFAULT)
+    picos = sum(
+        prices.of(entry.model).cost(
+            Told(
+                read=entry.input_tokens,
+                written=entry.output_tokens,
+                cache_read=entry.cache_read_tokens,
+                cache_written=entry.cache_write_tokens,
+            )
+        )
+        for entry in entries
+    )
+    return picos // PICOS

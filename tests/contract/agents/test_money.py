@@ -8,10 +8,8 @@ from moorline.executor.v1 import executions_pb2
 from tests.contract.agents.executors import ACCEPT_ALL, Agent
 from tests.contract.agents.kinds import ONLY_REAL
 from tests.contract.agents.turns import Turn
-from tests.standin.ledger import tokens
+from tests.standin.ledger import cost, tokens
 from tests.standin.server import StandIn
-
-pytestmark = ONLY_REAL
 
 COST = 100_000
 """Millionths of a dollar: ten cents."""
@@ -28,6 +26,7 @@ def consumed(*turns: Turn) -> tuple[int, int, int, int]:
     )
 
 
+@ONLY_REAL
 async def test_sums_are_those_of_the_provider(agent: Agent, provider: StandIn) -> None:
     """Over turns with tools, sub-agents, retries, breaks, background work and a stop."""
     scripts = (
@@ -50,20 +49,42 @@ async def test_sums_are_those_of_the_provider(agent: Agent, provider: StandIn) -
     turns.append(await agent.run("/sim say last", permission_mode=ACCEPT_ALL))
 
     assert tokens(provider.ledger.entries) == consumed(*turns)
+    assert cost(provider.ledger.entries) == sum(one.outcome.usage.cost_usd_micros for one in turns)
 
 
+@pytest.mark.parametrize("kind", ["process"], indirect=True)
+@pytest.mark.timeout(300)
+async def test_sums_are_those_of_the_provider_in_the_long_run(
+    agent: Agent, provider: StandIn
+) -> None:
+    """Over two hundred turns, for which one process is not enough."""
+    turns = [
+        await agent.run(f"/sim usage {number} {number * 7} 0", f"/sim say {number}")
+        for number in range(200)
+    ]
+
+    assert {"finished"} == {turn.ending for turn in turns}
+    assert tokens(provider.ledger.entries) == consumed(*turns)
+    assert cost(provider.ledger.entries) == sum(one.outcome.usage.cost_usd_micros for one in turns)
+
+
+@ONLY_REAL
 async def test_cost_is_told_while_a_turn_runs(agent: Agent) -> None:
     """Who follows a turn sees it grow before the end."""
     turn = await agent.run(
-        "/sim usage 10000 10 0", "/sim bash echo x > a.txt", permission_mode=ACCEPT_ALL
+        "/sim usage 10000 10 0",
+        "/sim bash echo x > a.txt",
+        "/sim sleep 1000",
+        permission_mode=ACCEPT_ALL,
     )
     told = [one.usage.cost_usd_micros for one in turn.progress if one.HasField("usage")]
 
     assert turn.outcome.usage.cost_usd_micros > 0
     assert told == sorted(told)
-    assert any(0 < cost < turn.outcome.usage.cost_usd_micros for cost in told)
+    assert any(0 < one < turn.outcome.usage.cost_usd_micros for one in told)
 
 
+@ONLY_REAL
 @pytest.mark.parametrize("budget", ["turn", "agent", "month"])
 async def test_budget_stops_the_turn(agent: Agent, provider: StandIn, budget: str) -> None:
     """After the one request that passed it; with more of it, the conversation goes on."""
@@ -72,14 +93,15 @@ async def test_budget_stops_the_turn(agent: Agent, provider: StandIn, budget: st
     requests = len(provider.ledger.entries)
     more = executions_pb2.Budget(**{f"{budget}_usd_micros": 10 * COST})
     after = await agent.run("/sim recall", budget=more)
-    cost = turn.outcome.usage.cost_usd_micros
+    spent = turn.outcome.usage.cost_usd_micros
 
     assert "failed BUDGET_EXHAUSTED" == turn.ending
     assert budget == turn.outcome.error.metadata["budget"]
-    assert COST <= cost <= COST + cost / requests
+    assert COST <= spent <= COST + spent / requests
     assert ["I remember: the first"] == after.texts
 
 
+@ONLY_REAL
 async def test_nothing_left_asks_nothing(agent: Agent, provider: StandIn) -> None:
     """A budget of zero lets no request through."""
     turn = await agent.run("/sim say x", budget=executions_pb2.Budget(month_usd_micros=0))
