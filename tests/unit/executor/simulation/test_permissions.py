@@ -48,6 +48,17 @@ def test_what_only_the_user_can_answer_is_always_asked() -> None:
     assert not permissions.allow(tool("Edit", needs_user=True))
 
 
+@pytest.mark.parametrize(
+    ("command", "allowed"),
+    [("touch a && cat a", True), ("echo x > a", True), ("npm test", False), ("", False)],
+)
+def test_accepting_edits_covers_commands_that_edit(command: str, allowed: bool) -> None:
+    """Others are asked for."""
+    permissions = Permissions(mode="acceptEdits", rules=[])
+
+    assert allowed is permissions.allow(tool("Bash", command=command))
+
+
 def test_what_may_be_allowed_is_suggested() -> None:
     """A rule for other tools than those that edit, the mode for those."""
     permissions = Permissions(mode="default", rules=[])
