@@ -264,7 +264,8 @@ def _docker(settings: Settings, tasks: Tasks) -> Docker:
                 shell_processes=settings.agent_shell_processes,
             ),
         ),
-        patience=timedelta(seconds=2),
+        # Its containers are lost when it is given up, and a busy one takes seconds.
+        patience=timedelta(seconds=10),
         interval=timedelta(seconds=5),
         tasks=tasks,
     )
