@@ -6,6 +6,7 @@ What every channel holds is tested by the contract suite.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -237,6 +238,22 @@ async def test_missing_program_is_a_failure(trees: Trees, tmp_path: Path) -> Non
         assert "BACKEND_UNAVAILABLE" == caught.value.reason_name
         assert channel.gone
         assert ExitReason.KILLED is (await channel.wait()).reason
+
+
+async def test_machine_without_room_is_a_failure_that_passes(
+    trees: Trees, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when too many files are open."""
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "subprocess_exec", refuse, raising=False)
+    async with channel_to(make_start("", directory=tmp_path), trees) as channel:
+        with pytest.raises(Failure) as caught:
+            await channel.open(Heard())
+
+        assert "EXECUTOR_CAPACITY" == caught.value.reason_name
 
 
 async def test_program_that_is_none_says_so_and_ends(
