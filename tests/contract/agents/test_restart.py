@@ -130,7 +130,8 @@ async def test_agents_without_a_turn_end_with_their_executor(
     await executor.end(signal.SIGKILL)
     before = kind.processes("restarts")
     await executor.start()
-    left = kind.processes("restarts")
+    # The engine may say that a container is gone a moment before its last process is.
+    await until(lambda: not kind.processes("restarts"))
     await executor.begin(
         after.execution_id, "/sim recall", permission_mode=ACCEPT_ALL,
         resume_from=turn.conversation,
@@ -138,7 +139,6 @@ async def test_agents_without_a_turn_end_with_their_executor(
     await executor.follow(after)
 
     assert before
-    assert [] == left
     assert ["I remember: first"] == after.texts
 
 
