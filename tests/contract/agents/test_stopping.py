@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from tests.contract.agents.conftest import Serve
 from tests.contract.agents.executors import ACCEPT_ALL, Agent
 from tests.contract.agents.kinds import Kind
 from tests.contract.agents.turns import Turn, until
@@ -93,4 +94,18 @@ async def test_time_is_limited(agent: Agent) -> None:
 
     assert "failed TURN_TIMEOUT" == turn.ending
     assert turn.ended - turn.began < 3
+    assert ["alive"] == after.texts
+
+
+async def test_silence_is_limited(serving: Serve) -> None:
+    """An agent that owes a word and says none is ended with that reason, and may be tried again."""
+    async with serving("silent", STALL_LIMIT="4") as executor:
+        agent = executor.agent()
+        await agent.run("/sim say warm")
+        turn = await agent.run("/sim hang")
+        after = await agent.run("/sim say alive")
+
+    assert "failed AGENT_STALLED" == turn.ending
+    assert turn.outcome.error.HasField("retry_delay")
+    assert turn.ended - turn.began < 10
     assert ["alive"] == after.texts
