@@ -78,7 +78,9 @@ async def bury(
     work = deletion_work_path(agent, record.workspace)
     writes.append(Update(str(agent), record.fields(), document.version))
     writes.append(Create(work, deletion_fields(agent, record.workspace)))
-    months = await _count_on(store, agent, account or record.account, writes)
+    # The greater one: neither may be what the other is not yet.
+    account = max(account or record.account, record.account, key=lambda one: one.total.turns)
+    months = await _count_on(store, agent, account, writes)
     try:
         await store.commit(writes)
     except StoreConflict:

@@ -125,12 +125,13 @@ class Session:
         async with self._lock:
             if self._loaded:
                 return
-            # One page: a user's agents are limited to fewer.
-            documents = await self._environment.store.read(f"{UserName(self._user)}/agents")
             work: Sequence[Document] = ()
             if self.lease.epoch:
+                # First: what ends between the two reads is in the agent's document then.
                 after, before = user_work_range(self._user)
                 work = await self._environment.store.read(WORK, after=after, before=before)
+            # One page: a user's agents are limited to fewer.
+            documents = await self._environment.store.read(f"{UserName(self._user)}/agents")
             for document in documents:
                 self.add(document, contested=self.lease.contested)
             if self._environment.limits.month_budget:

@@ -32,8 +32,14 @@ class Mortal:
     def __init__(self, *, last: int, answers: bool) -> None:
         self._last = last
         self._answers = answers
+        self._running = 0
         self.killed = asyncio.Event()
         self.commits = 0
+
+    async def buried(self) -> None:
+        """Wait until it is dead: what it was writing just then is written, or never will be."""
+        await self.killed.wait()
+        await until(lambda: self._running == 0)
 
     async def commit(
         self, commit: Callable[[Sequence[Write]], Awaitable[Committed]], writes: Sequence[Write]
@@ -41,7 +47,11 @@ class Mortal:
         """Commit, or be killed."""
         self.commits += 1
         if self.commits < self._last:
-            return await commit(writes)
+            self._running += 1
+            try:
+                return await commit(writes)
+            finally:
+                self._running -= 1
         if self.commits == self._last and self._answers:
             await commit(writes)
         self.killed.set()
@@ -127,7 +137,7 @@ KILLS = [(commit, answers) for commit in range(1, 13) for answers in (False, Tru
 async def until_killed(story: Story, service: Service, mortal: Mortal) -> None:
     """Tell the story until the process is killed, or to its end."""
     telling = asyncio.ensure_future(story.tell(service))
-    killed = asyncio.ensure_future(mortal.killed.wait())
+    killed = asyncio.ensure_future(mortal.buried())
     await asyncio.wait([telling, killed], return_when=asyncio.FIRST_COMPLETED)
     for task in (telling, killed):
         # A call that is answered in that very moment passes a cancellation over.
