@@ -52,22 +52,6 @@ async def test_sums_are_those_of_the_provider(agent: Agent, provider: StandIn) -
     assert cost(provider.ledger.entries) == sum(one.outcome.usage.cost_usd_micros for one in turns)
 
 
-@pytest.mark.parametrize("kind", ["process"], indirect=True)
-@pytest.mark.timeout(300)
-async def test_sums_are_those_of_the_provider_in_the_long_run(
-    agent: Agent, provider: StandIn
-) -> None:
-    """Over two hundred turns, for which one process is not enough."""
-    turns = [
-        await agent.run(f"/sim usage {number} {number * 7} 0", f"/sim say {number}")
-        for number in range(200)
-    ]
-
-    assert {"finished"} == {turn.ending for turn in turns}
-    assert tokens(provider.ledger.entries) == consumed(*turns)
-    assert cost(provider.ledger.entries) == sum(one.outcome.usage.cost_usd_micros for one in turns)
-
-
 @ONLY_REAL
 async def test_cost_is_told_while_a_turn_runs(agent: Agent) -> None:
     """Who follows a turn sees it grow before the end."""
