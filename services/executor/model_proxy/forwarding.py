@@ -72,7 +72,8 @@ class Forwarding:
         if size > _BODY_LIMIT:
             return self._too_large()
         try:
-            charge = await meter.admit(size)
+            # One that does not tell its size may have as much as any.
+            charge = await meter.admit(size or _BODY_LIMIT)
             if charge is None:
                 self._requests.labels("budget").inc()
                 said = f"{_BUDGETS[meter.exhausted]} Raise it to go on."

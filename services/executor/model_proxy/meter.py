@@ -18,8 +18,9 @@ from services.executor.agent_process import Budget
 from services.executor.model_proxy.prices import PICOS, Prices, Told
 
 _INT32_MAX = 2**31 - 1
-_ANSWER_TOKENS = 8_000
-"""Tokens that an answer is expected to have at most, where requests run beside each other."""
+_ANSWER_TOKENS = 128_000
+"""Tokens that an answer may have, as the program asks for; counted where requests run beside each
+other."""
 _BYTES_PER_TOKEN = 3
 _FIELDS = ("read", "written", "cache_read", "cache_written")
 

@@ -68,7 +68,7 @@ async def test_two_hundred_turns_add_up(agent: Agent, provider: StandIn) -> None
 
 
 async def test_ten_cents_are_passed_by_one_request(agent: Agent, provider: StandIn) -> None:
-    """Of several that an agent and its sub-agents make, however they are ordered."""
+    """Of many that an agent makes one after the other."""
     budget = executions_pb2.Budget(turn_usd_micros=COST)
     script = [f"/sim usage {2500 + 111 * number} 5 0\n/sim bash true" for number in range(30)]
     turn = await agent.run(*script, permission_mode=ACCEPT_ALL, budget=budget)
@@ -81,3 +81,15 @@ async def test_ten_cents_are_passed_by_one_request(agent: Agent, provider: Stand
     assert spent // PICOS == turn.outcome.usage.cost_usd_micros
     assert "finished" == after.ending
     assert 1 == len(after.texts)
+
+
+async def test_requests_beside_each_other_pass_it_by_one(agent: Agent, provider: StandIn) -> None:
+    """Six sub-agents get long answers at once; half of them would be too many."""
+    budget = executions_pb2.Budget(turn_usd_micros=10 * COST)
+    script = ["/sim parallel 6", *["/sim task usage 100 30000 0"] * 6]
+    turn = await agent.run(*script, permission_mode=ACCEPT_ALL, budget=budget)
+    spent = cost(provider.ledger.entries)
+    dearest = max(cost([entry]) for entry in provider.ledger.entries)
+
+    assert "failed BUDGET_EXHAUSTED" == turn.ending
+    assert 10 * COST * PICOS <= spent < 10 * COST * PICOS + dearest

@@ -154,7 +154,7 @@ async def test_requests_beside_each_other_wait_for_one_another(fresh: Meter) -> 
 
 async def test_rich_budget_lets_requests_run_beside_each_other(fresh: Meter) -> None:
     """So does none at all."""
-    for budget in (Budget(turn=10_000_000), Budget()):
+    for budget in (Budget(turn=100_000_000), Budget()):
         fresh.begin(budget)
         charges = [await fresh.admit(50_000) for _ in range(3)]
 
