@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,14 @@ from moorline.executor.v1 import executions_pb2
 from moorline.session.v1 import agents_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
+from services.session.store import Document
 from tests.unit.session.fakes import (
     FakeExecutor,
     FaultyStore,
     store_unavailable,
 )
 from tests.unit.session.service import AGENT, CONTEXT, Service, until
+from tests.unit.session.shared import Connection, Database, Pods
 
 Outcome = transcript_pb2.TurnOutcome
 OTHER = "users/ada/agents/a2"
@@ -232,3 +235,50 @@ class TestDeletion:
         session = await service.sessions.session("ada")
         await until(lambda: answers == "before" or "a1" not in session.roster.agents)
         assert 10 == (await service.month()).total.cost_usd_micros
+
+
+class Late(Connection):
+    """A way to a database on which a commit of another process lands after the first look.
+
+    Attributes:
+        land: Lets it land.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.land: Callable[[], Awaitable[None]] | None = None
+
+    async def read(self, collection: str, **bounds: Any) -> Sequence[Document]:
+        """See `Store`."""
+        found = await super().read(collection, **bounds)
+        if self.land is not None and (bounds.get("after") or collection.endswith("/agents")):
+            land, self.land = self.land, None
+            await land()
+        return found
+
+
+async def test_what_ends_while_the_next_owner_looks_is_counted(
+    pods: Pods, executor: FakeExecutor
+) -> None:
+    """The last commit of an owner that is gone may take its time."""
+    store = Connection(pods.database)
+    pod = await pods.start("one:1", store=store)
+    await pod.create_agent()
+    await pod.create_turn()
+    execution = await executor.execution()
+    store.gate.clear()
+    execution.end(usage=usage(10))
+    await until(lambda: store.waiting > 0)
+    pods.pass_time(16)
+    late = Late(pods.database)
+
+    async def land() -> None:
+        store.gate.set()
+        await until(lambda: "work/ada~a1~t1" not in pods.database.documents)
+
+    late.land = land
+
+    second = await pods.start("two:2", store=late)
+
+    assert 10 == (await second.month("2026-01")).total.cost_usd_micros
+    assert late.land is None
