@@ -295,6 +295,7 @@ class FaultyStore:
         commits: Every batch that was asked for.
         held: While not set, commits wait.
         delay: Seconds that each commit takes at least.
+        writing: How many commits are on their way, past everything above.
     """
 
     def __init__(self, inner: Store) -> None:
@@ -307,6 +308,7 @@ class FaultyStore:
         self.held = asyncio.Event()
         self.held.set()
         self.delay = 0.0
+        self.writing = 0
 
     async def __aenter__(self) -> Self:
         """See `Store`; the inner store is open already."""
@@ -328,7 +330,11 @@ class FaultyStore:
             await asyncio.sleep(self.delay)
         if self.before:
             raise self.before.pop(0)
-        committed = await self.inner.commit(writes)
+        self.writing += 1
+        try:
+            committed = await self.inner.commit(writes)
+        finally:
+            self.writing -= 1
         if self.after:
             raise self.after.pop(0)
         return committed

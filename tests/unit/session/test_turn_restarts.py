@@ -257,7 +257,8 @@ class TestDeath:
                 lambda: len(store.commits) >= done + commits or all(map(_ended_all, [service]))
             )
             store.held.clear()
-            await asyncio.sleep(0)
+            # A process that is dead writes nothing later than its last commit.
+            await until(lambda: store.writing == 0)
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
