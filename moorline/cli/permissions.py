@@ -45,6 +45,7 @@ async def answer(
         _list(invocation, {place: waiting[place] for place in chosen})
         return Exit.USAGE if chosen else Exit.OK
     request = waiting[chosen[0]]
+    invocation.tell(requests.describe(request, invocation.texts))
     if allowed:
         await request.decide(_permission(request, invocation, always=always, answers=answers))
     else:

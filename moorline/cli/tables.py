@@ -25,7 +25,8 @@ def agent_row(agent: moorline.Agent, texts: Texts | None) -> Row:
     return {
         "agent": agent.id,
         "name": shorten(agent.display_name) if texts else agent.display_name,
-        "state": texts(f"agent.state.{state}") if texts else state,
+        "state": _state(agent, texts) if texts else state,
+        "queue": agent.queue_position,
         "backend": agent.backend,
         "mode": agent.permission_mode.value,
         "model": agent.model,
@@ -33,6 +34,12 @@ def agent_row(agent: moorline.Agent, texts: Texts | None) -> Row:
         "budget": _dollars(agent.budget_usd_micros, texts),
         "activity": moment(agent.activity_time, texts),
     }
+
+
+def _state(agent: moorline.Agent, texts: Texts) -> str:
+    if agent.queue_position:
+        return texts("agent.queued", position=agent.queue_position)
+    return texts(f"agent.state.{agent.state.value}")
 
 
 def usage_row(usage: moorline.MonthlyUsage, texts: Texts | None) -> Row:

@@ -29,7 +29,9 @@ _MODES: Mapping[int, str] = {
 # PERMISSION_MODE_ACCEPT_ALL is none of the CLI's modes: its own one is refused to root, and can
 # neither be entered nor left while it runs. We answer its questions instead.
 
-_REFUSED_TOOLS = "SendMessage,ListAgents,CronCreate,CronDelete,CronList,ScheduleWakeup,WebFetch"
+_REFUSED_TOOLS = (
+    "SendMessage,ListAgents,CronCreate,CronDelete,CronList,ScheduleWakeup,WebFetch,WebSearch"
+)
 """Tools that reach other agents, later times or other machines."""
 
 _NAMESPACE = uuid.UUID("0a5a1c2e-6d0f-5c5b-9a41-6f1f7f0c9d11")

@@ -37,6 +37,10 @@ _NOT_ANSWERED = frozenset(
 """What belongs to a connection, and who the account's owner is."""
 
 
+_REFUSED_BETAS = ("code-execution-", "mcp-client-", "web-fetch-", "web-search-")
+"""What would let the provider reach other machines for an agent that must not."""
+
+
 def asked(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return what of a request's headers goes to the provider, by small names."""
     found: dict[str, str] = {}
@@ -44,9 +48,16 @@ def asked(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         small = name.lower()
         if small in _ASKED or small.startswith(_ASKED_PREFIXES):
             found[small] = f"{found[small]}, {value}" if small in found else value
+    if beta := _allowed(found.pop("anthropic-beta", "")):
+        found["anthropic-beta"] = beta
     # What it consumed has to be read from the answer.
     found["accept-encoding"] = "identity"
     return found
+
+
+def _allowed(betas: str) -> str:
+    wanted = (beta.strip() for beta in betas.split(","))
+    return ",".join(beta for beta in wanted if beta and not beta.startswith(_REFUSED_BETAS))
 
 
 def answered(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ def test_request_says_what_it_wants_and_not_who_asks() -> None:
 
     assert {
         "anthropic-version": "2023-06-01",
-        "anthropic-beta": "a, b",
+        "anthropic-beta": "a,b",
         "x-stainless-lang": "js",
         "x-claude-code-session-id": "s",
         "content-type": "application/json",
@@ -37,6 +37,14 @@ def test_request_says_what_it_wants_and_not_who_asks() -> None:
         "user-agent": "cli",
         "accept-encoding": "identity",
     } == asked(sent)
+
+
+def test_agent_cannot_have_the_provider_reach_other_machines() -> None:
+    """Features that fetch, search or call servers for an agent without a network are taken out."""
+    betas = "prompt-caching-2024, mcp-client-2025-04-04,web-fetch-2025-09-10 ,code-execution-2025"
+
+    assert "prompt-caching-2024" == asked([("anthropic-beta", betas)])["anthropic-beta"]
+    assert "anthropic-beta" not in asked([("Anthropic-Beta", "mcp-client-2025-04-04")])
 
 
 def test_answer_keeps_what_is_said_and_not_who_pays() -> None:
