@@ -38,7 +38,7 @@ async def main() -> int:
     async with Tasks() as tasks:
         cli = SimulatedCli(
             argv=sys.argv,
-            environment=os.environ,
+            environment=os.environ,  # noqa: TID251 - a program of the tests, not a service
             directory=Path.cwd(),
             seed=0,
             ticker=Ticker(),
