@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.nemesis.cluster import ROOT
 
-_IGNORED = shutil.ignore_patterns("static", ".mypy_cache")
+# What agents run is large, and no service imports it.
+_IGNORED = shutil.ignore_patterns("static", "node_modules", ".mypy_cache")
 
 
 @dataclass(frozen=True, slots=True)
