@@ -34,7 +34,7 @@ def copy(tmp_path: Path) -> Path:
         shutil.copytree(
             ROOT / package,
             tmp_path / package,
-            ignore=shutil.ignore_patterns("static", "__pycache__"),
+            ignore=shutil.ignore_patterns("static", "node_modules", "__pycache__"),
         )
     return tmp_path
 
