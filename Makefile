@@ -19,6 +19,9 @@ MEASURED := chassis session executor
 CONTRACT_session  := tests/contract/store
 CONTRACT_executor := tests/contract/channels tests/contract/agents
 
+# What judges times, which no other tests beside it may spoil.
+ALONE := tests/browser tests/docs tests/system
+
 # Each stamp is touched when its step has succeeded, so that a second start is instant.
 RUN_READY := $(VENV)/.ready-run
 API_READY := $(VENV)/.ready-api
@@ -78,8 +81,11 @@ test: setup ## Run the tests; what this machine lacks is skipped by name
 	@$(PY) -m pytest
 
 test-all: setup ## Run the tests, and fail where one would be skipped
-	@$(PY) -m pytest --require-all --ignore=tests/contract $(MEASURED:%=--ignore=tests/unit/%)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target coverage REQUIRE=--require-all
+	@$(PY) -m pytest --require-all $(ALONE)
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target test-others coverage REQUIRE=--require-all
+
+test-others: setup
+	@$(PY) -m pytest -q $(REQUIRE) --ignore=tests/contract $(ALONE:%=--ignore=%) $(MEASURED:%=--ignore=tests/unit/%)
 
 coverage: $(MEASURED:%=coverage-%) ## Measure chassis, session and executor by their own tests (95 % of branches)
 
