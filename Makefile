@@ -82,15 +82,21 @@ test: setup ## Run the tests; what this machine lacks is skipped by name
 
 test-all: setup ## Run the tests, and fail where one would be skipped
 	@$(PY) -m pytest --require-all $(ALONE)
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target test-others coverage REQUIRE=--require-all
+	@$(MAKE) --no-print-directory --jobs=5 --output-sync=target beside-nemesis beside-contained beside-units coverage REQUIRE=--require-all BESIDE='-m "not contained"'
 
-test-others: setup
-	@$(PY) -m pytest -q $(REQUIRE) --ignore=tests/contract $(ALONE:%=--ignore=%) $(MEASURED:%=--ignore=tests/unit/%)
+beside-nemesis: setup
+	@$(PY) -m pytest -q $(REQUIRE) tests/nemesis
+
+beside-contained: setup
+	@$(PY) -m pytest -q $(REQUIRE) -m contained tests/contract/agents
+
+beside-units: setup
+	@$(PY) -m pytest -q $(REQUIRE) tests/rooms tests/unit $(MEASURED:%=--ignore=tests/unit/%)
 
 coverage: $(MEASURED:%=coverage-%) ## Measure chassis, session and executor by their own tests (95 % of branches)
 
 coverage-%: setup
-	@COVERAGE_FILE=.coverage-$* $(PY) -m pytest -q tests/unit/$* $(CONTRACT_$*) $(REQUIRE) --cov=services/$* --cov-branch --cov-report=term-missing:skip-covered
+	@COVERAGE_FILE=.coverage-$* $(PY) -m pytest -q tests/unit/$* $(CONTRACT_$*) $(REQUIRE) $(BESIDE) --cov=services/$* --cov-branch --cov-report=term-missing:skip-covered
 	@COVERAGE_FILE=.coverage-$* $(PY) -m tests.rooms.branches $*
 
 lint: setup ## Check style, imports between rooms, files, and the contract

@@ -21,11 +21,18 @@ SECONDS = 60
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of this folder more time than others have, unless they say how much."""
+    """Give the tests of this folder more time than others have, unless they say how much.
+
+    Those in containers, which mostly wait, are marked: they can run beside all others.
+    """
     here = Path(__file__).parent
     for item in items:
-        if item.path.parent == here and item.get_closest_marker("timeout") is None:
+        if item.path.parent != here:
+            continue
+        if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SECONDS))
+        if isinstance(item, pytest.Function) and "docker" in item.name:
+            item.add_marker(pytest.mark.contained)
 
 
 class Serve(Protocol):
