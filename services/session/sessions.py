@@ -320,7 +320,7 @@ class Sessions:
         }
         self._handed_over[user] = now + _HANDED_OVER_SECONDS
         self._drop(user, session)
-        self._close(user, self._hand_over(session, _handed_over(), asyncio.Semaphore()))
+        self._close(user, lambda: self._hand_over(session, _handed_over(), asyncio.Semaphore()))
 
     async def _hand_over(
         self, session: Session, failure: Failure, slots: asyncio.Semaphore
@@ -340,12 +340,13 @@ class Sessions:
         """Let go of a user for whom there is nothing to do."""
         session.close(moved())
         self._drop(user, session)
-        self._close(user, session.lease.release(not_owner()))
+        self._close(user, lambda: session.lease.release(not_owner()))
 
-    def _close(self, user: str, closing: Awaitable[None]) -> None:
+    def _close(self, user: str, closing: Callable[[], Awaitable[None]]) -> None:
         async def close() -> None:
             try:
-                await closing
+                # Made here: a task that is cancelled before it begins would leave it behind.
+                await closing()
             finally:
                 # One that took too long may have been given up, and another begun.
                 if self._closing.get(user) is task:
