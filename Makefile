@@ -20,7 +20,9 @@ CONTRACT_session  := tests/contract/store
 CONTRACT_executor := tests/contract/channels tests/contract/agents
 
 # What judges times, which no other tests beside it may spoil.
-ALONE := tests/browser tests/docs tests/system
+ALONE := tests/browser tests/system
+# The rest, the longest first; each target is one process of tests.
+BESIDE := beside-nemesis coverage-executor beside-contained coverage-session beside-units coverage-chassis
 
 # Each stamp is touched when its step has succeeded, so that a second start is instant.
 RUN_READY := $(VENV)/.ready-run
@@ -82,7 +84,7 @@ test: setup ## Run the tests; what this machine lacks is skipped by name
 
 test-all: setup ## Run the tests, and fail where one would be skipped
 	@$(PY) -m pytest --require-all $(ALONE)
-	@$(MAKE) --no-print-directory --jobs=5 --output-sync=target beside-nemesis beside-contained beside-units coverage REQUIRE=--require-all BESIDE='-m "not contained"'
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
 
 beside-nemesis: setup
 	@$(PY) -m pytest -q $(REQUIRE) tests/nemesis
@@ -91,12 +93,12 @@ beside-contained: setup
 	@$(PY) -m pytest -q $(REQUIRE) -m contained tests/contract/agents
 
 beside-units: setup
-	@$(PY) -m pytest -q $(REQUIRE) tests/rooms tests/unit $(MEASURED:%=--ignore=tests/unit/%)
+	@$(PY) -m pytest -q $(REQUIRE) tests/docs tests/rooms tests/unit $(MEASURED:%=--ignore=tests/unit/%)
 
 coverage: $(MEASURED:%=coverage-%) ## Measure chassis, session and executor by their own tests (95 % of branches)
 
 coverage-%: setup
-	@COVERAGE_FILE=.coverage-$* $(PY) -m pytest -q tests/unit/$* $(CONTRACT_$*) $(REQUIRE) $(BESIDE) --cov=services/$* --cov-branch --cov-report=term-missing:skip-covered
+	@COVERAGE_FILE=.coverage-$* $(PY) -m pytest -q tests/unit/$* $(CONTRACT_$*) $(REQUIRE) $(ONLY) --cov=services/$* --cov-branch --cov-report=term-missing:skip-covered
 	@COVERAGE_FILE=.coverage-$* $(PY) -m tests.rooms.branches $*
 
 lint: setup ## Check style, imports between rooms, files, and the contract
