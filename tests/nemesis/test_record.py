@@ -17,11 +17,11 @@ async def test_each_writing_of_a_file_is_counted(tmp_path: Path) -> None:
     roots = [tmp_path / "one", tmp_path / "two"]
     with Effects(roots) as effects:
         for root in roots:
-            (root / "w").mkdir()
+            (root / "w" / "files").mkdir(parents=True)
             await asyncio.sleep(0.05)
-            (root / "w" / "t1.0").write_text("x")
-        (roots[0] / "w" / "t2.0").write_text("x")
-        (roots[0] / "w" / "t2.0").write_text("y")
+            (root / "w" / "files" / "t1.0").write_text("x")
+        (roots[0] / "w" / "files" / "t2.0").write_text("x")
+        (roots[0] / "w" / "files" / "t2.0").write_text("y")
         await asyncio.sleep(0.05)
 
     assert {"t1.0": 2, "t2.0": 2} == effects.counts
@@ -30,8 +30,8 @@ async def test_each_writing_of_a_file_is_counted(tmp_path: Path) -> None:
 async def test_a_file_written_before_its_directory_is_watched_counts_once(tmp_path: Path) -> None:
     """Where counting races with a directory's birth it never counts too many."""
     with Effects([tmp_path]) as effects:
-        (tmp_path / "w").mkdir()
-        (tmp_path / "w" / "t1.0").write_text("x")
+        (tmp_path / "w" / "files").mkdir(parents=True)
+        (tmp_path / "w" / "files" / "t1.0").write_text("x")
         await asyncio.sleep(0.05)
 
     assert {"t1.0": 1} == effects.counts

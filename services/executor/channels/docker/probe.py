@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 from services.executor.backends import docker_findings as findings
@@ -71,4 +72,6 @@ async def _knock(path: str) -> Findings | None:
             "Start Docker again; the socket is left over from an engine that is gone.",
         )
     writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
     return None

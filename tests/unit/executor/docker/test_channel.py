@@ -296,7 +296,12 @@ class Way:
             return
         there, back = await asyncio.open_unix_connection(self._target)
         self._writers |= {writer, back}
-        await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+        try:
+            await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+        finally:
+            # Also when the test is over before either side is.
+            writer.transport.abort()
+            back.transport.abort()
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
@@ -321,6 +326,9 @@ async def way(tmp_path: Path) -> AsyncIterator[tuple[Way, Engine]]:
         engine = Engine(host=f"{UNIX}{path}")
         yield cut, engine
         await engine.close()
+        cut.cut()
+        # What was cut closes in the next round of the loop.
+        await asyncio.sleep(0.01)
 
 
 async def test_engine_that_is_gone_loses_the_agent(

