@@ -84,7 +84,7 @@ test: setup ## Run the tests; what this machine lacks is skipped by name
 
 test-all: setup ## Run the tests, and fail where one would be skipped
 	@$(PY) -m pytest --require-all $(ALONE)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
 
 beside-nemesis: setup
 	@$(PY) -m pytest -q $(REQUIRE) tests/nemesis
