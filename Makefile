@@ -19,10 +19,10 @@ MEASURED := chassis session executor
 CONTRACT_session  := tests/contract/store
 CONTRACT_executor := tests/contract/channels tests/contract/agents
 
-# What judges times, which no other tests beside it may spoil.
-ALONE := tests/browser tests/system
+# What judges times, or needs the machine for itself, which no tests beside it may spoil.
+ALONE := tests/browser tests/system tests/nemesis/test_mutants.py tests/nemesis/test_nemesis.py
 # The rest, the longest first; each target is one process of tests.
-BESIDE := beside-nemesis coverage-executor beside-contained coverage-session beside-units coverage-chassis
+BESIDE := coverage-executor beside-contained coverage-session beside-units coverage-chassis
 
 # Each stamp is touched when its step has succeeded, so that a second start is instant.
 RUN_READY := $(VENV)/.ready-run
@@ -86,14 +86,11 @@ test-all: setup ## Run the tests, and fail where one would be skipped
 	@$(PY) -m pytest --require-all $(ALONE)
 	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
 
-beside-nemesis: setup
-	@$(PY) -m pytest -q $(REQUIRE) tests/nemesis
-
 beside-contained: setup
 	@$(PY) -m pytest -q $(REQUIRE) -m contained tests/contract/agents
 
 beside-units: setup
-	@$(PY) -m pytest -q $(REQUIRE) tests/docs tests/rooms tests/unit $(MEASURED:%=--ignore=tests/unit/%)
+	@$(PY) -m pytest -q $(REQUIRE) tests/docs tests/nemesis tests/rooms tests/unit $(ALONE:%=--ignore=%) $(MEASURED:%=--ignore=tests/unit/%)
 
 coverage: $(MEASURED:%=coverage-%) ## Measure chassis, session and executor by their own tests (95 % of branches)
 
