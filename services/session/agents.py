@@ -312,7 +312,7 @@ class LiveAgent:
 
     async def settle(self) -> None:
         """Let go of the running turn and wait until every append asked for has ended."""
-        self._turns.stop()
+        await self._turns.settle()
         await self.log.settled()
 
     async def _stored(self, turn_id: str) -> TurnRecord:

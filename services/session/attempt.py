@@ -147,6 +147,19 @@ class Attempt:
             self.close()
             self._lost(failure)
 
+    def recall(self, item: transcript_pb2.Item) -> None:
+        """Take in an item of this turn that an earlier process has logged."""
+        match item.WhichOneof("kind"):
+            case "turn_attempt":
+                self.tool_calls.clear()
+                self._permissions.clear()
+            case "tool_call":
+                self.tool_calls.add(item.tool_call.tool_call_id)
+            case "permission_request":
+                self._permissions.add(item.permission_request)
+            case "permission_decision":
+                self._permissions.recall(item.permission_decision)
+
     def close(self) -> None:
         """Listen no more: whatever still comes is passed over."""
         self._closed = True

@@ -128,8 +128,7 @@ class Roster:
 
     async def settle(self) -> None:
         """Let go of running turns; wait until every append asked for has ended."""
-        for live in self.live():
-            await live.settle()
+        await asyncio.gather(*(live.settle() for live in self.live()))
 
     def end(self, failure: Failure) -> None:
         """Let go of every agent; who follows them or the list is told why."""

@@ -162,6 +162,11 @@ class TurnQueue:
         if self.run is not None:
             self.run.stop()
 
+    async def settle(self) -> None:
+        """Let go of the running turn, once it is sure where it runs."""
+        if self.run is not None:
+            await self.run.settle()
+
     def _new_turn(self, turn_id: str, prompt: str, *, background: bool = False) -> TurnRecord:
         return TurnRecord(
             name=self._record.name.turn(turn_id),

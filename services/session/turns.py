@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 _TEXT_SECONDS, _FIRST_SECONDS = 10.0, 0.5
 """How long text of a turn that was taken up is waited for; and once its execution is followed."""
+
+_PLACED_SECONDS = 1.0
+"""How long a turn that is let go of may take to ask for its execution."""
 
 
 class TurnRun:
@@ -117,6 +121,8 @@ class TurnRun:
         # Why it shall fail, once nothing is left of a budget.
         self._exhausted: Failure | None = None
         self._let_go = False
+        # Set while the execution has been asked for where the turn's record says.
+        self._placed = asyncio.Event()
         # True once it ends for another turn's sake.
         self._gives_way = False
 
@@ -143,7 +149,7 @@ class TurnRun:
         """
         self._attempt.cursor = cursors.get(self.turn.execution, 0)
         for event in events:
-            self._recall(event.item)
+            self._attempt.recall(event.item)
         recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         recorded.set_result(None)
         self._permissions.expire()
@@ -159,6 +165,17 @@ class TurnRun:
         self._permissions.stop()
         if self._task is not None:
             self._task.cancel()
+
+    async def settle(self) -> None:
+        """Let go of the turn when its execution has been asked for, or after a second.
+
+        Whoever goes on with it could not tell otherwise whether that was done, and
+        would begin it again.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0 if self._let_go else _PLACED_SECONDS):
+                await self._placed.wait()
+        self.stop()
 
     async def cancel(self) -> None:
         """Record that the turn shall stop, and see to it. Repeating it changes nothing.
@@ -229,6 +246,7 @@ class TurnRun:
             while self._conclusion.recorded is None:
                 if not created:
                     await self._create()
+                self._placed.set()
                 created = False
                 if self._conclusion.recorded is None:
                     await self._follow()
@@ -237,6 +255,8 @@ class TurnRun:
             if failure.reason != errors_pb2.ERROR_REASON_FENCED:
                 raise
             # Whoever owns the agent now goes on with the turn.
+        finally:
+            self._placed.set()
 
     async def _create(self) -> None:
         """Start the execution, or conclude the turn without one."""
@@ -283,6 +303,7 @@ class TurnRun:
     async def _recover(self, failure: Failure) -> None:
         """Decide how to go on after the execution was lost."""
         self._attempt.close()
+        self._placed.clear()
         if self.over:
             return
         # A tool whose use was never allowed has not run.
@@ -331,19 +352,6 @@ class TurnRun:
             finished=self._finished,
             lost=self._following.lose,
         )
-
-    def _recall(self, item: transcript_pb2.Item) -> None:
-        """Take in an item of this turn that an earlier process has logged."""
-        match item.WhichOneof("kind"):
-            case "turn_attempt":
-                self._attempt.tool_calls.clear()
-                self._permissions.clear()
-            case "tool_call":
-                self._attempt.tool_calls.add(item.tool_call.tool_call_id)
-            case "permission_request":
-                self._permissions.add(item.permission_request)
-            case "permission_decision":
-                self._permissions.recall(item.permission_decision)
 
     def _finished(self, event: executions_pb2.ExecutionEvent) -> None:
         """Hear the execution's outcome, which is the turn's."""

@@ -151,6 +151,39 @@ class TestLeaving:
         await draining
         assert [] == executor.created or executor.last.listeners == []
 
+    async def test_a_turn_that_is_being_begun_is_begun_before_a_user_is_handed_over(
+        self, first: Pod, second: Pod, executor: FakeExecutor
+    ) -> None:
+        """Or the next owner would look where nobody has asked for it, and begin it again."""
+        await first.create_agent()
+        first.store.gate.clear()
+        creating = asyncio.ensure_future(first.create_turn())
+        await until(lambda: first.store.waiting == 1)
+        draining = asyncio.ensure_future(first.sessions.drain())
+        await asyncio.sleep(0.02)
+        first.store.gate.set()
+        await creating
+        await draining
+
+        await second.sweeper.sweep()
+        execution = await executor.execution()
+        execution.end()
+        await second.ended("t1")
+
+        assert ["user_message", "turn_outcome"] == await second.kinds()
+
+    async def test_an_executor_that_does_not_answer_keeps_no_user_from_being_handed_over(
+        self, pods: Pods, first: Pod, executor: FakeExecutor
+    ) -> None:
+        """Whoever comes next asks it again."""
+        executor.stuck.add("create")
+        await first.create_turn()
+        await until(lambda: "create" in executor.calls)
+
+        await first.sessions.drain()
+
+        assert pods.database.documents[LEASE][0]["released"]
+
     async def test_only_services_may_release(self, first: Pod) -> None:
         """A user cannot move anybody."""
         request = sessions_pb2.ReleaseSessionRequest(name="users/ada")
