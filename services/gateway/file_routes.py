@@ -63,7 +63,7 @@ class FileRoutes:
     def routes(self) -> list[web.RouteDef]:
         """Return every route."""
         return [
-            web.get("/v1/agents/{agent}/files/{path:(?s:.+)}", self._download, allow_head=False),
+            web.get("/v1/agents/{agent}/files/{path:(?s:.+)}", self._download),
             web.put("/v1/agents/{agent}/files/{path:(?s:.+)}", self._upload),
             web.get("/v1/agents/{agent}/archive", self._archive, allow_head=False),
         ]
@@ -73,18 +73,26 @@ class FileRoutes:
         identity, path = proof.principal.identity, request.match_info["path"]
         with self._transfer(identity.user), _statuses():
             place = await self._locate(request, identity)
-            first = await self._read(place, path, 0, identity)
-            size = int(first.file.size)
+            whole = request.method == "GET" and "Range" not in request.headers
+            first = await self._read(place, path, 0, identity, PART_BYTES if whole else 1)
+            size, etag = int(first.file.size), f'"{first.file.etag}"'
+            span = _span(request, size, etag)
             response = web.StreamResponse(
                 headers=_HEADERS
                 | {
                     "Content-Type": "application/octet-stream",
                     "Content-Disposition": _attachment(path.rsplit("/", 1)[-1]),
-                    "ETag": f'"{first.file.etag}"',
+                    "ETag": etag,
+                    "Accept-Ranges": "bytes",
                 }
             )
-            response.content_length = size
-            return await _send(request, response, self._parts(place, path, first, identity))
+            if span is not None:
+                response.set_status(206)
+                response.headers["Content-Range"] = f"bytes {span.start}-{span[-1]}/{size}"
+            wanted = range(size) if span is None else span
+            response.content_length = len(wanted)
+            sent = wanted if request.method == "GET" else range(0)
+            return await _send(request, response, self._parts(place, path, first, sent, identity))
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         proof = await self._credentials.check(request)
@@ -141,12 +149,12 @@ class FileRoutes:
         return await self._files.locate(agent, identity=identity)
 
     async def _read(
-        self, place: Whereabouts, path: str, offset: int, identity: Identity
+        self, place: Whereabouts, path: str, offset: int, identity: Identity, length: int
     ) -> workspaces_pb2.ReadFileResponse:
         return await self._files.ask(
             place,
             "ReadFile",
-            workspaces_pb2.ReadFileRequest(path=path, offset=offset),
+            workspaces_pb2.ReadFileRequest(path=path, offset=offset, length=length),
             workspaces_pb2.ReadFileResponse,
             identity=identity,
         )
@@ -156,18 +164,21 @@ class FileRoutes:
         place: Whereabouts,
         path: str,
         first: workspaces_pb2.ReadFileResponse,
+        wanted: range,
         identity: Identity,
     ) -> AsyncGenerator[bytes, None]:
-        part, offset = first, 0
-        while part.content:
-            yield part.content
-            offset += len(part.content)
-            if offset >= first.file.size:
-                return
-            part = await self._read(place, path, offset, identity)
-            if part.file.etag != first.file.etag:
-                # Two halves of two files would look whole.
-                raise _broken()
+        offset, content = wanted.start, first.content[wanted.start : wanted.stop]
+        while offset < wanted.stop:
+            if not content:
+                length = min(PART_BYTES, wanted.stop - offset)
+                part = await self._read(place, path, offset, identity, length)
+                content = part.content
+                if part.file.etag != first.file.etag or not content:
+                    # Two halves of two files would look whole.
+                    raise _broken()
+            yield content
+            offset += len(content)
+            content = b""
 
     async def _write(
         self,
@@ -262,6 +273,30 @@ async def _received(request: web.Request) -> AsyncGenerator[bytes, None]:
             del gathered[:PART_BYTES]
     if gathered:
         yield bytes(gathered)
+
+
+def _span(request: web.Request, size: int, etag: str) -> range | None:
+    """Return which bytes of a file are asked for; None for all of them.
+
+    As RFC 9110 has it, what cannot be understood, or is meant for another state of the file,
+    is not heeded. Several spans at once are not, either.
+
+    Raises:
+        Refusal: The file has none of these bytes.
+    """
+    if request.method != "GET" or request.headers.get("If-Range", etag) != etag:
+        return None
+    try:
+        asked = request.http_range
+    except ValueError:
+        return None
+    if asked.start is None:
+        return None
+    span = range(size)[asked]
+    if not span:
+        failure = field_invalid("Range", f"must be within the file's {size} bytes")
+        raise Refusal(failure, status=416, headers={"Content-Range": f"bytes */{size}"})
+    return span
 
 
 def _etag(request: web.Request) -> str:
