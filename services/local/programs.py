@@ -32,6 +32,23 @@ cloud and of models above all, stays outside.
 """
 
 
+CHOSEN = {
+    "session": ("MOORLINE_USER_MONTH_BUDGET_USD",),
+    "executor": (
+        "MOORLINE_LIMIT_SIMULATION",
+        "MOORLINE_MAX_RUNNING_TURNS",
+        "MOORLINE_MAX_RUNNING_TURNS_PER_TENANT",
+        "MOORLINE_MODEL_AUTHENTICATION",
+        "MOORLINE_MODELS",
+        "MOORLINE_FALLBACK_MODEL",
+        "MOORLINE_MODEL_PRICES",
+        "MOORLINE_AGENT_MEMORY",
+        "MOORLINE_AGENT_CPUS",
+    ),
+}
+"""Settings of one service that whoever starts a run may choose, by its environment."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """Something to keep running.
@@ -56,6 +73,7 @@ def programs(
     store: Mapping[str, str],
     agents: Mapping[str, str],
     inherited: Mapping[str, str],
+    chosen: Mapping[str, str],
 ) -> list[Program]:
     """Describe the services of a run.
 
@@ -65,6 +83,7 @@ def programs(
         store: Variables that tell the session service where everything that lasts is kept.
         agents: Variables that tell the executor about agents.
         inherited: The part of this process's environment they may see.
+        chosen: Where settings may be chosen; a service gets those of its own.
     """
     session, executor = (
         ",".join(each.address for each in replicas if each.service == service)
@@ -90,6 +109,7 @@ def programs(
 
     def environment(replica: Replica) -> dict[str, str]:
         variables = {
+            **{name: chosen[name] for name in CHOSEN.get(replica.service, ()) if name in chosen},
             **shared,
             **own[replica.service],
             "MOORLINE_LISTEN": replica.address,

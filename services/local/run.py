@@ -118,6 +118,7 @@ class Run:
                 store=self._store(folder, emulator),
                 agents=variables(self._request.agents, folder=folder, environ=self._environ),
                 inherited=self._inherited,
+                chosen=self._environ,
             )
             grace = GRACE if emulator is None else GRACE_BEFORE_SAVING
 

@@ -27,6 +27,11 @@ def described(folder: DataFolder, count: int = 1, **inherited: str) -> dict[str,
         store={"MOORLINE_STORE": "memory:"},
         agents={"MOORLINE_DEFAULT_BACKEND": "process"},
         inherited=inherited,
+        chosen={
+            "MOORLINE_MODELS": "one,two",
+            "MOORLINE_USER_MONTH_BUDGET_USD": "5",
+            "MOORLINE_LISTEN": "0.0.0.0:80",
+        },
     )
     return {program.name: program for program in listed}
 
@@ -107,6 +112,23 @@ def test_only_the_executor_is_told_of_agents(folder: DataFolder) -> None:
     ]
 
     assert ["executor"] == told
+
+
+def test_a_chosen_setting_reaches_the_service_it_is_of(folder: DataFolder) -> None:
+    """The others would refuse it; what a run decides by itself cannot be chosen."""
+    by_name = described(folder)
+    models, budgets = (
+        [by_name[name].environment.get(variable) for name in SERVICES]
+        for variable in ("MOORLINE_MODELS", "MOORLINE_USER_MONTH_BUDGET_USD")
+    )
+
+    assert {"executor": "one,two", "session": None, "gateway": None} == dict(
+        zip(SERVICES, models, strict=True)
+    )
+    assert {"executor": None, "session": "5", "gateway": None} == dict(
+        zip(SERVICES, budgets, strict=True)
+    )
+    assert "0.0.0.0:80" not in {each.environment["MOORLINE_LISTEN"] for each in by_name.values()}
 
 
 def test_replicas_have_logs_of_their_own(folder: DataFolder) -> None:
