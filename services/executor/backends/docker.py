@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
-_PATIENCE = timedelta(seconds=10)
-"""For the engine to answer when nobody waits for it: a busy one takes seconds."""
 
 
 class Docker:
@@ -41,7 +39,7 @@ class Docker:
         disabled: Whether the engine must not be touched.
         host: Address of the engine, as in DOCKER_HOST; empty for the default socket.
         setting: What all containers have in common.
-        patience: Time the engine gets to answer the first look, for which the executor waits.
+        patience: Time the engine gets to answer a look; the executor waits for the first one.
         interval: From one look at the engine to the next.
         tasks: Owner of the tasks that listen to agents.
     """
@@ -170,12 +168,19 @@ class Docker:
         while True:
             await asyncio.sleep(self._interval.total_seconds())
             before = self.unavailable
-            self._take(await containers.look(_PATIENCE))
+            self._take(await self._look(containers))
             if before and not self.unavailable:
                 log.info("Docker available")
                 if self._reaped:
                     # What ran when the engine went is out of our sight, and may run on.
                     await containers.sweep()
+
+    async def _look(self, containers: Containers) -> findings.Findings:
+        found = await containers.look(self._patience)
+        if found.unavailable and not self.unavailable:
+            # A busy engine is too slow once in a while, and turns would fail until the next look.
+            found = await containers.look(self._patience)
+        return found
 
     def _take(self, found: findings.Findings) -> None:
         if found.unavailable and found.unavailable != self._found.unavailable:

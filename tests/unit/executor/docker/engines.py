@@ -43,6 +43,8 @@ class FakeEngine:
     def __init__(self, replies: dict[str, tuple[str, bytes] | None]) -> None:
         self.replies = replies
         self.calls = 0
+        self.unanswered = 0
+        """Requests that never got an answer."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request, or none."""
@@ -54,6 +56,7 @@ class FakeEngine:
             return
         reply = next((one for end, one in self.replies.items() if path.endswith(end)), None)
         if reply is None:
+            self.unanswered += 1
             await reader.read()
         else:
             status, body = reply

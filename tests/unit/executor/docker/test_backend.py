@@ -199,6 +199,26 @@ async def test_engine_and_image_come_and_go(tmp_path: Path, tasks: Tasks) -> Non
         await until(lambda: "there is no engine" in docker.unavailable)
 
 
+async def test_engine_that_is_slow_once_stays_available(
+    tmp_path: Path, tasks: Tasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A busy one may be; nobody's turn fails for it."""
+    engine = FakeEngine({"version": VERSION, "agents:1/json": IMAGE})
+    async with (
+        engine.at(tmp_path / "s") as host,
+        make_docker(tasks, host, interval=0.02) as docker,
+    ):
+        engine.replies["version"] = None
+        await until(lambda: engine.unanswered)
+        engine.replies["version"] = VERSION
+        looked = engine.calls
+        await until(lambda: engine.calls > looked + 10)
+
+        assert "" == docker.unavailable
+    assert 1 == engine.unanswered
+    assert [] == caplog.messages
+
+
 async def test_missing_library(
     monkeypatch: pytest.MonkeyPatch, tasks: Tasks, caplog: pytest.LogCaptureFixture
 ) -> None:
