@@ -137,14 +137,14 @@ class LiveAgent:
     def unsettled_cost(self) -> int:
         """What a turn that is not in the account cost so far, in millionths of a US dollar."""
         run = self._turns.run
-        return run.consumption.cost if run is not None and not run.over else 0
+        return run.progress.cost if run is not None and not run.over else 0
 
     def final_account(self, now: datetime) -> Account:
         """Return the account as it is when the running turn will never have an outcome."""
         run = self._turns.run
         if run is None or run.over:
             return self.record.account
-        return self.record.account.with_turn(run.consumption.usage, now)
+        return self.record.account.with_turn(run.progress.usage, now)
 
     def exhaust(self, failure: Failure) -> None:
         """Have the running turn fail: nothing is left of a budget."""
@@ -171,9 +171,9 @@ class LiveAgent:
             )
             agent.running_turn = str(run.turn.name)
             agent.activity_time.CopyFrom(timestamp(self.record.activity_time))
-            agent.queue_position = run.consumption.queue_position
-            if run.consumption.heard:
-                agent.turn_usage.CopyFrom(run.consumption.usage)
+            agent.queue_position = run.progress.queue_position
+            if run.progress.heard:
+                agent.turn_usage.CopyFrom(run.progress.usage)
         agent.queued_turns.extend(self._turns.names())
         return agent
 

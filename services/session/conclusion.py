@@ -14,12 +14,12 @@ from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.session.agent_record import AgentRecord
-from services.session.consumption import Consumption
 from services.session.environment import Environment
 from services.session.late import Late
 from services.session.log import Log, succeeded
 from services.session.outcomes import Outcome, end_turn
 from services.session.permissions import Permissions
+from services.session.progress import Progress
 from services.session.records import TurnRecord, turn_work_path
 from services.session.transcripts.mirror import lost_part
 
@@ -33,7 +33,7 @@ class Conclusion:
         turn: The turn.
         agent_log: Where the outcome goes.
         permissions: The turn's requests.
-        consumption: What the turn has consumed.
+        progress: Where the turn stands.
         changed: Called when the agent looks different.
         concluded: Called with the outcome in the moment that its recording begins.
     """
@@ -42,10 +42,10 @@ class Conclusion:
         "_agent",
         "_changed",
         "_concluded",
-        "_consumption",
         "_environment",
         "_log",
         "_permissions",
+        "_progress",
         "_turn",
         "recorded",
     )
@@ -58,7 +58,7 @@ class Conclusion:
         turn: TurnRecord,
         agent_log: Log,
         permissions: Permissions,
-        consumption: Consumption,
+        progress: Progress,
         changed: Callable[[], None],
         concluded: Callable[[Outcome], None],
     ) -> None:
@@ -67,7 +67,7 @@ class Conclusion:
         self._turn = turn
         self._log = agent_log
         self._permissions = permissions
-        self._consumption = consumption
+        self._progress = progress
         self._changed = changed
         self._concluded = concluded
         self.recorded: asyncio.Future[None] | None = None
@@ -133,7 +133,7 @@ class Conclusion:
     ) -> asyncio.Future[None]:
         """Record the outcome, and with it that nothing is left to do for the turn."""
         turn, agent, now = self._turn, self._agent, self._environment.clock.now()
-        self._consumption.end(outcome)
+        self._progress.end(outcome)
         end_turn(turn, outcome, now)
         items = [
             *before,

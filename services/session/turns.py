@@ -21,7 +21,6 @@ from services.session.answers import carry_out
 from services.session.attempt import Attempt
 from services.session.budgets import left_for
 from services.session.conclusion import Conclusion
-from services.session.consumption import Consumption
 from services.session.encoding import LoggedEvent
 from services.session.environment import Environment
 from services.session.executors.deliveries import Deliveries
@@ -31,6 +30,7 @@ from services.session.loader import Loader
 from services.session.log import Log, succeeded
 from services.session.outcomes import UNHEARD, Outcome, broken, lost, outcome_label
 from services.session.permissions import Permissions
+from services.session.progress import Progress
 from services.session.records import TurnRecord
 from services.session.timeline import Timeline
 
@@ -72,8 +72,8 @@ class TurnRun:
         ended: Callable[[], None],
     ) -> None:
         self.turn = turn
-        self.consumption = Consumption(turn=turn)
-        """What it has consumed so far."""
+        self.progress = Progress(turn=turn)
+        """Where it stands."""
         self._environment = environment
         self._executors = environment.executors
         self._agent = agent
@@ -104,7 +104,7 @@ class TurnRun:
             turn=turn,
             agent_log=agent_log,
             permissions=self._permissions,
-            consumption=self.consumption,
+            progress=self.progress,
             changed=changed,
             concluded=concluded,
         )
@@ -326,7 +326,7 @@ class TurnRun:
         turn.executor = self._executors.place(preferred=turn.executor)
         again = transcript_pb2.TurnAttempt(attempt=turn.attempt, error=reason.to_error())
         items = [*self._permissions.close(), transcript_pb2.Item(turn_attempt=again)]
-        self.consumption.again()
+        self.progress.again()
         self._exhausted = None
         self._permissions.clear()
         self._attempt = self._new_attempt()
@@ -368,10 +368,10 @@ class TurnRun:
         )
 
     def _progressed(self, progress: executions_pb2.ExecutionProgress) -> None:
-        before = self.consumption.cost
-        if self.consumption.hear(progress):
+        before = self.progress.cost
+        if self.progress.hear(progress):
             self._changed()
-        if self.consumption.cost != before:
+        if self.progress.cost != before:
             self._loader.consumed()
 
     def _cancellation_recorded(self, done: asyncio.Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""What a running turn has consumed so far, and its place in the executor's queue.
+"""Where a running turn stands: what it has consumed so far, and its place in the executor's queue.
 
 Does not know who tells it, nor what it may consume.
 """
@@ -11,8 +11,8 @@ from services.session.account import together
 from services.session.records import TurnRecord
 
 
-class Consumption:
-    """What the executions of one turn have consumed, as far as they told.
+class Progress:
+    """Where the executions of one turn stand, as far as they told.
 
     Args:
         turn: The turn; its `usage` is what attempts before the current one consumed.
