@@ -93,6 +93,7 @@ async def ask(client: moorline.AsyncClient, invocation: Invocation, question: Qu
         ask=_asker(invocation, question),
     )
     follower = TurnFollower(
+        client=client,
         invocation=invocation,
         view=make_view(invocation, deltas=question.deltas),
         decisions=decisions,

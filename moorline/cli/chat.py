@@ -106,6 +106,7 @@ class Chat:
 
     async def _turn(self, stream: moorline.TurnStream) -> None:
         follower = TurnFollower(
+            client=self._client,
             invocation=self._invocation,
             view=make_view(self._invocation),
             decisions=self._decisions,

@@ -17,6 +17,7 @@ from moorline.cli.deciding import Decisions
 from moorline.cli.exits import Exit, exit_of_outcome
 from moorline.cli.invocation import Invocation
 from moorline.cli.views import View
+from moorline.cli.waiting import tell_place
 
 _NO_HANDLERS = (NotImplementedError, ValueError, RuntimeError)
 """What a loop raises that handles no signals: on Windows, or beside the main thread. Ctrl-C then
@@ -32,6 +33,7 @@ class TurnFollower:
     def __init__(
         self,
         *,
+        client: moorline.AsyncClient,
         invocation: Invocation,
         view: View,
         decisions: Decisions,
@@ -41,12 +43,14 @@ class TurnFollower:
         """Prepare.
 
         Args:
+            client: Tells what the turn waits for.
             invocation: Where to tell what happens.
             view: Shows the turn.
             decisions: Decides about permissions.
             limit: Longest the turn may take from now; None for no limit.
             stop_on_exit: True to cancel the turn when it is left before its end.
         """
+        self._client = client
         self._invocation = invocation
         self._view = view
         self._decisions = decisions
@@ -67,12 +71,15 @@ class TurnFollower:
         """
         if stream.ahead:
             self._invocation.say("queued", count=stream.ahead)
-        reading = asyncio.create_task(self._read(stream), name="moorline turn")
+        placing = asyncio.create_task(tell_place(self._client, self._invocation, stream.turn))
+        reading = asyncio.create_task(self._read(stream, placing), name="moorline turn")
         with self._signals(stream, reading), self._clock(stream, reading):
             try:
                 await asyncio.wait({reading})
             finally:
+                placing.cancel()
                 await self._leave(stream, reading)
+                await asyncio.gather(placing, return_exceptions=True)
         if reading.cancelled():
             return Exit.STOPPED if self._late else Exit.INTERRUPTED
         reading.result()
@@ -84,8 +91,10 @@ class TurnFollower:
         """True when the person left the turn before its end."""
         return self._interrupts > 1
 
-    async def _read(self, stream: moorline.TurnStream) -> None:
+    async def _read(self, stream: moorline.TurnStream, placing: asyncio.Task[None]) -> None:
         async for event in stream:
+            if not isinstance(event, moorline.UserMessage):
+                placing.cancel()
             self._view.show(event)
             if isinstance(event, moorline.PermissionRequest):
                 self._decide(stream, event)

@@ -13,6 +13,8 @@ from moorline.exceptions import MoorlineError
 
 LANGUAGES = ("en", "ko")
 _CATALOGUES = Path(__file__).parent / "locales"
+_CASES = {"BUDGET_EXHAUSTED": "budget"}
+"""Reasons with more than one text, and the fact that says which."""
 
 
 class Texts:
@@ -31,10 +33,12 @@ class Texts:
 
         A reason without a text of its own is told in the server's English.
         """
-        key = f"error.{error.reason}"
-        if key not in self._texts:
+        case = error.metadata.get(_CASES.get(error.reason, ""))
+        keys = (f"error.{error.reason}.{case}", f"error.{error.reason}")
+        key = next((key for key in keys if key in self._texts), None)
+        if key is None:
             return error.message
-        values = {"message": error.message, "field": "", "limit": "", "backend": "", "budget": ""}
+        values = {"message": error.message, "field": "", "limit": "", "backend": ""}
         return self._texts[key].format(**{**values, **error.metadata})
 
 

@@ -43,6 +43,19 @@ def test_an_error_without_a_text_is_told_in_english() -> None:
     assert "It is odd." == Texts("ko").error(error)
 
 
+def test_a_reason_with_several_texts_has_the_one_that_fits() -> None:
+    """Whose budget is spent decides how to go on; one that is not known has a text, too."""
+    texts = [
+        Texts("en").error(
+            moorline.MoorlineError("x", reason="BUDGET_EXHAUSTED", metadata={"budget": budget})
+        )
+        for budget in ("turn", "month", "new")
+    ]
+    assert "--turn-budget" in texts[0]
+    assert "operator" in texts[1]
+    assert texts[2].startswith("A budget is spent.")
+
+
 def test_the_language_is_the_first_one_set() -> None:
     """One nobody wrote a catalogue for is English."""
     assert "en" == choose_language(None, {})

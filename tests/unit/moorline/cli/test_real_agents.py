@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import re
+
 import pytest
 
+from moorline.cli import waiting
+from moorline.cli.invocation import Surroundings
+from moorline.cli.main import run
 from tests.unit.moorline.cli.conftest import Moorline
 from tests.unit.moorline.scripted import Gateway
 from tests.unit.moorline.scripted_platform import Turn, until
@@ -73,6 +80,32 @@ async def test_a_request_is_allowed_for_the_time_to_come(
         (decision.get("suggestionId"), decision.get("answers"))  # type: ignore[attr-defined]
         for decision in decisions
     ]
+
+
+async def test_a_turn_that_waits_for_room_tells_its_place(
+    gateway: Gateway, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new one, until it runs; other agents' places are nobody's news."""
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 0)
+    platform, err = gateway.platform, io.StringIO()
+
+    async def script(turn: Turn) -> None:
+        (fields,) = (agent.fields for agent in platform.agents.values())
+        running = {**fields, "runningTurn": turn.id}
+        other = {**running, "name": "users/ada/agents/other", "queuePosition": 7}
+        await until(lambda: platform.changes)
+        for agent in (other, {**running, "queuePosition": 2}, {**running, "queuePosition": 1}):
+            platform.changes[0].put_nowait({"agent": agent})
+        await until(lambda: "place 1 in the queue" in err.getvalue())
+        platform.changes[0].put_nowait({"agent": running})
+        await turn.say("Here.")
+
+    platform.script = script
+    surroundings = Surroundings(
+        stdin=io.StringIO(), stdout=io.StringIO(), stderr=err, environ=environ
+    )
+    assert 0 == await asyncio.to_thread(run, ["-p", "x", "--new"], surroundings)
+    assert ["2", "1"] == re.findall(r"Waiting for room: place (\d)", err.getvalue())
 
 
 async def test_usage_is_told_by_month(gateway: Gateway, moorline: Moorline) -> None:
