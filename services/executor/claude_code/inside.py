@@ -6,13 +6,18 @@ Does not know what is in the files.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.executor.files import folder
 
+LINES = 1_000_000
+"""Lines of a file that is read by lines."""
+
+_PIECE = 1 << 20
 _PART = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -43,6 +48,51 @@ def read(root: Path, parts: Sequence[str], *, limit: int) -> bytes | None:
     if len(content) > limit:
         raise folder.unsuitable(parts, f"have {limit} bytes at most")
     return content
+
+
+def lines(root: Path, parts: Sequence[str], *, limit: int) -> Iterator[bytes]:
+    """Return the lines of a regular file that are not empty, one at a time; none of no file.
+
+    Args:
+        root: The folder; trusted itself.
+        parts: The way to the file, one name each; at least one.
+        limit: Bytes the file may have.
+
+    Raises:
+        Failure: FILE_UNSUITABLE when something else is there or on the way, when it is longer, or
+            has more than `LINES` lines.
+    """
+    _check(parts)
+    *way, name = parts
+    try:
+        with (
+            folder.opened(root, way) as above,
+            folder.reading(above, name, tuple(parts)) as (descriptor, found),
+            os.fdopen(os.dup(descriptor), "rb") as file,
+        ):
+            if found.st_size > limit:
+                raise folder.unsuitable(parts, f"have {limit} bytes at most")
+            for number, line in enumerate(_lines(file, limit)):
+                if number >= LINES:
+                    raise folder.unsuitable(parts, f"have {LINES} lines at most")
+                yield line
+    except Failure as failure:
+        if failure.reason != errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND:
+            raise
+
+
+def _lines(file: IO[bytes], left: int) -> Iterator[bytes]:
+    # A long line comes in many pieces, which are put together once.
+    begun: list[bytes] = []
+    while piece := file.read(min(_PIECE, left)):
+        left -= len(piece)
+        head, end, rest = piece.partition(b"\n")
+        begun.append(head)
+        if end:
+            *whole, last = rest.split(b"\n")
+            yield from filter(None, (b"".join(begun), *whole))
+            begun = [last]
+    yield from filter(None, (b"".join(begun),))
 
 
 def write(root: Path, parts: Sequence[str], content: bytes) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from moorline.executor.v1 import executions_pb2
 from services.chassis.failures import Failure, field_invalid
 from services.executor.backend import View
 from services.executor.claude_code import inside
+from services.executor.claude_code.heaps import parsed
 from services.executor.workspaces import Place
 
 PART_BYTES = 512 << 10
@@ -30,6 +32,12 @@ _QUEUED = "queued_command"
 _LONG_BYTES = 16 << 10
 """A text within an entry that is too large is shortened to this."""
 _FILE_BYTES = 256 << 20
+_ENTRY_BYTES = 32 << 20
+"""Bytes of one entry in a file."""
+_UNTOLD_PARTS = 128
+"""Parts of a file that are told of at once; a process that died has left one, or two."""
+_ID_CHARACTERS = 100
+"""Of an entry's id; it is a UUID."""
 _CONVERSATION = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,62}")
 _FILE = re.compile(r"(?:[0-9A-Za-z_][0-9A-Za-z._-]{0,99}/){0,3}[0-9A-Za-z_][0-9A-Za-z._-]{0,99}")
 
@@ -55,11 +63,14 @@ class Parts:
                 continue
             text = _text_of(entry)
             size = len(text.encode())
+            if size > PART_BYTES:
+                # Made of so many small things that none of them is worth to be shortened.
+                continue
             if self._size + size > PART_BYTES:
                 yield self._part()
             self._entries.append(text)
             self._size += size
-            self.last_entry = entry.get("uuid") or self.last_entry
+            self.last_entry = _id_of(entry) or self.last_entry
         if self._entries:
             yield self._part()
 
@@ -93,8 +104,8 @@ def conversation_of(path: str) -> str:
 
 def has(place: Place, view: View, conversation: str, entry_id: str) -> bool:
     """Tell whether a conversation's file is here and holds an entry. Reads the file."""
-    content = _content(place, view, conversation)
-    return any(entry.get("uuid") == entry_id for entry in _entries(content, entry_id))
+    entries = _entries(place, view, conversation, mention=entry_id)
+    return any(entry.get("uuid") == entry_id for entry in entries)
 
 
 def is_begun(place: Place, view: View, conversation: str) -> bool:
@@ -102,7 +113,7 @@ def is_begun(place: Place, view: View, conversation: str) -> bool:
 
     A program that is killed in its first turn may have written nothing of it. Reads the file.
     """
-    return bool(missing(place, view, conversation, ""))
+    return any(map(_is_kept, _entries(place, view, conversation, mention="")))
 
 
 def missing(
@@ -122,10 +133,10 @@ def missing(
         Nothing when the file, or the entry in it, is not here.
     """
     parts = Parts(conversation, last_entry)
-    entries = _entries(_content(place, view, conversation), "")
+    entries = _entries(place, view, conversation, mention="")
     if last_entry and not any(entry.get("uuid") == last_entry for entry in entries):
         return []
-    return list(parts.add(entries))
+    return list(islice(parts.add(entries), _UNTOLD_PARTS))
 
 
 def restore(
@@ -153,13 +164,13 @@ def restore(
     parts = _way(view, conversation, file)
     for entry in entries:
         _check(entry)
-    content = b""
+    lines: list[bytes] = []
     if position:
-        content = inside.read(place.state, parts, limit=_FILE_BYTES) or b""
-    lines = content.splitlines(keepends=True)
-    if not 0 <= position <= len(lines):
+        there = inside.lines(place.state, parts, limit=_FILE_BYTES)
+        lines = list(islice(there, max(0, position)))
+    if position != len(lines):
         raise field_invalid("position", "be the number of entries restored so far")
-    whole = b"".join(lines[:position]) + b"".join(b"%b\n" % entry.encode() for entry in entries)
+    whole = b"".join(b"%b\n" % line for line in (*lines, *map(str.encode, entries)))
     inside.write(place.state, parts, whole)
 
 
@@ -217,25 +228,34 @@ def _check(entry: str) -> None:
         raise field_invalid("entries", "be one JSON object each, on one line")
 
 
-def _content(place: Place, view: View, conversation: str) -> bytes:
+def _id_of(entry: Mapping[str, Any]) -> str:
+    found = entry.get("uuid")
+    return found if isinstance(found, str) and len(found) <= _ID_CHARACTERS else ""
+
+
+def _entries(
+    place: Place, view: View, conversation: str, *, mention: str
+) -> Iterator[Mapping[str, Any]]:
+    """Return the entries of a conversation's file that mention a text, one at a time.
+
+    A line cut short is none.
+    """
     if not _CONVERSATION.fullmatch(conversation):
-        return b""
+        return
     try:
-        content = inside.read(place.state, _way(view, conversation, ""), limit=_FILE_BYTES)
+        for line in inside.lines(place.state, _way(view, conversation, ""), limit=_FILE_BYTES):
+            if mention.encode() in line and (entry := _entry(line)) is not None:
+                yield entry
     except Failure:
         # The agent has put something else there: its conversation is not here.
-        return b""
-    return content or b""
+        return
 
 
-def _entries(content: bytes, mention: str) -> Iterator[Mapping[str, Any]]:
-    """Return the entries of a file that mention a text; a line cut short is none."""
-    for line in content.splitlines():
-        if mention.encode() not in line:
-            continue
-        try:
-            entry = orjson.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            yield entry
+def _entry(line: bytes) -> Mapping[str, Any] | None:
+    if len(line) > _ENTRY_BYTES:
+        return None
+    try:
+        entry = parsed(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None

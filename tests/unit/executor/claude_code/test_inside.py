@@ -64,3 +64,26 @@ def test_only_names_lead_inside(tmp_path: Path, name: str) -> None:
             inside.read(tmp_path, parts, limit=1)
         with pytest.raises(Failure):
             inside.write(tmp_path, parts, b"")
+
+
+@pytest.mark.parametrize("length", [1, 1 << 20, 3 << 20])
+def test_file_is_read_by_lines(tmp_path: Path, length: int) -> None:
+    """However long they are; those that are empty are none."""
+    content = [b"a" * length, b"b", b"c" * length]
+    (tmp_path / "a").write_bytes(b"\n\n".join(content) + b"\n")
+
+    assert content == list(inside.lines(tmp_path, ["a"], limit=1 << 30))
+    assert [] == list(inside.lines(tmp_path, ["none"], limit=1 << 30))
+
+
+def test_file_that_is_too_much_is_not_read_by_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its size, or by the number of its lines."""
+    monkeypatch.setattr(inside, "LINES", 1)
+    (tmp_path / "a").write_bytes(b"1\n2\n")
+    for limit in (3, 4):
+        with pytest.raises(Failure) as caught:
+            list(inside.lines(tmp_path, ["a"], limit=limit))
+
+        assert "FILE_UNSUITABLE" == caught.value.reason_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,33 @@ def test_conversation_that_is_not_here_has_nothing_to_tell(place: Place) -> None
     """It is somewhere else, or nowhere."""
     assert [] == missing(place, VIEW, CONVERSATION, "")
     assert [] == missing(place, VIEW, CONVERSATION, "1")
+
+
+def test_file_full_of_nothing_takes_no_memory(place: Place) -> None:
+    """An agent may write into it what it likes; it is read piece by piece."""
+    file_of(place).parent.mkdir(parents=True)
+    file_of(place).write_bytes(b"\n" * (8 << 20) + orjson.dumps(entry("1")))
+    tracemalloc.start()
+    try:
+        found = has(place, VIEW, CONVERSATION, "1")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert found
+    assert peak < 32 << 20
+
+
+def test_entry_that_cannot_be_shortened_is_not_kept() -> None:
+    """A part of it would be none, and the whole is more than a message carries."""
+    (part,) = parts_of(entry("1"), entry("2", numbers=list(range(200_000))), entry("3"))
+
+    assert ["1", "3"] == [orjson.loads(text)["uuid"] for text in part.entries]
+
+
+@pytest.mark.parametrize("uuid", ["x" * 1000, 7])
+def test_id_that_is_none_is_not_remembered(uuid: Any) -> None:
+    """It goes along with everything that is stored."""
+    (part,) = parts_of(entry("1"), entry("2") | {"uuid": uuid})
+
+    assert "1" == part.last_entry
