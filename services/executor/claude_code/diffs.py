@@ -17,8 +17,11 @@ from services.executor.claude_code import inside
 from services.executor.claude_code.pieces import PIECE_BYTES
 from services.executor.files import difference
 
-_FILE_BYTES = 1 << 20
-"""A longer file is not shown: to compare it would hold up everything else."""
+_TEXT_BYTES = 256 << 10
+"""A longer text is not compared, before or after: that would hold up everything else. The CLI
+reads no longer file at once, either."""
+_EDITS = 100
+"""Edits of one call that are shown."""
 
 _UNSHOWABLE = (AttributeError, Failure, LookupError, TypeError, ValueError)
 """What an input that makes no sense raises, and a file that is none, or no text."""
@@ -37,9 +40,9 @@ def diff_of(tool: str, tool_input: Any, *, files: Path, seen_as: str) -> str:
         path = tool_input.get("notebook_path") or tool_input["file_path"]
         # Outside it begins with two dots, which are the name of no file.
         inner = posixpath.relpath(posixpath.join(seen_as, path), seen_as)
-        content = inside.read(files, inner.split("/"), limit=_FILE_BYTES)
+        content = inside.read(files, inner.split("/"), limit=_TEXT_BYTES)
         before = None if content is None else content.decode()
-        diff = difference.between(inner, *_change(tool, tool_input, before)).diff
+        diff = difference.between(inner, *map(_short, _change(tool, tool_input, before))).diff
     except _UNSHOWABLE:
         return ""
     return diff if len(diff.encode()) <= PIECE_BYTES else ""
@@ -56,7 +59,10 @@ def _change(tool: str, tool_input: Mapping[str, Any], before: str | None) -> _Ch
             return before, _edited(before or "", tool_input)
         case "MultiEdit":
             edited = before or ""
-            for edit in tool_input["edits"]:
+            edits = tool_input["edits"]
+            if len(edits) > _EDITS:
+                raise ValueError("too many")
+            for edit in edits:
                 edited = _edited(edited, edit)
             return before, edited
         case "NotebookEdit":
@@ -71,7 +77,16 @@ def _edited(content: str, edit: Mapping[str, Any]) -> str:
         return str(new)
     if not old or old not in content:
         raise ValueError("not there")
-    return content.replace(old, new, -1 if edit.get("replace_all") else 1)
+    times = content.count(old) if edit.get("replace_all") else 1
+    if len(content) + times * (len(new) - len(old)) > _TEXT_BYTES:
+        raise ValueError("too long")
+    return content.replace(old, new, times)
+
+
+def _short(text: str | None) -> str | None:
+    if text is not None and len(text) > _TEXT_BYTES:
+        raise ValueError("too long")
+    return text
 
 
 def _cell(content: str, tool_input: Mapping[str, Any]) -> _Change:

@@ -17,6 +17,9 @@ CONTEXT = 3
 EDITS = 600
 """Lines that are added and removed at most when the shortest way is looked for, which takes time
 that grows with the square of it; beyond, the whole middle counts as replaced."""
+STEPS = 2_000_000
+"""Lines that are compared at most meanwhile: where many are the same, each of the ways leads
+through all of them."""
 
 _UNENDED = "\\ No newline at end of file\n"
 
@@ -93,13 +96,14 @@ def _same(pairs: Iterator[tuple[str, str]]) -> int:
 def _matches(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
     """Return which lines stay, as pairs of their numbers, by Myers' greedy search.
 
-    None stay when there are more edits than are looked for.
+    None stay when there are more edits than are looked for, or when that takes too long.
     """
     most = min(len(old) + len(new), EDITS)
     # How far one gets in the old text on each diagonal, with so many edits.
     reached = array("l", [0] * (2 * most + 3))
     middle = most + 1
     trail: list[Sequence[int]] = []
+    steps = 0
     for edits in range(most + 1):
         trail.append(reached[middle - edits : middle + edits + 1])
         for diagonal in range(-edits, edits + 1, 2):
@@ -107,11 +111,15 @@ def _matches(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
             down = _goes_down(reached, at, diagonal, edits)
             x = reached[at + 1] if down else reached[at - 1] + 1
             y = x - diagonal
+            steps -= x
             while x < len(old) and y < len(new) and old[x] == new[y]:
                 x, y = x + 1, y + 1
+            steps += x
             reached[at] = x
             if x >= len(old) and y >= len(new):
                 return _way_back(trail, len(old), len(new))
+            if steps > STEPS:
+                return []
     return []
 
 

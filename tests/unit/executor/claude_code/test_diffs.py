@@ -112,9 +112,26 @@ def test_cell_of_a_notebook_is_shown(files: Path, how: dict[str, Any], changed: 
         ("Write", {"file_path": "/workspace/binary", "content": "x"}),
         ("Write", {"file_path": "/workspace/long", "content": "x"}),
         ("Write", {"file_path": "/workspace/n", "content": "x" * 70_000}),
+        ("Write", {"file_path": "/workspace/n", "content": "\n" * 300_000}),
+        (
+            "Edit",
+            {
+                "file_path": "/workspace/repeated",
+                "old_string": "a",
+                "new_string": "b" * (1 << 20),
+                "replace_all": True,
+            },
+        ),
         ("Edit", {"file_path": "/workspace/a/b.txt", "old_string": "no", "new_string": "x"}),
         ("Edit", {"file_path": "/workspace/a/b.txt", "old_string": "", "new_string": "x"}),
         ("MultiEdit", {"file_path": "/workspace/a/b.txt", "edits": "x"}),
+        (
+            "MultiEdit",
+            {
+                "file_path": "/workspace/a/b.txt",
+                "edits": [{"old_string": "one", "new_string": "one one"}] * 101,
+            },
+        ),
         (
             "NotebookEdit",
             {"notebook_path": "/workspace/cells", "cell_id": "c", "new_source": "x"},
@@ -130,6 +147,7 @@ def test_what_cannot_be_shown_is_left_out(
     (files / "way").symlink_to(tmp_path)
     (files / "binary").write_bytes(b"\xff\xfe")
     (files / "long").write_bytes(b"x" * (1 << 20) + b"x")
+    (files / "repeated").write_bytes(b"a" * 200_000)
     (files / "cells").write_text('{"cells": []}')
 
     assert "" == diff(files, tool, **tool_input)

@@ -130,3 +130,17 @@ def test_beyond_that_the_middle_counts_as_replaced(monkeypatch: pytest.MonkeyPat
 
     assert (2, 2) == (found.added, found.removed)
     assert "-a\n-b\n+b\n+c\n" in found.diff
+
+
+def test_ways_through_lines_that_are_the_same_are_not_all_followed() -> None:
+    """Whoever has written them for that would keep a processor busy for long."""
+    before, after = (
+        "".join(
+            f"{number}{mark}\n" if number % beat == 0 else "abb"[number % 3] + "\n"
+            for number in range(40_000)
+        )
+        for mark, beat in (("x", 301), ("y", 307))
+    )
+    found = between("x", before, after)
+
+    assert (39_800, 39_800) < (found.added, found.removed)
