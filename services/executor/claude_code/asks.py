@@ -6,12 +6,13 @@ Does not know processes, books or channels.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.failures import field_invalid
+from services.chassis.failures import Failure, field_invalid
 from services.executor.claude_code import frames
 from services.executor.claude_code.pieces import PIECE_BYTES, bounded, bounded_json
 
@@ -22,6 +23,13 @@ _KINDS: Mapping[str, transcript_pb2.PermissionRequest.Kind.ValueType] = {
 _SUGGESTIONS = 8
 _QUESTIONS = 8
 _ACCEPT_EDITS = "acceptEdits"
+_OPEN = 64
+"""Requests that may be open; the CLI has one, and its sub-agents one each."""
+_UNREAD_BYTES = 64 << 20
+"""Bytes of lines that the CLI does not read."""
+TOO_MUCH = Failure(
+    errors_pb2.ERROR_REASON_AGENT_FAILED, "The agent asked more than anybody can answer."
+)
 # A rule goes back to the CLI as one word of a command line some day. What could end the rule
 # there and begin another one is not offered.
 _RULE_CONTENT = re.compile(r"[^()\\\x00-\x1f\x7f]+")
@@ -34,7 +42,7 @@ class Ask:
 
     Attributes:
         request: As it is told.
-        tool_input: What the tool would be given, whole.
+        tool_input: What the tool would be given, whole; None when that is too long to be allowed.
     """
 
     request: transcript_pb2.PermissionRequest
@@ -44,6 +52,16 @@ class Ask:
 def needs_user(tool: str) -> bool:
     """Tell whether nobody but the user can answer for a tool, whatever may run unasked."""
     return tool in _KINDS
+
+
+def too_much(open_asks: Collection[str], unread: Collection[bytes]) -> bool:
+    """Tell whether no more can be asked.
+
+    Args:
+        open_asks: Ids of the requests that nobody has answered.
+        unread: Lines that the process does not read.
+    """
+    return len(open_asks) >= _OPEN or sum(map(len, unread)) > _UNREAD_BYTES
 
 
 def ask_of(request_id: str, frame: Mapping[str, Any], *, plan: str, diff: str) -> Ask:
@@ -75,7 +93,7 @@ def ask_of(request_id: str, frame: Mapping[str, Any], *, plan: str, diff: str) -
         request.suggestions.add(suggestion_id="1", accept_edits=True)
     else:
         request.suggestions.extend(_suggestions(frame.get("permission_suggestions") or ()))
-    return Ask(request=request, tool_input=tool_input)
+    return Ask(request=request, tool_input=None if omitted else tool_input)
 
 
 def reply_to(ask: Ask, decision: transcript_pb2.PermissionDecision) -> bytes:

@@ -304,6 +304,9 @@ class Dialogue:
             self._end(result, failure)
 
     def _asked(self, request_id: str, request: dict[str, Any]) -> None:
+        if asks.too_much(self.turn.asks, self.outbox):
+            self.turn.failure = asks.TOO_MUCH
+            return
         if request["subtype"] != "can_use_tool":
             self.outbox.append(frames.unsupported(request_id=request_id))
             return

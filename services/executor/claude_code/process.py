@@ -8,6 +8,7 @@ to the message whose uuid it repeats, because finished background work starts tu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -26,7 +27,7 @@ from services.chassis.tasks import Tasks
 from services.executor.agent_process import Ending, Work
 from services.executor.book import Book
 from services.executor.channel import Channel, Exit
-from services.executor.claude_code import frames, results
+from services.executor.claude_code import frames, heaps, results
 from services.executor.claude_code.belongings import Belongings
 from services.executor.claude_code.dialogue import Dialogue
 from services.executor.claude_code.entry import Entry
@@ -34,7 +35,6 @@ from services.executor.claude_code.patience import Patience
 from services.executor.claude_code.turn import Turn
 
 log = logging.getLogger(__name__)
-
 
 _MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What taking apart a frame of an unexpected shape raises."""
@@ -199,7 +199,10 @@ class ClaudeCode:
 
     async def close(self) -> None:
         """End the process in good order, by force when it takes too long."""
-        await self._channel.close_input()
+        closing = self._patience.closing.total_seconds()
+        with contextlib.suppress(TimeoutError):
+            # It may not read, and what it has not read is in the way.
+            await asyncio.wait_for(self._channel.close_input(), closing)
         if not await self._is_gone(self._patience.closing):
             await self.kill()
 
@@ -246,6 +249,8 @@ class ClaudeCode:
         turn = dialogue.turn
         for line in lines:
             try:
+                if len(line) > heaps.LONG_BYTES:
+                    heaps.check(line)
                 frame = loads(line)
                 # The one frame that is frequent first, and without a call in between.
                 if frame["type"] == "stream_event":
@@ -323,7 +328,9 @@ class ClaudeCode:
         self._listen_anew()
         self._dialogue.enter(entry)
         if self._alive:
-            await self._write()
+            # One that does not read must not keep anybody from giving it up.
+            writing = self._tasks.spawn(self._write(), name="agent-process-write")
+            await asyncio.wait({writing}, timeout=self._patience.closing.total_seconds())
             if self._dialogue.prompt:
                 self._tasks.spawn(self._hurry(entry), name="agent-process-hurried")
         else:
@@ -389,4 +396,5 @@ class ClaudeCode:
 
 
 def _mended(line: bytes) -> Any:
+    heaps.check(line)
     return orjson.loads(json.dumps(json.loads(line), ensure_ascii=False).encode(errors="replace"))

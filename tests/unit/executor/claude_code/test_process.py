@@ -9,11 +9,12 @@ import pytest
 from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
 from services.executor.agent_process import Result
-from services.executor.book import ITEMS_LIMIT
+from services.executor.book import ITEMS_LIMIT, Book
 from services.executor.channel import ExitReason
 from services.executor.claude_code.process import ClaudeCode
 from tests.unit.executor.claude_code.process import (
     IMPATIENCE,
+    ask,
     begin,
     ended,
     init,
@@ -24,8 +25,25 @@ from tests.unit.executor.claude_code.process import (
 from tests.unit.executor.fakes import (
     FakeChannel,
     kinds,
+    make_work,
     until,
 )
+
+
+class Deaf(FakeChannel):
+    """A process that reads no more once it is deaf, as one that was stopped does."""
+
+    deaf = False
+
+    async def write(self, line: bytes) -> None:
+        """See `Channel`."""
+        if self.deaf:
+            await self.wait()
+        await super().write(line)
+
+    async def close_input(self) -> None:
+        """See `Channel`."""
+        await self.wait()
 
 
 async def test_crash_ends_the_turn(process: ClaudeCode, channel: FakeChannel) -> None:
@@ -199,3 +217,43 @@ async def test_kill_before_open_changes_nothing(tasks: Tasks) -> None:
     await process.kill()
 
     assert ("s", False) == (process.conversation, process.alive)
+
+
+async def test_process_that_does_not_read_holds_nobody_up(tasks: Tasks) -> None:
+    """Its turn has begun, so that it can be given up; and it can be closed."""
+    channel = Deaf()
+    process = make_process(channel, tasks, patience=IMPATIENCE)
+    await process.open()
+    channel.deaf = True
+    async with asyncio.timeout(5):
+        ending = await process.begin(make_work(), Book())
+        await process.close()
+    told = await ended(ending)
+
+    assert Result.DIED is told.result
+    assert 1 == channel.killed
+
+
+@pytest.mark.parametrize(
+    "line", [b"[" + b"[]," * 1_100_000 + b"0]", b'{"type":"\xff' + b"{" * 1_100_000]
+)
+async def test_heap_of_small_things_is_not_taken_in(
+    process: ClaudeCode, channel: FakeChannel, caplog: pytest.LogCaptureFixture, line: bytes
+) -> None:
+    """It would take many times the memory that it takes to print it."""
+    process.receive([line])
+
+    assert ["frame not understood"] == caplog.messages
+
+
+async def test_process_that_asks_too_much_is_ended(
+    process: ClaudeCode, channel: FakeChannel
+) -> None:
+    """Whoever prints in its name cannot fill our memory with questions."""
+    _, ending = await begin(process, channel)
+    channel.say(init(), *(ask(f"r{number}") for number in range(100)))
+    told = await ended(ending)
+
+    assert told.failure is not None
+    assert "AGENT_FAILED" == told.failure.reason_name
+    assert 1 == channel.killed
