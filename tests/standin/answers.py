@@ -57,6 +57,13 @@ class Answer:
         """Whether an error ends it."""
         return bool(self.parts) and isinstance(self.parts[-1], script.Error)
 
+    @property
+    def stop_reason(self) -> str:
+        """Why the model says no more, in the provider's words."""
+        if self.parts and isinstance(self.parts[-1], script.Refuse):
+            return "refusal"
+        return "tool_use" if self.calls else "end_turn"
+
 
 def with_plan_file(due: Answer, path: str) -> Answer:
     """Return an answer whose plan is first written where the program looks for it.
@@ -142,7 +149,7 @@ def _answers(steps: Sequence[Step]) -> list[Answer]:
                 writing.call(_CALLS[type(step)](step))
             case _:
                 writing.part(step)
-                if isinstance(step, script.Error | script.Hang):
+                if isinstance(step, script.Error | script.Refuse | script.Hang):
                     writing.end()
     writing.end()
     return writing.answers

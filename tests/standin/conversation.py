@@ -18,7 +18,8 @@ _ID = re.compile(r'"toolu_(\d{20})"')
 _PLAN_FILE = re.compile(r"plan (?:at|file at|file already exists at) (/\S+\.md)")
 _SUMMARY = "CRITICAL: Respond with TEXT ONLY."
 _CUT_OFF = "Your response above was cut off"
-_PROGRAM = ("[", "<", _SUMMARY, _CUT_OFF)
+_STOPPED = "Your response above was stopped by a safety classifier"
+_PROGRAM = ("[", "<", _SUMMARY, _CUT_OFF, _STOPPED)
 """What texts begin with that nobody typed."""
 
 

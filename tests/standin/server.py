@@ -198,7 +198,7 @@ class StandIn:
         content: list[dict[str, Any]] = []
         for part in due.parts:
             match part:
-                case script.Say(text) | script.Unstreamed(text):
+                case script.Say(text) | script.Refuse(text) | script.Unstreamed(text):
                     content.append({"type": "text", "text": text})
                 case script.Recall():
                     content.append({"type": "text", "text": _recalled(asked)})
@@ -218,7 +218,7 @@ class StandIn:
                 "role": "assistant",
                 "model": entry.model,
                 "content": content,
-                "stop_reason": "tool_use" if due.calls else "end_turn",
+                "stop_reason": due.stop_reason,
                 "stop_sequence": None,
                 "usage": usage,
             }

@@ -78,7 +78,7 @@ class Stream:
     async def part(self, step: Step, recalled: str) -> None:
         """Say one part of a message."""
         match step:
-            case script.Say(text) | script.Error(text):
+            case script.Say(text) | script.Error(text) | script.Refuse(text) if text:
                 await self._text("text", _WORD.findall(text))
             case script.Retract(text):
                 # What is not ended is not believed by whoever reads it.
@@ -113,9 +113,8 @@ class Stream:
 
     async def end(self, answer: Answer) -> None:
         """End the message."""
-        reason = "tool_use" if answer.calls else "end_turn"
         self._entry.tell(self._usage)
-        delta = {"stop_reason": reason, "stop_sequence": None}
+        delta = {"stop_reason": answer.stop_reason, "stop_sequence": None}
         await self._event("message_delta", delta=delta, usage=self._usage)
         await self._event("message_stop")
         await self._response.write_eof()

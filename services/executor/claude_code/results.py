@@ -133,8 +133,17 @@ def _failure(frame: dict[str, Any], terminal: str) -> Failure:
             "The agent's conversation could not be resumed; start a new one.",
         )
     if terminal == "api_error":
-        return provider_failure(None)
+        return refusal() if frame.get("stop_reason") == "refusal" else provider_failure(None)
     return Failure(errors_pb2.ERROR_REASON_AGENT_FAILED, "The agent reported a failure of its own.")
+
+
+def refusal() -> Failure:
+    """Return what it is when the model itself refuses to go on, in an answer like others."""
+    return Failure(
+        errors_pb2.ERROR_REASON_PROVIDER_REJECTED,
+        "The model refused to go on; change the message and send it again.",
+        status="200",
+    )
 
 
 def provider_failure(status: int | None) -> Failure:

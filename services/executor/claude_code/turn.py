@@ -16,10 +16,18 @@ from services.executor.agent_process import Ending, Result
 from services.executor.book import Block, Book
 from services.executor.claude_code.asks import Ask
 from services.executor.claude_code.pieces import PIECE_BYTES, bounded, bounded_json, split
+from services.executor.claude_code.results import refusal
 
 _PLAN_TOOL = "ExitPlanMode"
+_ONCE = {"attempt": 1, "max_retries": 1}
+"""How often a model that refused is asked to go on all the same."""
 _PIECES = 256
 """Pieces of one message that may be open; a message beyond 16 MiB ends the turn."""
+_ITEM_BYTES = 512 << 10
+"""Encoded bytes of one item. What the CLI says itself has half of that at most; but whatever runs
+beside it can print in its name, and an item that no message can carry would hold up all others."""
+_NAME_CHARACTERS = 200
+"""Of an id or a model's name; they have some thirty."""
 
 
 class Turn:
@@ -75,26 +83,29 @@ class Turn:
                 self._fragment(event["index"], text, thought=delta["type"] == "thinking_delta")
         elif kind == "message_start":
             self.withdraw()
-            self._message = event["message"]["id"]
+            self._message = _name(event["message"]["id"])
 
     def assistant(self, frame: dict[str, Any]) -> None:
         """Take in a frame of type `assistant`: what it holds is confirmed."""
         message = frame["message"]
-        parent = frame.get("parent_tool_use_id") or ""
+        parent = _name(frame.get("parent_tool_use_id") or "")
         if message.get("model") == "<synthetic>":
             # Prose about an error of the provider; the result frame carries the facts.
             return
         if not parent:
-            self.model = message.get("model") or self.model
+            self.model = _name(message.get("model") or self.model)
         for content in message["content"]:
             kind = content["type"]
             if kind == "tool_use":
                 self._tool_call(content, parent)
             elif kind in {"text", "thinking"}:
-                self._confirm(message["id"], content[kind], parent, thought=kind == "thinking")
+                name, thought = _name(message["id"]), kind == "thinking"
+                self._confirm(name, content[kind], parent, thought=thought)
 
     def user(self, frame: dict[str, Any]) -> None:
-        """Take in a frame of type `user`: results of tools."""
+        """Take in a frame of type `user`: results of tools, and that a refusal is not the end."""
+        if frame.get("refused_message_id"):
+            self.retry(_ONCE, refusal())
         contents = frame["message"]["content"]
         if isinstance(contents, str):
             return
@@ -105,9 +116,10 @@ class Turn:
     def ask(self, ask: Ask) -> None:
         """Take in a request for a decision."""
         request = ask.request
+        _name(request.permission_id)
         self.asks[request.permission_id] = self.unsettled[request.permission_id] = ask
         self.asked.add(request.permission_id)
-        self.book.append(transcript_pb2.Item(permission_request=request))
+        self._append(transcript_pb2.Item(permission_request=request))
 
     def retry(self, frame: dict[str, Any], failure: Failure) -> None:
         """Take in that the provider is asked again; its text so far is taken back."""
@@ -115,7 +127,7 @@ class Turn:
         milliseconds = round(frame.get("retry_delay_ms") or 0)
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(milliseconds)
-        self.book.append(
+        self._append(
             transcript_pb2.Item(
                 provider_retry=transcript_pb2.ProviderRetry(
                     attempt=frame["attempt"],
@@ -129,7 +141,7 @@ class Turn:
     def fallback(self, frame: dict[str, Any]) -> None:
         """Take in that another model goes on."""
         self.withdraw()
-        self.book.append(
+        self._append(
             transcript_pb2.Item(
                 model_fallback=transcript_pb2.ModelFallback(
                     from_model=frame["original_model"], to_model=frame["fallback_model"]
@@ -140,7 +152,7 @@ class Turn:
     def compact(self, frame: dict[str, Any]) -> None:
         """Take in that the memory of the conversation was shortened."""
         facts = frame["compact_metadata"]
-        self.book.append(
+        self._append(
             transcript_pb2.Item(
                 compaction=transcript_pb2.Compaction(
                     automatic=facts.get("trigger") != "manual",
@@ -214,8 +226,9 @@ class Turn:
     def _fragment(self, index: int, text: str, *, thought: bool) -> None:
         blocks = self._pieces.get(index)
         if blocks is None:
-            block_id = f"{self._message}-{index}"
+            block_id = f"{self._message}-{index:d}"
             blocks = self._pieces[index] = [self.book.open(block_id, thought=thought)]
+            self._check_pieces()
         size = len(text) if text.isascii() else len(text.encode())
         block = blocks[-1]
         if block.size + size <= PIECE_BYTES:
@@ -226,7 +239,10 @@ class Turn:
                 block_id = f"{self._message}-{index}-{len(blocks) + 1}"
                 blocks.append(self.book.open(block_id, thought=thought))
             blocks[-1].write(part, len(part.encode()))
-        if len(blocks) > _PIECES:
+        self._check_pieces()
+
+    def _check_pieces(self) -> None:
+        if sum(map(len, self._pieces.values())) > _PIECES:
             self.failure = Failure(
                 errors_pb2.ERROR_REASON_AGENT_FAILED,
                 "The agent wrote a message longer than 16 MiB; ask for less at once.",
@@ -262,19 +278,19 @@ class Turn:
             fact = transcript_pb2.AgentThought(
                 block_id=block_id, text=text, partial=partial, parent_tool_call_id=parent
             )
-            self.book.append(transcript_pb2.Item(agent_thought=fact))
+            self._append(transcript_pb2.Item(agent_thought=fact))
         else:
             said = transcript_pb2.AgentMessage(
                 block_id=block_id, text=text, partial=partial, parent_tool_call_id=parent
             )
-            self.book.append(transcript_pb2.Item(agent_message=said))
+            self._append(transcript_pb2.Item(agent_message=said))
 
     def _tool_call(self, content: dict[str, Any], parent: str) -> None:
         input_json, omitted = bounded_json(content["input"])
         if content["name"] == _PLAN_TOOL:
             self.plan = str(content["input"].get("plan") or "")
         self._tools_running.add(content["id"])
-        self.book.append(
+        self._append(
             transcript_pb2.Item(
                 tool_call=transcript_pb2.ToolCall(
                     tool_call_id=content["id"],
@@ -297,7 +313,7 @@ class Turn:
         self._answered(tool_id)
         self._tools_failed += failed
         self._tools_succeeded += not failed
-        self.book.append(
+        self._append(
             transcript_pb2.Item(
                 tool_result=transcript_pb2.ToolResult(
                     tool_call_id=tool_id,
@@ -308,8 +324,28 @@ class Turn:
             )
         )
 
+    def _append(self, item: transcript_pb2.Item) -> None:
+        if item.ByteSize() > _ITEM_BYTES:
+            self.failure = Failure(
+                errors_pb2.ERROR_REASON_AGENT_FAILED,
+                "The agent said something that is too long to be shown; ask for less at once.",
+            )
+            return
+        self.book.append(item)
+
     def _answered(self, tool_id: str) -> None:
         """Close the requests of a tool call that has ended: somebody has answered them."""
         for permission_id, ask in list(self.unsettled.items()):
             if ask.request.tool_call_id == tool_id:
                 self.withdraw_ask(permission_id)
+
+
+def _name(value: str) -> str:
+    """Return an id or a model's name.
+
+    Raises:
+        ValueError: It is longer than any.
+    """
+    if len(value) > _NAME_CHARACTERS:
+        raise ValueError(value[:_NAME_CHARACTERS])
+    return value

@@ -75,6 +75,34 @@ async def test_trouble_that_passes_is_shown(
     assert ["after all"] == turn.texts
 
 
+async def test_model_that_refuses_is_asked_once_more(agent: Agent) -> None:
+    """What it had said stands, and the turn goes on."""
+    turn = await agent.run("/sim think hm", "/sim refuse I would rather", "/sim say gladly")
+    (retry,) = turn.of("provider_retry")
+
+    assert "finished" == turn.ending
+    assert "PROVIDER_REJECTED" == _name(retry.error.reason)
+    assert ["I would rather", "gladly"] == turn.texts
+    assert [] == turn.discarded
+
+
+@pytest.mark.parametrize(("first", "said"), [("", []), (" I can", ["I can", "I cannot"])])
+async def test_model_that_refuses_again_ends_the_turn(
+    agent: Agent, first: str, said: list[str]
+) -> None:
+    """With a reason, and not to be tried again as it is; another prompt works."""
+    last = " I cannot" if first else ""
+    turn = await agent.run(f"/sim refuse{first}", f"/sim refuse{last}", "/sim say never")
+    after = await agent.run("/sim say alive")
+    error = turn.outcome.error
+
+    assert "failed PROVIDER_REJECTED" == turn.ending
+    assert "200" == error.metadata["status"]
+    assert not error.HasField("retry_delay")
+    assert said == turn.texts
+    assert ["alive"] == after.texts
+
+
 async def test_another_model_goes_on(serving: Serve) -> None:
     """When the first one stays overloaded; it is told, and what was said stands once."""
     options = {"FALLBACK_MODEL": "claude-haiku-4-5", "PROVIDER_RETRIES": str(RETRIES)}

@@ -201,6 +201,17 @@ class Frames:
             type="user", message={"role": "user", "content": [content]}, parent_tool_use_id=parent
         )
 
+    def stopped(self) -> bytes:
+        """Return what the agent is told after the model refused to go on."""
+        content = {"type": "text", "text": "Your response above was stopped."}
+        return self.line(
+            type="user",
+            message={"role": "user", "content": [content]},
+            parent_tool_use_id=None,
+            isSynthetic=True,
+            refused_message_id=f"msg_{self.new_id('message')}",
+        )
+
     def permission(
         self,
         request_id: str,

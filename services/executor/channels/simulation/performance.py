@@ -6,25 +6,20 @@ Does not know the control protocol, nor how a prompt arrives.
 from __future__ import annotations
 
 import asyncio
-import io
-import re
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
 from services.executor.channels.simulation import script
-from services.executor.channels.simulation.frames import DeltaShape, Frames
-from services.executor.channels.simulation.lines import Lines
 from services.executor.channels.simulation.pace import Pace
 from services.executor.channels.simulation.reading import steps_of
 from services.executor.channels.simulation.stage import Stage
 from services.executor.channels.simulation.tools import Tool, Use, tool_of
+from services.executor.channels.simulation.words import Printer, now, numbered, words_of
 
 _BURST = 32
 """Fragments printed before others get a turn."""
-_WORD = re.compile(r"\s*\S+")
 _TOKENS_BEFORE = 160_000
 _TOKENS_AFTER = 12_000
 
@@ -81,6 +76,7 @@ class Performance:
         self._lines = stage.lines
         self._parent = parent
         self._tool_messages = 0
+        self._refused = False
 
     async def play(self, steps: Sequence[script.Step]) -> None:
         """Perform the steps in order; a failure is the last one.
@@ -130,6 +126,8 @@ class Performance:
         match step:
             case script.Retract(text):
                 await self._retract(text)
+            case script.Refuse(text):
+                await self._refuse(text)
             case script.Fail(reason):
                 await self._fail(reason)
             case script.Retry(times, status):
@@ -145,15 +143,20 @@ class Performance:
 
     # Text.
 
-    async def _say(self, kind: str, text: str) -> None:
-        words = _words(text)
-        await self._write(kind, len(words), words.__getitem__, 0)
+    async def _say(self, kind: str, text: str, stop_reason: str = "end_turn") -> None:
+        words = words_of(text)
+        await self._write(kind, len(words), words.__getitem__, 0, stop_reason)
 
     async def _stream(self, step: script.Stream) -> None:
-        await self._write("text", step.count, _now if step.clock else _numbered, step.pause_ms)
+        await self._write("text", step.count, now if step.clock else numbered, step.pause_ms)
 
     async def _write(
-        self, kind: str, count: int, word: Callable[[int], str], pause_ms: int
+        self,
+        kind: str,
+        count: int,
+        word: Callable[[int], str],
+        pause_ms: int,
+        stop_reason: str = "end_turn",
     ) -> None:
         message_id = self._begin_message({"type": kind, kind: ""})
         text = await self._print_words(message_id, kind, count, word, pause_ms)
@@ -163,7 +166,7 @@ class Performance:
         else:
             self.said = text
         self._lines.put(self._frames.assistant(message_id, content, parent=self._parent))
-        self._end_message("end_turn")
+        self._end_message(stop_reason)
         await self._lines.room()
 
     async def _say_whole(self, text: str) -> None:
@@ -186,7 +189,7 @@ class Performance:
             self.fragments += count
             return "".join(map(word, range(count)))
         shape = frames.delta_shape(message_id, kind)
-        printer = _Printer(frames=frames, shape=shape, word=word, lines=lines)
+        printer = Printer(frames=frames, shape=shape, word=word, lines=lines)
         if pause_ms:
             pace = Pace(
                 count=count,
@@ -208,7 +211,7 @@ class Performance:
         return printer.whole.getvalue()
 
     async def _retract(self, text: str) -> None:
-        words = _words(text)
+        words = words_of(text)
         message_id = self._begin_message({"type": "text", "text": ""})
         await self._print_words(message_id, "text", len(words), words.__getitem__, 0)
         # Let readers see it, as they would before a stream breaks.
@@ -305,10 +308,26 @@ class Performance:
             status, word = _RETRIED[reason]
             await self._retry(2, status)
             said = f"API Error: {status} {word}" if status else "API Error: Connection error."
-            self._refuse(status, said)
+            self._give_up(status, said)
         else:
-            self._refuse(*_REFUSED[reason])
+            self._give_up(*_REFUSED[reason])
         self.ending["is_error"] = True
+
+    async def _refuse(self, text: str) -> None:
+        """Stop in the middle; the CLI asks the model to go on, but once in a turn."""
+        if text:
+            await self._say("text", text, "refusal")
+        if self._refused:
+            self._lines.put(self._frames.system("model_refusal_no_fallback"))
+            self._give_up(
+                None, "API Error: The model's safeguards flagged this message.", "refusal"
+            )
+            self.ending["is_error"] = True
+            return
+        self._refused = True
+        self._lines.put(self._frames.system("informational", content="Continuing once."))
+        self._lines.put(self._frames.stopped())
+        await self._lines.room()
 
     async def _retry(self, times: int, status: int | None) -> None:
         for attempt in range(1, times + 1):
@@ -330,7 +349,7 @@ class Performance:
         facts = {"trigger": "auto", "pre_tokens": _TOKENS_BEFORE, "post_tokens": _TOKENS_AFTER}
         self._lines.put(self._frames.system("compact_boundary", compact_metadata=facts))
 
-    def _refuse(self, status: int | None, said: str) -> None:
+    def _give_up(self, status: int | None, said: str, stop_reason: str = "stop_sequence") -> None:
         message_id = f"msg_{self._frames.new_id('message')}"
         content = {"type": "text", "text": said}
         self._lines.put(self._frames.assistant(message_id, content, model="<synthetic>"))
@@ -338,51 +357,6 @@ class Performance:
             "subtype": "success",
             "terminal_reason": "api_error",
             "api_error_status": status,
+            "stop_reason": stop_reason,
             "result": said,
         }
-
-
-class _Printer:
-    """Prints the words of one message, each as a fragment.
-
-    Small, and not a closure: hundreds of them take turns, so that what one is made of is no
-    longer in the processor's cache when it prints again.
-    """
-
-    __slots__ = ("_frames", "_head", "_lines", "_middle", "_word", "whole")
-
-    def __init__(
-        self, *, frames: Frames, shape: DeltaShape, word: Callable[[int], str], lines: Lines
-    ) -> None:
-        self._frames = frames
-        self._head, self._middle = shape
-        self._word = word
-        self._lines = lines
-        # Not a list: millions of short strings would take ten times the memory of their text.
-        self.whole = io.StringIO(newline="")
-
-    def print_word(self, index: int) -> None:
-        text = self._word(index)
-        self.whole.write(text)
-        frames = self._frames
-        frames.count += 1
-        line = b'%b%b%b%012x"}' % (self._head, orjson.dumps(text), self._middle, frames.count)
-        self._lines.add(line)
-
-
-def _words(text: str) -> list[str]:
-    """Cut a text after each word, so that the parts make up the whole text."""
-    words = _WORD.findall(text)
-    rest = text[sum(map(len, words)) :]
-    if rest:
-        words.append(rest)
-    return words
-
-
-def _numbered(index: int) -> str:
-    return f" w{index + 1}" if index else "w1"
-
-
-def _now(index: int) -> str:
-    microseconds = time.time_ns() // 1000
-    return f" {microseconds}" if index else str(microseconds)

@@ -223,6 +223,17 @@ class Error:
 
 
 @dataclass(frozen=True, slots=True)
+class Refuse:
+    """The model refuses to go on, which ends the turn.
+
+    Attributes:
+        text: What it had said of that message; may be empty.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unstreamed:
     """Text that comes whole, without fragments."""
 
@@ -247,5 +258,5 @@ class Recall:
 Step: TypeAlias = (
     Say | Stream | Think | Write | Read | Ask | Sleep | Usage | Fail | Crash | Hang | Retract
     | Bash | Edit | Fill | Question | Plan | Task | Background | Parallel | Retry | Silence
-    | Error | Unstreamed | Fallback | Compact | Recall
+    | Error | Refuse | Unstreamed | Fallback | Compact | Recall
 )  # fmt: skip

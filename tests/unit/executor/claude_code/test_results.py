@@ -60,6 +60,16 @@ def test_failure_has_a_reason(frame: dict[str, Any], reason: str, retries: bool)
     assert failure.metadata == ({"status": str(status)} if status else {})
 
 
+def test_refusal_of_the_model_is_not_the_network() -> None:
+    """It comes without a status, as what got no answer does, and waiting does not help."""
+    frame = {"is_error": True, "api_error_status": None, "stop_reason": "refusal", **API}
+    _, failure = results.outcome(frame)
+
+    assert failure is not None
+    assert ("PROVIDER_REJECTED", {"status": "200"}) == (failure.reason_name, failure.metadata)
+    assert failure.retry_delay is None
+
+
 def test_usage_is_the_sum_over_models() -> None:
     """The difference since the result before counts, not the process's total."""
     frame = {

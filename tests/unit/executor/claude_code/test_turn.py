@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from moorline.errors.v1 import errors_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.executor.agent_process import Ending, Result
 from services.executor.book import Book
@@ -34,7 +35,7 @@ def start(turn: Turn, message_id: str = "m1", parent: str | None = None) -> None
     turn.stream_event({"event": event, "parent_tool_use_id": parent})
 
 
-def delta(turn: Turn, text: str, index: int = 0, kind: str = "text") -> None:
+def delta(turn: Turn, text: str, index: Any = 0, kind: str = "text") -> None:
     """Stream a fragment."""
     inner = {"type": f"{kind}_delta", kind: text}
     event = {"type": "content_block_delta", "index": index, "delta": inner}
@@ -163,6 +164,19 @@ def test_prose_about_provider_errors_is_not_the_agents(turn: Turn, book: Book) -
     assert [] == items(book)
 
 
+def test_refused_message_stays_and_the_model_is_asked_again(turn: Turn, book: Book) -> None:
+    """Once; what the program tells the model is nobody's words."""
+    start(turn)
+    delta(turn, "half")
+    confirm(turn, text("half"))
+    turn.user({"refused_message_id": "m1", "message": {"content": [text("Go on.")]}})
+    said, retry = items(book)
+
+    assert "half" == said.agent_message.text
+    assert (1, 1) == (retry.provider_retry.attempt, retry.provider_retry.attempts)
+    assert errors_pb2.ERROR_REASON_PROVIDER_REJECTED == retry.provider_retry.error.reason
+
+
 def test_unknown_content_is_skipped(turn: Turn, book: Book) -> None:
     """A newer CLI may say more than is understood here."""
     confirm(turn, {"type": "novelty"})
@@ -289,3 +303,31 @@ def test_message_without_end_is_a_failure(turn: Turn) -> None:
 
     assert turn.failure is not None
     assert "AGENT_FAILED" == turn.failure.reason_name
+
+
+def test_item_that_no_message_can_carry_ends_the_turn(turn: Turn, book: Book) -> None:
+    """Whatever runs beside the CLI may print in its name; others must not wait for that."""
+    call = {"type": "tool_use", "id": "t1", "name": "x" * (1 << 20), "input": {}}
+    confirm(turn, call)
+
+    assert [] == items(book)
+    assert turn.failure is not None
+    assert "AGENT_FAILED" == turn.failure.reason_name
+
+
+def test_names_that_are_none_are_not_taken(turn: Turn, book: Book) -> None:
+    """Each would be repeated with every fragment."""
+    for begin in (lambda: start(turn, "m" * 1000), lambda: delta(turn, "x", index="9" * 1000)):
+        with pytest.raises(ValueError, match=r"."):
+            begin()
+
+    assert {} == open_texts(book)
+
+
+def test_message_in_too_many_pieces_ends_the_turn(turn: Turn) -> None:
+    """However small each of them is."""
+    start(turn)
+    for index in range(300):
+        delta(turn, "x", index=index)
+
+    assert turn.failure is not None

@@ -272,6 +272,23 @@ async def test_text_may_come_whole(terminal: Terminal) -> None:
     assert "whole text" == result["result"]
 
 
+async def test_model_that_refuses_goes_on_once(terminal: Terminal) -> None:
+    """What it said stands; the second time ends the turn, and a later turn begins anew."""
+    refused = await terminal.turn("/sim refuse one\n/sim refuse two\n/sim say never")
+    after = await terminal.turn("/sim refuse\n/sim say on")
+    marked = [frame for frame in terminal.of_type("user") if frame.get("refused_message_id")]
+
+    assert ("api_error", "refusal", None) == (
+        refused["terminal_reason"],
+        refused["stop_reason"],
+        refused["api_error_status"],
+    )
+    assert refused["is_error"]
+    assert ["one", "two", "on"] == terminal.deltas()
+    assert 2 == len(marked)
+    assert (False, "on") == (after["is_error"], after["result"])
+
+
 async def test_memory_is_shortened(terminal: Terminal) -> None:
     """The notice tells by how much."""
     await terminal.turn("/sim compact\n/sim say on")
