@@ -14,6 +14,7 @@ from aiohttp import web
 
 from services.chassis.metrics import Metrics
 from services.executor.model_proxy import headers
+from services.executor.model_proxy.coding import CodingError
 from services.executor.model_proxy.meter import Charge, Meter
 from services.executor.model_proxy.prices import PICOS, Told
 from services.executor.model_proxy.upstream import (
@@ -98,6 +99,11 @@ class Forwarding:
                 return await self._pass_on(request, answer, charge)
         except TooLargeError:
             return self._too_large()
+        except CodingError as error:
+            # What cannot be read cannot be counted, and what is not counted has no budget.
+            self._requests.labels("unreadable").inc()
+            said = f"The model provider's answer is compressed by {str(error)[:20]}: not asked for."
+            return failure(400, "invalid_request_error", said)
         except SilenceError:
             self._requests.labels("silent").inc()
             return failure(504, "timeout_error", "The model provider does not answer.")
@@ -110,7 +116,8 @@ class Forwarding:
         self, request: web.BaseRequest, answer: Answer, charge: Charge
     ) -> web.StreamResponse:
         response = web.StreamResponse(
-            status=answer.status, headers=headers.answered(answer.headers.items())
+            status=answer.status,
+            headers=headers.answered(answer.headers.items(), unpacked=answer.packed),
         )
         await response.prepare(request)
         streamed = answer.headers.get("Content-Type", "").startswith("text/event-stream")
@@ -128,6 +135,7 @@ class Forwarding:
         finally:
             if answer.status == 200 and reader.finish():
                 self._tell(charge, reader.told)
+            charge.owe(reader.untold)
         await response.write_eof()
         return response
 

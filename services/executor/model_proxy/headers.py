@@ -60,13 +60,26 @@ def _allowed(betas: str) -> str:
     return ",".join(beta for beta in wanted if beta and not beta.startswith(_REFUSED_BETAS))
 
 
-def answered(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return what of an answer's headers goes to the agent."""
-    told = list(headers)
+_PACKED = frozenset({"content-encoding", "content-length"})
+
+_NOT_ANSWERED_PREFIXES = ("anthropic-ratelimit-",)
+"""What all who share the key have left tells each of them what the others do."""
+
+
+def answered(headers: Iterable[tuple[str, str]], *, unpacked: bool) -> list[tuple[str, str]]:
+    """Return what of an answer's headers goes to the agent.
+
+    Args:
+        headers: All of them.
+        unpacked: Whether the answer was compressed, and is not any more.
+    """
+    told = [(name, value) for name, value in headers if not (unpacked and name.lower() in _PACKED)]
     connection = [value for name, value in told if name.lower() == "connection"]
     named = {word.strip().lower() for value in connection for word in value.split(",")}
     return [
         (name, value)
         for name, value in told
-        if name.lower() not in _NOT_ANSWERED and name.lower() not in named
+        if name.lower() not in _NOT_ANSWERED
+        and name.lower() not in named
+        and not name.lower().startswith(_NOT_ANSWERED_PREFIXES)
     ]

@@ -43,6 +43,9 @@ class Meter:
         self._budget = Budget()
         self._tokens = dict.fromkeys(_FIELDS, 0)
         self._cost = 0
+        # What was broken off before it was told. The provider has the figures, so it is not
+        # counted; but a budget must not be passed by breaking off every answer.
+        self._owed = 0
         self._exhausted = ""
         self._expected: dict[Charge, int] = {}
         self._ended: asyncio.Future[None] | None = None
@@ -62,6 +65,7 @@ class Meter:
         spent = self._cost // PICOS
         self._tokens = dict.fromkeys(_FIELDS, 0)
         self._cost -= min(spent, _INT32_MAX) * PICOS
+        self._owed = 0
         # What goes on in the background has no turn to keep to.
         self._budget = Budget(
             agent=_less(self._budget.agent, spent), month=_less(self._budget.month, spent)
@@ -97,7 +101,7 @@ class Meter:
         """
         while not self._exhausted:
             expected = sum(self._expected.values())
-            if not self._expected or not self._spent(self._cost + expected):
+            if not self._expected or not self._spent(self._cost + self._owed + expected):
                 charge = Charge(self)
                 self._expected[charge] = self._estimate(size)
                 return charge
@@ -135,6 +139,11 @@ class Meter:
             self.changed()
         return cost
 
+    def owe(self, told: Told) -> None:
+        """Keep to budgets by what nobody will tell, until the turn ends."""
+        self._owed += self._prices.of(told.model).cost(told)
+        self._judge()
+
     def leave(self, charge: Charge) -> None:
         """Hear that a request has ended."""
         self._expected.pop(charge, None)
@@ -149,7 +158,7 @@ class Meter:
             self._tokens[name] += count
 
     def _judge(self) -> None:
-        self._exhausted = self._spent(self._cost)
+        self._exhausted = self._spent(self._cost + self._owed)
 
     def _spent(self, cost: int) -> str:
         """Return which budget a cost uses up, the smallest first; empty for none."""
@@ -190,6 +199,10 @@ class Charge:
         """
         before, self.told = self.told, told
         return self._meter.count(self, before, told)
+
+    def owe(self, told: Told) -> None:
+        """Hear about how much the request consumed that will not be told."""
+        self._meter.owe(told)
 
 
 def _less(limit: int | None, spent: int) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from aiohttp import web
 
@@ -36,6 +36,9 @@ _LOOPBACK = "127.0.0.1"
 _CLOSING_SECONDS = 0.1
 """For requests that are being answered when nobody is left to hear."""
 _BACKLOG = 64
+_ONE_AGENTS, _ALL_AGENTS = 64, 2048
+"""Connections at once: an agent has some, and its own programs could open more than this process
+may have."""
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -156,7 +159,7 @@ class ModelProxy:
             listening = await asyncio.to_thread(sockets.listen, place.run, SOCKET)
         except OSError as error:
             raise _unavailable("Its way to the model cannot be opened.") from error
-        door = _Door(answer)
+        door = _Door(answer, limit=_ONE_AGENTS)
         await door.open(sock=listening)
         self._open.add(door)
 
@@ -178,7 +181,7 @@ class ModelProxy:
         async with self._lock:
             # Nobody can knock before somebody needs it.
             if not self._port:
-                door = _Door(self._by_tcp)
+                door = _Door(self._by_tcp, limit=_ALL_AGENTS)
                 self._port = await door.open(host=_LOOPBACK, port=0)
                 self._open.add(door)
         name, secret = secrets.token_urlsafe(12), secrets.token_urlsafe(32)
@@ -199,7 +202,9 @@ class ModelProxy:
         shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
         name, _, secret = shown.partition(".")
         token = self._tokens.get(name)
-        if token is None or not hmac.compare_digest(secret.encode(), token.secret.encode()):
+        if token is None or not hmac.compare_digest(
+            secret.encode(errors="surrogateescape"), token.secret.encode()
+        ):
             return failure(401, "authentication_error", "This token lets nobody in.")
         transport = request.transport
         if transport is None:
@@ -225,13 +230,15 @@ class _Door:
 
     Args:
         answer: Answers a request.
+        limit: Connections at once; who comes then is sent away.
     """
 
-    def __init__(self, answer: _Handler) -> None:
+    def __init__(self, answer: _Handler, *, limit: int) -> None:
         # Who hangs up wants no answer any more, and shall not pay for it.
         self._server = web.Server(
             answer, handler_cancellation=True, access_log=None, auto_decompress=False
         )
+        self._limit = limit
         self._listening: asyncio.Server | None = None
 
     async def open(
@@ -241,10 +248,10 @@ class _Door:
         loop = asyncio.get_running_loop()
         if sock is not None:
             self._listening = await loop.create_unix_server(
-                self._server, sock=sock, backlog=_BACKLOG
+                self._receive, sock=sock, backlog=_BACKLOG
             )
             return 0
-        self._listening = await loop.create_server(self._server, host, port)
+        self._listening = await loop.create_server(self._receive, host, port)
         found: int = self._listening.sockets[0].getsockname()[1]
         return found
 
@@ -253,6 +260,16 @@ class _Door:
         if self._listening is not None:
             self._listening.close()
         await self._server.shutdown(_CLOSING_SECONDS)
+
+    def _receive(self) -> asyncio.Protocol:
+        return _Full() if len(self._server.connections) >= self._limit else self._server()
+
+
+class _Full(asyncio.Protocol):
+    """Sends away whoever comes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
 
 
 def _unavailable(why: str) -> Failure:

@@ -12,6 +12,7 @@ from typing import Self
 
 import aiohttp
 
+from services.executor.model_proxy.coding import CodingError, unpacking
 from services.executor.model_proxy.key import Key
 
 _CONNECTING_SECONDS = 10.0
@@ -38,9 +39,14 @@ class UnreachableError(Exception):
 class Answer:
     """What the provider answers, piece by piece.
 
+    It is told as it was asked for, without compression.
+
     Args:
         response: Its beginning.
         patience: Seconds of silence that are borne.
+
+    Raises:
+        CodingError: It is compressed in a way that is not known.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, patience: float) -> None:
@@ -48,14 +54,31 @@ class Answer:
         self.headers = response.headers
         self._content = response.content
         self._patience = patience
+        self._unpacking = unpacking(self.headers.get("Content-Encoding", ""))
+        self.packed = self._unpacking is not None
+        """Whether the headers speak of another form than the one that is told."""
 
     async def next(self) -> bytes:
         """Return the next piece; empty at the end.
 
         Raises:
             SilenceError: There is none for too long.
-            UnreachableError: The provider has hung up.
+            UnreachableError: The provider has hung up, or what it says is broken.
         """
+        if self._unpacking is None:
+            return await self._read()
+        try:
+            while not (piece := self._unpacking.take()):
+                packed = await self._read()
+                if not packed:
+                    self._unpacking.check_end()
+                    break
+                self._unpacking.feed(packed)
+        except CodingError as error:
+            raise UnreachableError from error
+        return piece
+
+    async def _read(self) -> bytes:
         content = self._content
         try:
             async with asyncio.timeout(self._patience):
@@ -120,6 +143,7 @@ class Upstream:
             body: The request, piece by piece; may raise TooLargeError.
 
         Raises:
+            CodingError: It answers in a way that is not known.
             SilenceError: It does not begin to answer.
             UnreachableError: It cannot be reached.
             TooLargeError: The request is too large.

@@ -12,6 +12,9 @@ from services.executor.model_proxy.prices import Told
 _LINE_LIMIT = 1 << 20
 """Bytes of a line that may tell usage; they have some hundred."""
 _WHOLE_LIMIT = 64 << 20
+_DELTA_BYTES = 80
+"""Bytes of an event with a fragment, without the fragment."""
+_BYTES_PER_TOKEN = 3
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 
 
@@ -21,6 +24,7 @@ class StreamReader:
     def __init__(self) -> None:
         self.told = Told()
         """What is known so far."""
+        self._fragments = 0
         self._begun: list[bytes] = []
         self._size = 0
 
@@ -39,11 +43,20 @@ class StreamReader:
             # Text that an answer contains has its quotes escaped.
             if b'"message_delta"' in line or b'"message_start"' in line:
                 self.told = _event(self.told, line)
+                # How much was written is told at the end only.
+                self._fragments = 0
+            elif b'"content_block_delta"' in line:
+                self._fragments += 1 + max(0, len(line) - _DELTA_BYTES) // _BYTES_PER_TOKEN
         return self.told != before
 
     def finish(self) -> bool:
         """Hear that nothing follows; True when more is known than before."""
         return self.feed(b"\n")
+
+    @property
+    def untold(self) -> Told:
+        """About what has been written beyond what is known: of a stream that was broken off."""
+        return Told(model=self.told.model, written=self._fragments)
 
     def _add(self, part: bytes) -> None:
         self._size += len(part)
@@ -57,8 +70,8 @@ class WholeReader:
     """Reads an answer that is one object."""
 
     def __init__(self) -> None:
-        self.told = Told()
-        """What is known so far."""
+        self.told = self.untold = Told()
+        """What is known so far, and what is not: nothing is shown before all of it is there."""
         self._parts: list[bytes] = []
         self._size = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import logging
 import socket
@@ -24,6 +25,7 @@ from tests.unit.executor.model_proxy.conftest import make_proxy, write
 from tests.unit.executor.model_proxy.provider import (
     WHOLE,
     Agent,
+    Answer,
     Provider,
     delta,
     event,
@@ -170,6 +172,66 @@ async def test_whole_answer_is_counted(agent: Agent, provider: Provider, meter: 
         meter.usage.output_tokens,
         meter.usage.cost_usd_micros,
     )
+
+
+def packed(content: bytes, coding: str) -> Answer:
+    """Return an answer that is compressed, or says so."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        headers = {"Content-Encoding": coding, "Content-Type": "text/event-stream"}
+        return web.Response(body=content, headers=headers)
+
+    return answer
+
+
+async def test_compressed_answer_is_counted(agent: Agent, provider: Provider, meter: Meter) -> None:
+    """Nobody asked for it; the agent gets what it asked for."""
+    stream = start(input_tokens=7) + delta(output_tokens=20)
+    provider.answer = packed(gzip.compress(stream), "gzip")
+    async with agent.post() as response:
+        answer = await response.read()
+
+    assert stream == answer
+    assert "Content-Encoding" not in response.headers
+    assert (7, 20) == (meter.usage.input_tokens, meter.usage.output_tokens)
+
+
+async def test_answer_that_cannot_be_counted_does_not_pass(
+    agent: Agent, provider: Provider, metrics: Metrics
+) -> None:
+    """It would have no budget; and to ask again would be of no use."""
+    provider.answer = packed(b"x", "br")
+    async with agent.post() as response:
+        told = await response.json()
+
+    assert (400, "false") == (response.status, response.headers["x-should-retry"])
+    assert "compressed by br" in told["error"]["message"]
+    assert 1 == outcome(metrics, "unreadable")
+
+
+async def test_compressed_answer_that_is_broken_is_cut(agent: Agent, provider: Provider) -> None:
+    """As any that breaks."""
+    provider.answer = packed(gzip.compress(start(input_tokens=7))[:-9], "gzip")
+    with pytest.raises(aiohttp.ClientPayloadError):
+        async with agent.post() as response:
+            await response.read()
+
+
+async def test_answer_that_is_broken_off_counts_for_the_budget(
+    agent: Agent, provider: Provider, meter: Meter
+) -> None:
+    """By an estimate, because the provider tells what was written at its end only."""
+    written = event("content_block_delta", delta={"type": "text_delta", "text": "word " * 200})
+    provider.answer = streaming(start(output_tokens=1), written, end="silent")
+    meter.begin(Budget(turn=6_000))
+    async with agent.post() as response:
+        await response.content.readuntil(b'word "}}\n\n')
+    await asyncio.wait_for(provider.aborted.wait(), 5)
+    async with agent.post() as response:
+        assert 400 == response.status
+
+    assert "turn" == meter.exhausted
+    assert 1 == meter.usage.output_tokens
 
 
 @pytest.mark.parametrize("end", ["cut", "silent"])

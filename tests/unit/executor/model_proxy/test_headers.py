@@ -48,12 +48,13 @@ def test_agent_cannot_have_the_provider_reach_other_machines() -> None:
 
 
 def test_answer_keeps_what_is_said_and_not_who_pays() -> None:
-    """Limits and ids pass; cookies, the account and the connection's own do not."""
+    """Ids pass; cookies, the account, what others leave of it and the connection's own do not."""
     told = [
         ("Content-Type", "text/event-stream"),
         ("Request-Id", "r"),
         ("Retry-After", "3"),
         ("X-Should-Retry", "true"),
+        ("Content-Length", "7"),
         ("Anthropic-RateLimit-Requests-Remaining", "1"),
         ("Anthropic-Organization-Id", "o"),
         ("Set-Cookie", "c"),
@@ -63,4 +64,11 @@ def test_answer_keeps_what_is_said_and_not_who_pays() -> None:
         ("Server", "s"),
     ]
 
-    assert told[:5] == answered(told)
+    assert told[:5] == answered(told, unpacked=False)
+
+
+def test_answer_that_was_unpacked_does_not_say_how_it_was_packed() -> None:
+    """Nor how long that was."""
+    told = [("Content-Encoding", "gzip"), ("Content-Length", "7"), ("Request-Id", "r")]
+
+    assert told[2:] == answered(told, unpacked=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from services.chassis.metrics import Metrics
 from services.executor.backend import Link, View
 from services.executor.model_proxy import upstream
 from services.executor.model_proxy.meter import Meter
-from services.executor.model_proxy.proxy import Access, ModelProxy
+from services.executor.model_proxy.proxy import SOCKET, Access, ModelProxy
 from services.executor.workspaces import Place
 from tests.unit.executor.model_proxy.conftest import make_proxy, write
 from tests.unit.executor.model_proxy.provider import Agent, Provider, start, streaming
@@ -86,6 +87,43 @@ async def test_wrong_token_lets_nobody_in(access: Access, provider: Provider, to
 
     assert 401 == status
     assert [] == provider.asked
+
+
+async def test_token_that_is_no_text_lets_nobody_in(access: Access, provider: Provider) -> None:
+    """It is refused like any other."""
+    name = access.environment["ANTHROPIC_AUTH_TOKEN"].partition(".")[0]
+    port = access.environment["ANTHROPIC_BASE_URL"].rpartition(":")[2]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {name}."
+    writer.write(head.encode() + b"\xff\r\nConnection: close\r\n\r\n")
+    status = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+
+    assert b"HTTP/1.1 401 Unauthorized\r\n" == status
+    assert [] == provider.asked
+
+
+async def test_agent_opens_as_many_connections_as_it_may(
+    proxy: ModelProxy, place: Place, view: View
+) -> None:
+    """Its own programs could open more than the executor may have for all."""
+    access = await proxy.admit(proxy.meter(), link=Link.SOCKET, place=place, view=view)
+    path = str(place.run / SOCKET)
+    ends = [await asyncio.open_unix_connection(path) for _ in range(64)]
+    reader, writer = await asyncio.open_unix_connection(path)
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            assert b"" == await reader.read()
+    for _, end in (*ends, (reader, writer)):
+        end.close()
+    for _, end in ends:
+        await end.wait_closed()
+    async with asyncio.timeout(5), asking(access) as agent:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                await agent.say()
+                break
 
 
 async def test_token_ends_with_its_access(
