@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request, expect
 
+from services.gateway.vendor import ROOT
+
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -21,6 +23,10 @@ CHROMIUM_FLAGS = [
 ]
 WAIT_MS = 15_000
 """How long anything may take to appear on a machine that many tests share."""
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+AXE_RUN = """rules => axe.run(document, {runOnly: rules}).then(({violations}) => violations.map(
+    ({id, nodes}) => `${id}: ${nodes.slice(0, 3).map(({target}) => target.join(' '))}`))"""
 
 
 @dataclass
@@ -104,6 +110,27 @@ class Visit:
         """Write a prompt and press Enter."""
         self.field.fill(text)
         self.field.press("Enter")
+
+    def reach(self, target: Locator, key: str = "Tab", most: int = 60) -> Locator:
+        """Go to something by keyboard, as who has no mouse must."""
+        for _ in range(most):
+            if target.evaluate("element => element === document.activeElement"):
+                break
+            self.page.keyboard.press(key)
+        expect(target).to_be_focused()
+        return target
+
+    def barriers(self) -> list[str]:
+        """What axe finds; the visit must be one with `bypass_csp=True`."""
+        if not self.page.evaluate("'axe' in window"):
+            self.page.add_script_tag(path=AXE)
+        found: list[str] = self.page.evaluate(AXE_RUN, AXE_RULES)
+        return found
+
+    def choose_language(self, tag: str) -> None:
+        """Let the page speak another language from now on."""
+        self.page.locator(".foot select").first.select_option(tag)
+        expect(self.page.locator("html")).to_have_attribute("lang", tag)
 
     def new_agent(self) -> None:
         """Show no agent, so that the next prompt makes one."""

@@ -36,6 +36,7 @@ export class Client extends Pulse {
   /** Ids of turns that were asked to stop. */
   stopping = new Set();
   #usageTimer = 0;
+  #usageStale = false;
   #withdrawn = new Set();
   #standing = {queuePosition: 0, costUsdMicros: 0};
   #following;
@@ -107,10 +108,18 @@ export class Client extends Pulse {
     this.changed('agents');
   }
 
+  /** At once, and then no more often than every few seconds. */
   #refreshUsageSoon() {
-    this.#usageTimer ||= setTimeout(() => {
+    if (this.#usageTimer) {
+      this.#usageStale = true;
+      return;
+    }
+    this.refreshUsage();
+    this.#usageTimer = setTimeout(() => {
       this.#usageTimer = 0;
-      this.refreshUsage();
+      if (!this.#usageStale) return;
+      this.#usageStale = false;
+      this.#refreshUsageSoon();
     }, USAGE_MS);
   }
 

@@ -41,8 +41,11 @@ export class AgentDialog extends PageElement {
     this.follow(this.client, 'backends');
   }
 
-  /** @param {object | null} agent To be changed; null for a new one. */
-  async openFor(agent) {
+  /**
+   * @param {object | null} agent To be changed; null for a new one.
+   * @param {{limits?: boolean}} [more] Whether its limits are what is to be changed.
+   */
+  async openFor(agent, {limits = false} = {}) {
     this.agent = agent;
     this.deleting = false;
     this.failure = null;
@@ -51,9 +54,10 @@ export class AgentDialog extends PageElement {
     await this.updateComplete;
     this.querySelector('form').reset();
     this.#dialog.showModal();
-    const name = this.querySelector('[name=displayName]');
-    name.focus();
-    name.select();
+    this.querySelector('.more').open = limits || hasLimits(agent);
+    const first = this.querySelector(limits ? '.more input' : '[name=displayName]');
+    first.focus();
+    first.select();
   }
 
   get #dialog() {
@@ -168,7 +172,7 @@ export class AgentDialog extends PageElement {
             .defaultChecked=${id === lastPart(chosen ?? '')}
             ?disabled=${!backend.available && id !== lastPart(chosen ?? '')}
           />
-          <span><b>${id}</b>${detail ? html`<small>${detail}</small>` : nothing}</span>
+          <span><b>${id}</b> ${detail ? html`<small>${detail}</small>` : nothing}</span>
         </label>`;
       })}
     </fieldset>`;
@@ -187,7 +191,7 @@ export class AgentDialog extends PageElement {
               value=${value}
               .defaultChecked=${word === (current === 'unspecified' ? 'ask' : current)}
             />
-            <span><b>${t(`mode.${word}`)}</b><small>${t(`mode.${word}.hint`)}</small></span>
+            <span><b>${t(`mode.${word}`)}</b> <small>${t(`mode.${word}.hint`)}</small></span>
           </label>`,
       )}
     </fieldset>`;
@@ -214,7 +218,7 @@ export class AgentDialog extends PageElement {
   #limits() {
     const {agent} = this;
     const spent = agent?.costUsdMicros ?? 0;
-    return html`<details class="more" ?open=${hasLimits(agent)}>
+    return html`<details class="more">
       <summary>${t('agentDialog.limits')}</summary>
       ${spent
         ? html`<p class="hint">${t('agentDialog.spent', {cost: money(spent)})}</p>`

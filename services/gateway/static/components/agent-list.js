@@ -1,6 +1,6 @@
 /** The user's agents with what each is doing, and what concerns the whole page below them. */
 
-import {LANGUAGES, ago, chooseLanguage, currentLanguage, money, t} from '../i18n.js';
+import {LANGUAGES, ago, chooseLanguage, currentLanguage, money, t, wholeNumber} from '../i18n.js';
 import {html, nothing, repeat} from '../vendor/lit.js';
 import {lastPart} from '../wire.js';
 import {PageElement} from './element.js';
@@ -63,7 +63,7 @@ export class AgentList extends PageElement {
       >
         <span class="name ${unread ? 'unread' : ''}" title=${title}>${title}</span>
         <span class="facts">
-          <span class="badge ${agent.state}">${t(`state.${agent.state}`)}</span>
+          <span class="badge ${agent.state}">${stateText(agent)}</span>
           ${unread ? html`<span class="new-mark">${t('agents.unread')}</span>` : nothing}
           ${agent.activeAt
             ? html`<time class="when">${ago(agent.activeAt, Date.now())}</time>`
@@ -119,6 +119,12 @@ export class AgentList extends PageElement {
     </div>`;
   }
 }
+
+/** @param {object} agent @returns {string} What it does, in words. */
+export const stateText = ({state, queuePosition}) =>
+  queuePosition
+    ? t('state.queued', {position: wholeNumber(queuePosition)})
+    : t(`state.${state}`);
 
 function chooseTheme(name) {
   if (name === 'auto') {

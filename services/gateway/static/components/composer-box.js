@@ -153,8 +153,12 @@ export class ComposerBox extends PageElement {
     const input = used.inputTokens + used.cacheReadTokens + used.cacheWriteTokens;
     if (!input && !used.outputTokens) return nothing;
     const facts = {input: shortNumber(input), output: shortNumber(used.outputTokens)};
-    return html`<span class="used">
-      ${t('usage.agent')} ${t('usage.tokens', facts)} · ${money(used.costUsdMicros)}
+    const budget = this.client.agent?.budgetUsdMicros ?? 0;
+    const cost = money(used.costUsdMicros);
+    const over = budget && used.costUsdMicros >= budget;
+    return html`<span class="used ${over ? 'over' : ''}">
+      ${t('usage.agent')} ${t('usage.tokens', facts)} ·
+      ${budget ? t('usage.ofBudget', {cost, budget: money(budget)}) : cost}
     </span>`;
   }
 }

@@ -5,7 +5,7 @@
  */
 
 import './agent-dialog.js';
-import './agent-list.js';
+import {stateText} from './agent-list.js';
 import './composer-box.js';
 import './connection-status.js';
 import './files-dialog.js';
@@ -144,7 +144,11 @@ export class MoorlineApp extends PageElement {
         : nothing}
       <main class="conversation" ?inert=${this.menuOpen}>
         ${this.#bar(client)} ${this.#notice(client)}
-        <transcript-view .client=${client} @focus-lost=${this.#toField}></transcript-view>
+        <transcript-view
+          .client=${client}
+          @focus-lost=${this.#toField}
+          @agent-limits=${() => this.#dialog.openFor(client.agent, {limits: true})}
+        ></transcript-view>
         <composer-box
           .client=${client}
           @agent-chosen=${({detail}) => this.#show(detail)}
@@ -186,7 +190,7 @@ export class MoorlineApp extends PageElement {
       </button>
       <h1>${title}</h1>
       ${agent
-        ? html`<span class="badge ${agent.state}" role="status">${t(`state.${agent.state}`)}</span>
+        ? html`<span class="badge ${agent.state}" role="status">${stateText(agent)}</span>
             <button
               type="button"
               class="quiet files"

@@ -104,13 +104,25 @@ export class TurnView extends PageElement {
           <code>${details}</code>
           <p lang="en">${error.message}</p>
         </details>
-        ${turn.background === null
-          ? html`<button type="button" class="small" @click=${() => this.client.send(turn.prompt)}>
-              ${t('turn.again')}
-            </button>`
-          : nothing}
+        <div class="buttons">${this.#remedies(turn)}</div>
       </div>
       ${meta(turn)}`;
+  }
+
+  #remedies({outcome: {error}, background, prompt}) {
+    const {reason, metadata} = new Failure(error);
+    // A month's budget is not the user's to raise.
+    const raisable = reason === 'BUDGET_EXHAUSTED' && metadata.budget !== 'month';
+    return html`${raisable
+      ? html`<button type="button" class="small" @click=${() => this.tell('agent-limits')}>
+          ${t('turn.raise')}
+        </button>`
+      : nothing}
+    ${background === null
+      ? html`<button type="button" class="small" @click=${() => this.client.send(prompt)}>
+          ${t('turn.again')}
+        </button>`
+      : nothing}`;
   }
 }
 
