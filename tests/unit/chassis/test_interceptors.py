@@ -102,7 +102,7 @@ def service() -> Service:
 async def server(service: Service) -> AsyncIterator[Running]:
     """A server with the service."""
     register = handlers(
-        {"Answer": service.answer, "Subscribe": service.answer},
+        dict.fromkeys(("Answer", "Subscribe", "AcknowledgeExecutions"), service.answer),
         {"Stream": service.stream, "Write": service.write, "Delegate": service.delegate},
     )
     async with running(register) as server:
@@ -263,10 +263,11 @@ async def test_the_method_may_abort_by_itself(server: Running, peer: Peer) -> No
 
 
 async def test_one_line_is_logged_for_a_call(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
-    """It has method, code, duration, user and reason; feed calls are quiet."""
+    """It has method, code, duration, user and reason; what makes no difference is quiet."""
     with caplog.at_level(logging.INFO, "services.chassis.interceptors"):
         await call(peer, "Answer")
         await call(peer, "Subscribe")
+        await call(peer, "AcknowledgeExecutions")
         with pytest.raises(Failure):
             await call(peer, "Answer", "failure")
         # The line is written after the answer has left.
