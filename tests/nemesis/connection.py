@@ -16,7 +16,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from tests.nemesis.history import CLOSED, SILENCE, History, Kind
+from tests.nemesis.history import CLOSED, GIVEN_UP, SILENCE, History, Kind
 
 Frame = dict[str, Any]
 
@@ -110,14 +110,17 @@ class Connection:
         """
         number, began = next(_CALLS), self._history.seconds
         self._history.add(Kind.CALL, self._client, number=number, method=method, request=request)
-        reason = ""
+        reason = GIVEN_UP
         try:
             async with asyncio.timeout(_PATIENCE):
-                return await self._ask(method, request)
+                reply = await self._ask(method, request)
         except TimeoutError:
             reason = SILENCE
         except AnswerError as error:
             reason = error.reason
+        else:
+            reason = ""
+            return reply
         finally:
             self._history.add(
                 Kind.ANSWER,

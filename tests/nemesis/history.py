@@ -21,7 +21,8 @@ class Kind(StrEnum):
     """A client made a call (number, method, request)."""
     ANSWER = "answer"
     """A call ended (number, method, seconds, deadline, reason: empty for success,
-    SILENCE when nothing came, CLOSED when the connection broke first)."""
+    SILENCE when nothing came, CLOSED when the connection broke first, GIVEN_UP when
+    nobody waited for it any more)."""
     FRAME = "frame"
     """A client received a frame (text; watch: its number when it belongs to one)."""
     WATCH = "watch"
@@ -40,6 +41,7 @@ class Kind(StrEnum):
 
 SILENCE = "SILENCE"
 CLOSED = "CLOSED"
+GIVEN_UP = "GIVEN_UP"
 
 
 @dataclass(frozen=True, slots=True)
