@@ -59,7 +59,9 @@ fi
 
 mkdir "$work/context"
 cp -R agent/bin "$work/context/bin"
-ln "$program" "$work/context/bin/claude" 2>/dev/null || cp "$program" "$work/context/bin/claude"
+cp "$program" "$work/context/bin/claude"
+# To be run, and not read; see the Dockerfile.
+chmod 0711 "$work/context/bin/claude"
 # The builder without an add-on of its own, where that one is not installed.
 docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0
 before=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)

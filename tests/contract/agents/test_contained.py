@@ -115,6 +115,24 @@ async def test_rights_are_none(agent: Agent) -> None:
     ] == rest
 
 
+async def test_commands_cannot_speak_for_the_agent_nor_its_user(agent: Agent) -> None:
+    """What they run as the same user reaches neither memory nor pipes of what leads to it."""
+    told = await output(
+        agent,
+        "for p in /proc/[0-9]*; do read -r name <$p/comm; echo running $name;"
+        " [ -r $p/fd ] && echo open $name; (exec 3<>$p/mem) && echo open $name;"
+        " for n in 0 1 2; do (exec 3<>$p/fd/$n) && echo open $name; done; done 2>/dev/null",
+    )
+    running, reached = (
+        {line.split()[1] for line in told.splitlines() if line.startswith(what)}
+        for what in ("running", "open")
+    )
+
+    assert {"tini", "claude", "moorline-agent"} <= running
+    assert "bash" in reached
+    assert set() == reached & {"tini", "claude", "moorline-agent"}
+
+
 async def test_agents_are_apart(executor: Executor, agent: Agent) -> None:
     """Neither processes nor files of one are there for the other, at the same time."""
     other = executor.agent(permission_mode=ACCEPT_ALL)
