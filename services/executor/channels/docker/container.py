@@ -6,8 +6,10 @@ folders, and a share of the machine that it cannot leave.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ VERSION = "moorline.version"
 VIEW = View(files="/workspace", state="/state", run="/run/moorline")
 """Where a container finds what its agent has."""
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FIRST_USER = 10001
 _USERS = 50_000
 """Ids of users that agents get, where the executor may choose."""
@@ -118,13 +121,52 @@ def give(place: Place, owner: Owner) -> None:
         return
     for folder in (place.files, place.state, place.run):
         os.chown(folder, owner.uid, owner.gid, follow_symlinks=False)
-        for _, folders, files, descriptor in os.fwalk(folder):
-            for name in (*folders, *files):
-                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                if (status.st_uid, status.st_gid) != (owner.uid, owner.gid):
-                    os.chown(
-                        *(name, owner.uid, owner.gid), dir_fd=descriptor, follow_symlinks=False
-                    )
+        _give_below(folder, owner)
+
+
+def _give_below(folder: Path, owner: Owner) -> None:
+    """Give all that is in a folder, however deep: one descriptor is enough."""
+    here = os.open(folder, _FOLDER)
+    # Of each folder on the way: which one it is, and which of those in it are still to come.
+    way = [(_identity(here), _give_entries(here, owner))]
+    try:
+        while way:
+            _, waiting = way[-1]
+            if waiting:
+                here = _go(here, waiting.pop())
+                way.append((_identity(here), _give_entries(here, owner)))
+                continue
+            way.pop()
+            if way:
+                here = _go(here, "..")
+                if _identity(here) != way[-1][0]:
+                    raise OSError(errno.ESTALE, "somebody moves the folders of an agent")
+    finally:
+        os.close(here)
+
+
+def _give_entries(here: int, owner: Owner) -> list[str]:
+    """Give what is in a folder; return the names of the folders."""
+    folders = []
+    with os.scandir(here) as entries:
+        for entry in entries:
+            found = entry.stat(follow_symlinks=False)
+            if (found.st_uid, found.st_gid) != (owner.uid, owner.gid):
+                os.chown(entry.name, owner.uid, owner.gid, dir_fd=here, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                folders.append(entry.name)
+    return folders
+
+
+def _go(here: int, name: str) -> int:
+    there = os.open(name, _FOLDER, dir_fd=here)
+    os.close(here)
+    return there
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino
 
 
 def configuration(launch: Launch, *, setting: Setting, owner: Owner) -> dict[str, Any]:

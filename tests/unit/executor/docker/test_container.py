@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,46 @@ async def test_agents_of_root_are_users_of_their_own(tmp_path: Path) -> None:
     assert {owner.uid} == {path.lstat().st_uid for path in given}
     assert {0} == {path.stat().st_uid for path in (place.notes, tmp_path / "outside")}
     assert owner != container.owner_of(replace(place, workspace="hgfedcba"))
+
+
+@pytest.mark.usefixtures("root")
+async def test_folders_in_folders_are_given_however_deep(tmp_path: Path) -> None:
+    """With one descriptor: an agent could use up all that the executor may have."""
+    workspaces = Workspaces(root=tmp_path)
+    place = await workspaces.make("abcdefgh")
+    deep(place.files, 1500)
+    (place.files / "x" / "a").mkdir()
+    owner = container.owner_of(place)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    container.give(place, owner)
+    after = len(list(Path("/proc/self/fd").iterdir()))
+    found = {status.st_uid for status in (os.lstat(place.files / "x/a"), lowest(place.files))}
+    await workspaces.delete("abcdefgh")
+
+    assert {owner.uid} == found
+    assert before == after
+
+
+def deep(root: Path, depth: int) -> None:
+    """Make folders in each other."""
+    here = os.open(root, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("x", dir_fd=here)
+        above, here = here, os.open("x", os.O_RDONLY, dir_fd=here)
+        os.close(above)
+    os.close(here)
+
+
+def lowest(root: Path) -> os.stat_result:
+    """Return what the last one of such folders is."""
+    here = os.open(root, os.O_RDONLY)
+    with contextlib.suppress(FileNotFoundError):
+        while True:
+            above, here = here, os.open("x", os.O_RDONLY, dir_fd=here)
+            os.close(above)
+    found = os.fstat(here)
+    os.close(here)
+    return found
 
 
 async def test_agents_of_others_are_their_users(
