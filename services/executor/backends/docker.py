@@ -171,9 +171,10 @@ class Docker:
             self._take(await self._look(containers))
             if before and not self.unavailable:
                 log.info("Docker available")
-                if self._reaped:
-                    # What ran when the engine went is out of our sight, and may run on.
-                    await containers.sweep()
+            # What ran when the engine went is out of our sight, and may run on; it may also have
+            # gone and come back between two looks.
+            if self._reaped and not self.unavailable and (before or containers.behind):
+                await containers.sweep()
 
     async def _look(self, containers: Containers) -> findings.Findings:
         found = await containers.look(self._patience)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -70,6 +70,10 @@ class DockerChannel:
         self._prepare = prepare
         self._container = container
         self._tasks = tasks
+        self.before: Callable[[], Awaitable[None]] | None = None
+        """Awaited before a container is created; may raise EngineError."""
+        self.left_behind = False
+        """Whether the engine has been told in vain to remove it."""
         loop = asyncio.get_running_loop()
         self._gone: asyncio.Future[Exit] = loop.create_future()
         self._removed: asyncio.Future[None] = loop.create_future()
@@ -95,7 +99,7 @@ class DockerChannel:
 
     @property
     def removed(self) -> bool:
-        """Whether nothing is left of it."""
+        """Whether nothing is left of it, as far as can be done about it here."""
         return self._removed.done()
 
     async def settled(self) -> None:
@@ -181,6 +185,8 @@ class DockerChannel:
 
     async def _start(self) -> Failure | None:
         try:
+            if self.before is not None:
+                await self.before()
             if self._prepare is not None:
                 await asyncio.to_thread(self._prepare)
             await self._engine.create(self._container, self._configuration or {})
@@ -321,6 +327,7 @@ class DockerChannel:
             await self._engine.remove(self._container)
         except EngineError as error:
             self._log("agent container not removed", error)
+            self.left_behind = True
         if not self._removed.done():
             self._removed.set_result(None)
 

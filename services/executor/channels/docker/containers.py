@@ -44,6 +44,13 @@ class Containers:
         self._tasks = tasks
         self._survivors: dict[str, str] = {}
         self._live: set[DockerChannel] = set()
+        # Workspaces whose containers could not be removed; None when nobody knows which.
+        self._left: set[str] | None = set()
+
+    @property
+    def behind(self) -> bool:
+        """Whether there may be containers that belong to nobody any more."""
+        return self._left != set() or any(channel.left_behind for channel in self._live)
 
     async def look(self, patience: timedelta) -> Findings:
         """Find out whether containers can be made; never fails.
@@ -70,7 +77,7 @@ class Containers:
     async def survivors(self) -> Collection[str]:
         """Return the workspaces whose containers run."""
         self._survivors = {}
-        for one in await self._all():
+        for one in await self._all() or ():
             if one["State"] == "running":
                 # The newest comes first; there is more than one only by an accident of ours.
                 self._survivors.setdefault(one["Labels"][WORKSPACE], one["Id"])
@@ -87,28 +94,53 @@ class Containers:
         await self.sweep()
 
     async def sweep(self) -> None:
-        """Remove the containers that belong to nobody any more."""
+        """Remove the containers that belong to nobody any more; `behind` is whether some stay."""
         found = await self._all()
+        if found is None:
+            self._left = None
+            return
+        behind = [channel for channel in self._live if channel.left_behind]
         kept = {channel.container for channel in self._live if not channel.gone}
         kept.update(self._survivors.values())
-        for one in found:
-            if kept.isdisjoint((one["Id"], *(name.lstrip("/") for name in one["Names"]))):
-                await self._remove(one)
+        self._left = {
+            one["Labels"].get(WORKSPACE, "")
+            for one in found
+            if kept.isdisjoint((one["Id"], *(name.lstrip("/") for name in one["Names"])))
+            and not await self._remove(one)
+        }
+        for channel in behind:
+            channel.left_behind = False
 
-    async def _remove(self, one: Mapping[str, Any]) -> None:
+    async def _vacate(self, workspace: str) -> None:
+        """See that no container of a workspace runs out of our sight.
+
+        Two of them would write one conversation.
+
+        Raises:
+            EngineError: One may.
+        """
+        if self.behind:
+            await self.sweep()
+            if self._left is None or workspace in self._left:
+                raise EngineError(0, "the container before it cannot be removed")
+
+    async def _remove(self, one: Mapping[str, Any]) -> bool:
         facts = {"workspace": one["Labels"].get(WORKSPACE, ""), "state": one["State"]}
         try:
             await self._engine.remove(one["Id"])
-            log.warning("container left behind removed", extra=facts)
         except EngineError as error:
             log.warning("container not removed", extra={**facts, "problem": str(error)})
+            return False
+        log.warning("container left behind removed", extra=facts)
+        return True
 
-    async def _all(self) -> Sequence[Mapping[str, Any]]:
+    async def _all(self) -> Sequence[Mapping[str, Any]] | None:
+        """Return all containers; None when the engine does not tell."""
         try:
             return await self._engine.list(INSTANCE, self._setting.instance)
         except EngineError as error:
             log.warning("containers not listed", extra={"problem": str(error)})
-            return ()
+            return None
 
     def _keep(
         self,
@@ -126,5 +158,7 @@ class Containers:
             prepare=prepare,
             tasks=self._tasks,
         )
-        self._live = {one for one in self._live if not one.removed} | {channel}
+        if create is not None:
+            channel.before = partial(self._vacate, place.workspace)
+        self._live = {one for one in self._live if not one.removed or one.left_behind} | {channel}
         return channel

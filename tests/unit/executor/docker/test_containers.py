@@ -17,7 +17,7 @@ from services.executor.channels.docker.container import INSTANCE
 from services.executor.channels.docker.engine import Engine
 from services.executor.workspaces import Place, Workspaces
 from tests.contract.channels import containers
-from tests.unit.executor.docker.test_channel import Hearer
+from tests.unit.executor.docker.test_channel import Hearer, way
 from tests.unit.executor.fakes import until
 
 pytestmark = pytest.mark.docker
@@ -26,7 +26,7 @@ READER = ("perl", "-e", "$| = 1; print qq(begun\\n); while (<STDIN>) { print qq(
 
 
 @asynccontextmanager
-async def backend(engine: Engine) -> AsyncIterator[Docker]:
+async def backend(engine: Engine, *, interval: float = 60) -> AsyncIterator[Docker]:
     """An executor's Docker backend; leaving it is the executor's end, without a word."""
     async with (
         Tasks() as tasks,
@@ -35,7 +35,7 @@ async def backend(engine: Engine) -> AsyncIterator[Docker]:
             host=engine.host,
             setting=containers.SETTING,
             patience=timedelta(seconds=10),
-            interval=timedelta(seconds=60),
+            interval=timedelta(seconds=interval),
             tasks=tasks,
         ) as docker,
     ):
@@ -131,3 +131,37 @@ async def test_engine_that_is_gone_keeps_nothing_from_working(engine: Engine) ->
 
         assert () == await docker.survivors()
         await docker.reap(())
+
+
+async def test_agent_out_of_sight_is_ended_before_its_next_turn(
+    engine: Engine, places: list[Place], tmp_path: Path
+) -> None:
+    """Two of them would write one conversation; one of another agent is in nobody's way."""
+    async with way(tmp_path) as (cut, through), backend(through) as docker:
+        await docker.reap(())
+        lost = [await begin(docker, place) for place in places]
+        cut.cut()
+        for hearer in lost:
+            await hearer.end()
+        cut.cut_off = False
+        assert 2 == len(await states(engine))
+        await begin(docker, places[0])
+
+        assert ["running"] == await states(engine)
+
+
+async def test_agent_out_of_sight_is_ended_soon(
+    engine: Engine, places: list[Place], tmp_path: Path
+) -> None:
+    """Also when the engine was gone for so short that nobody has noticed."""
+    async with way(tmp_path) as (cut, through), backend(through, interval=1) as docker:
+        await docker.reap(())
+        hearer = await begin(docker, places[0])
+        cut.cut()
+        await hearer.end()
+        cut.cut_off = False
+        left = await states(engine)
+        async with asyncio.timeout(10):
+            while left:
+                await asyncio.sleep(0.05)
+                left = await states(engine)
