@@ -21,10 +21,10 @@ from tests.browser.visit import Visit
 from tests.system.stack import Stack
 
 SCRIPT = """/sim think A short thought.
-/sim write src/app.py print(1)
+/sim write src/app.py print("This line is longer than a telephone is wide, by quite a bit.")
 /sim read missing.txt
 /sim say Here is `code`, a [link](https://example.com) and **words**.
-/sim ask Bash make all"""
+/sim bash mkdir -p build/of/the/application && touch build/of/the/application/app.py"""
 SCREENS: dict[str, dict[str, Any]] = {
     "desktop": {"viewport": {"width": 1280, "height": 800}},
     "mobile": {
@@ -36,9 +36,10 @@ SCREENS: dict[str, dict[str, Any]] = {
 LOOKS = {"desktop": (("light", "en"), ("dark", "ko")), "mobile": (("light", "ko"), ("dark", "en"))}
 """Colours and languages on each screen."""
 SPEAK = "tag => import('/static/i18n.js').then(({chooseLanguage}) => chooseLanguage(tag))"
-OVERFLOWING = """[document.documentElement, ...document.querySelectorAll('dialog[open]')]
+OVERFLOWING = """[document.documentElement, ...document.querySelectorAll(
+    'dialog[open], .permission, .changes, .tool, .outcome, .composer')]
     .filter(({scrollWidth, clientWidth}) => scrollWidth > clientWidth)
-    .map(({localName}) => `${localName} overflows`)"""
+    .map(({localName, className}) => `${localName} ${className} overflows`)"""
 
 
 @dataclass
@@ -80,6 +81,7 @@ def test_axe_finds_nothing(visits: Callable[..., Visit], stack: Stack, screen: s
     page.locator(".thought summary").first.click()
     eyes.look("asking")
     visit.permission.get_by_role("button", name=re.compile("Deny|거부")).click()
+    page.locator(".changes summary").click()
     visit.send("/sim crash")
     expect(page.locator(".outcome.failed")).to_be_visible()
     eyes.look("failed")

@@ -19,7 +19,7 @@ export function diffBlock({path, changes, diff}) {
         >${t('diff.sum', {added: wholeNumber(added), removed: wholeNumber(removed)})}</span
       >
     </figcaption>
-    <pre tabindex="0" role="region" aria-label=${t('diff.label', {path})}>${rows.map(
+    <pre tabindex="0" role="group" aria-label=${t('diff.label', {path})}>${rows.map(
       ({kind, text}) => html`<span class=${kind}>${text}\n</span>`,
     )}</pre>
     ${omitted ? html`<p class="hint">${t('diff.omitted', {count: wholeNumber(omitted)})}</p>` : nothing}

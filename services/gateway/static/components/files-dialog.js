@@ -142,7 +142,7 @@ export class FilesDialog extends PageElement {
 
   #path({folder}) {
     const parts = folder ? folder.split('/') : [];
-    return html`<nav class="path" aria-label=${t('files.path')}>
+    return html`<nav aria-label=${t('files.path')}>
       <button type="button" class="quiet small" @click=${() => this.files.open('')}>
         ${t('files.root')}
       </button>

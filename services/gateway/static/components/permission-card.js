@@ -74,7 +74,7 @@ export class PermissionCard extends PageElement {
     const waiting = sent !== undefined;
     const title = kind === 'tool' ? t('permission.title', {tool: toolName}) : t(`permission.${kind}`);
     return html`<section
-      class="permission ${kind}"
+      class="permission"
       role="alertdialog"
       aria-labelledby="ask-${id}"
       aria-describedby="what-${id}"
@@ -111,6 +111,7 @@ export class PermissionCard extends PageElement {
 
   #buttons({kind, suggestions, omittedBytes}, waiting) {
     const plan = kind === 'plan';
+    const reason = t(plan ? 'permission.planReason' : 'permission.reason');
     return html`<div class="buttons">
       <button
         type="button"
@@ -148,8 +149,8 @@ export class PermissionCard extends PageElement {
         class="reason"
         maxlength="2000"
         ?disabled=${waiting}
-        aria-label=${t('permission.reason')}
-        placeholder=${t('permission.reason')}
+        aria-label=${reason}
+        placeholder=${reason}
       />
     </div>`;
   }

@@ -48,7 +48,7 @@ export class QuestionForm extends PageElement {
 
   #question({question, header, options, multiple}, index) {
     return html`<fieldset>
-      <legend>${header ? html`<b>${header}</b> ` : nothing}${question}</legend>
+      <legend>${header ? html`<small>${header}</small> ` : nothing}${question}</legend>
       ${options.map(
         ({label, description}) =>
           html`<label class="choice">
@@ -58,7 +58,10 @@ export class QuestionForm extends PageElement {
               value=${label}
               @change=${multiple ? nothing : () => this.#clearWords(index)}
             />
-            <span><b>${label}</b>${description ? html`<small>${description}</small>` : nothing}</span>
+            <span>
+              <b>${label}</b>
+              ${description && description !== label ? html`<small>${description}</small>` : nothing}
+            </span>
           </label>`,
       )}
       <input

@@ -58,7 +58,7 @@ export class ToolCard extends PageElement {
 export const textBlock = (label, text) =>
   html`<div class="text-block">
     <span class="label">${label}</span>
-    <pre tabindex="0" role="region" aria-label=${label}>${text}</pre>
+    <pre tabindex="0" role="group" aria-label=${label}>${text}</pre>
   </div>`;
 
 /**
