@@ -109,8 +109,9 @@ class Archive:
                 folder.opened(self._root, above) as here,
                 folder.reading(here, name, entry.parts) as (file, found),
             ):
-                # What is appended meanwhile would make it another size than said.
-                left = found.st_size
+                # What is appended meanwhile would make it another size than said, and what is put
+                # in its place may be of any size.
+                left = min(found.st_size, entry.found.st_size)
                 large = left >= _LARGE
                 with archive.open(self._named(entry), "w", force_zip64=large) as member:
                     while left:

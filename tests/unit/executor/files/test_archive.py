@@ -151,6 +151,22 @@ def test_what_changes_meanwhile_is_packed_as_it_was_found(root: Path) -> None:
     }
 
 
+def test_what_is_put_in_its_place_is_packed_as_far_as_was_allowed(root: Path) -> None:
+    """An endless one would never end."""
+    fill(root, "a.txt")
+    one = Archive(root, (), max_bytes=100)
+    one.open()
+    with (root / "a.txt").open("r+b") as file:
+        file.truncate(1 << 40)
+    found = []
+    while (part := one.take()) is not None:
+        found.append(part)
+    one.close()
+    zipped = zipfile.ZipFile(io.BytesIO(b"".join(found)))
+
+    assert b"a.txt\n" == zipped.read("a.txt")
+
+
 def test_limits_are_told_before_the_first_part(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of bytes, of files, and of depth."""
     fill(root, "a/b/c")
