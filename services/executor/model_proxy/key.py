@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ def _read(file: Path) -> str:
         OSError: It cannot be read.
         ValueError: It is none.
     """
+    if not stat.S_ISREG(file.stat().st_mode):
+        # To open a pipe would wait for its other end.
+        raise ValueError("it is a folder, a pipe or a device")
     with file.open("rb") as stream:
         value = stream.read(_LIMIT + 1).decode("ascii", "replace").strip()
     if not value:

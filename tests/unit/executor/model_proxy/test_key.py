@@ -74,6 +74,16 @@ def test_bad_file_keeps_the_last_good_key(
     assert ("better", "") == (key.value, key.problem)
 
 
+def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """It would hold up everybody."""
+    file = tmp_path / "key"
+    os.mkfifo(file)
+    key = Key(str(file))
+
+    assert "" == key.value
+    assert "a pipe" in key.problem
+
+
 def test_no_file_is_no_key() -> None:
     """The problem names the setting."""
     key = Key("")
