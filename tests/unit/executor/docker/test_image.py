@@ -61,8 +61,11 @@ async def test_what_commands_leave_behind_is_reaped(contain: Contain) -> None:
 
 @pytest.mark.docker
 async def test_shell_limits_processes(contain: Contain) -> None:
-    """To so many, or so many more than this user has on the whole machine; and gives way first."""
-    ask = "moorline-shell 'ulimit -S -u; cat /proc/self/oom_score_adj'"
+    """To so many, or so many more than this user has on the whole machine; and gives way first.
+
+    A command cannot raise it again.
+    """
+    ask = "moorline-shell 'ulimit -S -u unlimited; ulimit -S -u; cat /proc/self/oom_score_adj'"
     told = await printed(
         contain,
         f"MOORLINE_SHELL_PROCESSES=150 {ask}; for i in $(seq 100); do sleep 5 & done;"
