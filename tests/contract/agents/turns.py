@@ -69,6 +69,8 @@ class Turn:
         self.items.append(item)
         said = item.agent_thought if item.HasField("agent_thought") else item.agent_message
         if said.block_id:
+            shown = self.shown.get(said.block_id, "")
+            assert said.text.startswith(shown), "the text shown is not the text recorded"
             self.shown[said.block_id] = said.text
         if item.HasField("turn_outcome"):
             self.conversation = event.conversation
