@@ -25,16 +25,25 @@ async def examine(invocation: Invocation) -> Exit:
     try:
         async with invocation.client() as client:
             detail = invocation.texts("doctor.connected", url=client.target.url, user=client.user)
-            invocation.tell(f"✓ {invocation.texts('doctor.gateway')}: {detail}")
+            _tell(invocation, f"✓ {invocation.texts('doctor.gateway')}: {detail}")
             checks = await client.diagnose()
     except moorline.MoorlineError as error:
-        invocation.tell(f"✗ {invocation.texts('doctor.gateway')}: {invocation.texts.error(error)}")
+        why = invocation.texts.error(error)
+        _tell(invocation, f"✗ {invocation.texts('doctor.gateway')}: {why}")
         if isinstance(error, moorline.ConnectionLostError):
-            invocation.tell(f"    → {invocation.texts('doctor.mend.gateway')}")
+            _tell(invocation, f"    → {invocation.texts('doctor.mend.gateway')}")
         return exit_of_error(error)
     _write(invocation, checks)
     failed = any(check.finding is moorline.Finding.FAILED for check in checks)
     return Exit.FAILED if failed else Exit.OK
+
+
+def _tell(invocation: Invocation, line: str) -> None:
+    """A finding is an answer, except to a program, which asked the services."""
+    if invocation.output is Output.TEXT:
+        invocation.write(f"{line}\n")
+    else:
+        invocation.tell(line)
 
 
 def _write(invocation: Invocation, checks: Sequence[moorline.Check]) -> None:

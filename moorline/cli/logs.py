@@ -12,7 +12,11 @@ from typing import Any
 import moorline
 from moorline.cli.exits import Exit
 from moorline.cli.invocation import Invocation, Output
+from moorline.cli.language import Texts
 from moorline.cli.views import printable, shorten
+
+_INDENT = 18
+"""Columns before what an event says."""
 
 
 async def show_log(
@@ -46,46 +50,57 @@ def _write(invocation: Invocation, event: moorline.AsyncEvent, *, deltas: bool =
             invocation.write_json(event.raw)
     elif isinstance(event, moorline.StoredEvent):
         time = f"{event.create_time.astimezone():%H:%M:%S}"
-        invocation.write(f"{event.sequence:>6}  {time}  {describe(event)}\n")
+        line = describe(event, invocation.texts).replace("\n", f"\n{' ' * _INDENT}")
+        invocation.write(f"{event.sequence:>6}  {time}  {line}\n")
 
 
-def describe(event: moorline.StoredEvent) -> str:
-    """An event on one line; messages whole."""
+def describe(event: moorline.StoredEvent, texts: Texts) -> str:
+    """An event in words; messages whole, everything else on one line."""
     line = _LINES.get(type(event))
-    return line(event) if line else type(event).__name__
+    return line(event, texts) if line else type(event).__name__
 
 
-def _outcome(event: moorline.TurnOutcome) -> str:
-    why = f": {event.error}" if event.error else ""
-    return f"■ {event.state.value}{why}"
+def _result(event: moorline.ToolResult, texts: Texts) -> str:
+    mark = f"{texts('tool.failed')}: " if event.failed else ""
+    return f"⎿ {mark}{shorten(event.output)}"
 
 
-def _decision(event: moorline.PermissionDecision) -> str:
-    return f"{'allowed' if event.allowed else 'refused'} ({event.decider.value})"
+def _outcome(event: moorline.TurnOutcome, texts: Texts) -> str:
+    why = f": {texts.error(event.error)} [{event.error.reason}]" if event.error else ""
+    return f"■ {texts(f'log.{event.state.value}')}{why}"
 
 
-_LINES: Mapping[type[moorline.StoredEvent], Callable[[Any], str]] = MappingProxyType(
+def _decision(event: moorline.PermissionDecision, texts: Texts) -> str:
+    who = texts(f"decider.{event.decider.value}")
+    return texts("log.allowed" if event.allowed else "log.refused", who=who)
+
+
+_LINES: Mapping[type[moorline.StoredEvent], Callable[[Any, Texts], str]] = MappingProxyType(
     {
-        moorline.UserMessage: lambda event: f"> {printable(event.text)}",
-        moorline.Message: lambda event: printable(event.text),
-        moorline.Thought: lambda event: f"✻ {shorten(event.text)}",
-        moorline.ToolCall: lambda event: f"● {event.tool_name} {shorten(event.input_json)}",
-        moorline.ToolResult: (
-            lambda event: f"⎿ {'failed: ' if event.failed else ''}{shorten(event.output)}"
-        ),
+        moorline.UserMessage: lambda event, _: f"> {printable(event.text)}",
+        moorline.Message: lambda event, _: printable(event.text),
+        moorline.Thought: lambda event, _: f"✻ {shorten(event.text)}",
+        moorline.ToolCall: lambda event, _: f"● {event.tool_name} {shorten(event.input_json)}",
+        moorline.ToolResult: _result,
         moorline.AsyncPermissionRequest: (
-            lambda event: f"? {event.tool_name} {shorten(event.input_json)}"
+            lambda event, _: f"? {event.tool_name} {shorten(event.input_json)}"
         ),
         moorline.PermissionDecision: _decision,
-        moorline.TurnAttempt: lambda event: f"attempt {event.attempt}",
-        moorline.ProviderRetry: lambda event: f"retry {event.attempt}/{event.attempts}",
-        moorline.ModelFallback: lambda event: f"{event.from_model} → {event.to_model}",
-        moorline.Compaction: lambda event: f"memory shortened ({event.tokens_before} tokens)",
-        moorline.FilesChanged: (
-            lambda event: f"± {shorten(', '.join(change.path for change in event.changes))}"
+        moorline.TurnAttempt: lambda event, texts: texts("log.attempt", attempt=event.attempt),
+        moorline.ProviderRetry: (
+            lambda event, texts: texts("log.retry", attempt=event.attempt, attempts=event.attempts)
         ),
-        moorline.BackgroundWork: lambda event: f"background: {shorten(event.description)}",
+        moorline.ModelFallback: lambda event, _: f"{event.from_model} → {event.to_model}",
+        moorline.Compaction: (lambda event, texts: texts("log.memory", tokens=event.tokens_before)),
+        moorline.FilesChanged: (
+            lambda event, _: f"± {shorten(', '.join(change.path for change in event.changes))}"
+        ),
+        moorline.BackgroundWork: (
+            lambda event, texts: texts("log.background", what=shorten(event.description))
+        ),
         moorline.TurnOutcome: _outcome,
-        moorline.UnknownEvent: lambda event: f"{event.kind or 'unknown'} (new kind)",
+        moorline.UnknownEvent: (
+            lambda event, texts: texts("log.new", kind=event.kind or texts("log.unknown"))
+        ),
     }
 )

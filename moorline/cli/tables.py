@@ -27,7 +27,7 @@ def agent_row(agent: moorline.Agent, texts: Texts | None) -> Row:
         "name": shorten(agent.display_name) if texts else agent.display_name,
         "state": _state(agent, texts) if texts else state,
         "queue": agent.queue_position,
-        "backend": agent.backend,
+        "backend": agent.backend or (texts("agent.default") if texts else ""),
         "mode": agent.permission_mode.value,
         "model": agent.model,
         "cost": _dollars(agent.usage.cost_usd_micros, texts),

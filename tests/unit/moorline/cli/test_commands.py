@@ -78,7 +78,7 @@ async def test_the_log_is_printed(gateway: Gateway, moorline: Moorline) -> None:
         "attempt 2",
         "hologram (new kind)",
         "? Edit {}",
-        "refused (timeout)",
+        "refused (nobody in time)",
         "hello",
         "■ failed: Bad. [UNSPECIFIED]",
     ] == lines

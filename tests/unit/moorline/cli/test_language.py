@@ -33,7 +33,16 @@ def test_every_key_used_exists_and_every_text_is_used() -> None:
     used = set(re.findall(r"""(?:say|texts)\(\s*["']([a-z.-]+)["']""", source))
     used |= {"no"} | set(re.findall(r'"([a-z]+\.[a-z.-]+)"', source)) & keys
     assert set() == used - keys
-    families = ("error.", "outcome.", "agent.state.", "change.", "column.", "doctor.")
+    families = (
+        "error.",
+        "outcome.",
+        "agent.state.",
+        "change.",
+        "column.",
+        "decider.",
+        "doctor.",
+        "log.",
+    )
     assert set() == {key for key in keys - used if not key.startswith(families)}
 
 

@@ -136,7 +136,9 @@ async def test_the_doctor_tells_what_to_mend(gateway: Gateway, moorline: Moorlin
     new = {"subject": "SUBJECT_MOON", "state": "STATE_WARNING", "detail": "Full."}
     gateway.platform.checks = [good, new]
     well = await moorline("doctor")
-    assert (0, "✓ store: good. Answers in 1 ms.\n! unknown: note. Full.\n") == (well.code, well.out)
+    lines = well.out.splitlines()
+    assert (0, f"✓ gateway: {gateway.url} answers as users/ada.") == (well.code, lines[0])
+    assert ["✓ store: good. Answers in 1 ms.", "! unknown: note. Full."] == lines[1:]
     gateway.platform.checks = [bad]
     english, korean = await moorline("doctor"), await moorline("doctor", "--lang", "ko")
     assert (1, 1) == (english.code, korean.code)
@@ -149,7 +151,7 @@ async def test_the_doctor_tells_what_to_mend(gateway: Gateway, moorline: Moorlin
 async def test_the_doctor_tells_that_nobody_answers(moorline: Moorline) -> None:
     """A server that is not there is a finding, with its remedy."""
     done = await moorline("doctor", MOORLINE_URL="http://127.0.0.1:9")
-    assert (7, True) == (done.code, "make run" in done.err)
+    assert (7, True) == (done.code, "make run" in done.out)
 
 
 async def test_what_real_agents_do_is_shown(gateway: Gateway, moorline: Moorline) -> None:
