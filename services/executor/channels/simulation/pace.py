@@ -45,7 +45,8 @@ class Pace:
         self._ticker = ticker
         self._start = loop.time()
         self._index = 0
-        self._tick = 0
+        # When the next step is due.
+        self._tick = tick_at(self._start)
         self._stopped: asyncio.Future[None] = loop.create_future()
 
     @property
@@ -70,14 +71,13 @@ class Pace:
         """See `ticker.Sleeper`."""
         lines = self._lines
         while self._index < self._count and not lines.full:
-            due = tick_at(self._start + self._index * self._pause)
-            if due > tick:
-                self._tick = due
-                self._ticker.wake(self, due)
+            if self._tick > tick:
+                self._ticker.wake(self, self._tick)
                 lines.flush()
                 return
             self._step(self._index)
             self._index += 1
+            self._tick = tick_at(self._start + self._index * self._pause)
         lines.flush()
         if not self._stopped.done():
             self._stopped.set_result(None)
