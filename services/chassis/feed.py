@@ -8,18 +8,16 @@ update. Does not know what the updates are or whose.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Generic, Protocol, TypeVar
-
-from google.protobuf.message import Message
+from typing import Any, Generic, Protocol, TypeVar
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure, field_invalid
 
-U = TypeVar("U", bound=Message)
-U_co = TypeVar("U_co", covariant=True)
-V = TypeVar("V")
+N = TypeVar("N")
+N_contra = TypeVar("N_contra", contravariant=True)
+R = TypeVar("R")
 
 RESPONSE_BYTES = 128 * 1024
 """About how much one response carries: enough that its own cost does not count."""
@@ -41,23 +39,31 @@ _ID_LENGTH = 64
 _RETRY_DELAY = timedelta(milliseconds=100)
 
 
-class Source(Protocol[U_co]):
-    """One subscription's data: a cursor into something that keeps the updates."""
+class Source(Protocol[N_contra]):
+    """One subscription's data: a cursor into something that keeps the updates.
+
+    It writes them into a part of the response itself: to build messages that are copied
+    there took twice as long.
+    """
 
     @property
     def done(self) -> bool:
         """True when nothing will follow; the feed then removes the subscription."""
         ...
 
-    def take(self, budget: int) -> tuple[Sequence[U_co], bool]:
-        """Return the updates since the last take, and whether more is waiting.
+    def take(self, budget: int, news: N_contra) -> tuple[int, bool]:
+        """Add the updates since the last take to a message.
 
         Called from the feed's writer whenever the subscription was marked; must
         not block. It may find nothing.
 
         Args:
-            budget: About how many bytes to return at most. At least one update
-                is returned, however large, when one is waiting.
+            budget: About how many bytes to add at most, at least 1. At least one
+                update is added, however large, when one is waiting.
+            news: Where they go.
+
+        Returns:
+            About how many bytes were added, 0 only for none; and whether more is waiting.
         """
         ...
 
@@ -66,7 +72,7 @@ class Source(Protocol[U_co]):
         ...
 
 
-class Feed(Generic[U]):
+class Feed(Generic[N]):
     """One open stream and its subscriptions. All methods belong to the event loop.
 
     Args:
@@ -75,7 +81,7 @@ class Feed(Generic[U]):
 
     def __init__(self, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._heartbeat = heartbeat_seconds
-        self._sources: dict[int, Source[U]] = {}
+        self._sources: dict[int, Source[N]] = {}
         # In the order of marking, which is the order of taking.
         self._dirty: dict[int, None] = {}
         self._waiter: asyncio.Future[None] | None = None
@@ -86,7 +92,7 @@ class Feed(Generic[U]):
         self._silent = False
         self.closed = False
 
-    def add(self, subscription: int, source: Source[U]) -> None:
+    def add(self, subscription: int, source: Source[N]) -> None:
         """Add a subscription, and take what its source has already.
 
         Args:
@@ -124,9 +130,16 @@ class Feed(Generic[U]):
         self._end = failure
         self._wake()
 
-    def collect(self) -> list[tuple[int, Sequence[U]]]:
-        """Take what fits into one response from the marked subscriptions, in turn."""
-        batch: list[tuple[int, Sequence[U]]] = []
+    def collect(self, response: Any) -> int:
+        """Put what fits into a response from the marked subscriptions, in turn.
+
+        Args:
+            response: Empty; its `subscriptions` are messages with a `subscription`.
+
+        Returns:
+            How many subscriptions it carries news of.
+        """
+        carried = response.subscriptions
         left = RESPONSE_BYTES
         # Each at most once: one that has more goes to the end for the next response.
         for _ in range(len(self._dirty)):
@@ -135,11 +148,13 @@ class Feed(Generic[U]):
             subscription = next(iter(self._dirty))
             del self._dirty[subscription]
             source = self._sources[subscription]
-            updates, more = source.take(min(left, TAKE_BYTES))
-            if updates:
-                batch.append((subscription, updates))
-                for update in updates:
-                    left -= update.ByteSize()
+            news = carried.add()
+            news.subscription = subscription
+            size, more = source.take(min(left, TAKE_BYTES), news)
+            if size:
+                left -= size
+            else:
+                del carried[-1]
             if subscription not in self._sources:
                 # Taking may tell somebody who then unsubscribes.
                 continue
@@ -147,19 +162,23 @@ class Feed(Generic[U]):
                 self._dirty[subscription] = None
             elif source.done:
                 self.remove(subscription)
-        return batch
+        return len(carried)
 
     async def responses(
-        self, wrap: Callable[[list[tuple[int, Sequence[U]]]], V]
-    ) -> AsyncIterator[V]:
+        self, *, response: Callable[[], R], empty: Callable[[], R]
+    ) -> AsyncIterator[R]:
         """Yield responses for ever, the first one empty, and empty ones in silence.
+
+        Args:
+            response: Makes one for `collect`.
+            empty: Makes one that carries nothing.
 
         Raises:
             Failure: What `end` was given.
         """
         loop = asyncio.get_running_loop()
         self._sent = loop.time()
-        yield wrap([])
+        yield empty()
         self._beat()
         while True:
             if not (self._dirty or self._silent) and self._end is None:
@@ -168,12 +187,13 @@ class Feed(Generic[U]):
                 await self._waiter
             # Read before the take, so that what is marked by now still goes out.
             end = self._end
-            batch = self.collect()
-            if batch or self._silent:
+            filled = response()
+            carried = self.collect(filled)
+            if carried or self._silent:
                 self._silent = False
                 self._sent = loop.time()
-                yield wrap(batch)
-                pause = min(_MOST_PAUSE, len(batch) * _PAUSE_EACH)
+                yield filled if carried else empty()
+                pause = min(_MOST_PAUSE, carried * _PAUSE_EACH)
                 if pause >= _LEAST_PAUSE and end is None:
                     await asyncio.sleep(pause)
             else:
@@ -208,24 +228,27 @@ class Feed(Generic[U]):
             waiter.set_result(None)
 
 
-class Feeds(Generic[U, V]):
+class Feeds(Generic[N, R]):
     """All open feeds of a server.
 
     Args:
-        wrap: Builds the response that carries these updates, by subscription. Of
-            none in the first response, and after each `heartbeat` of silence.
+        response: Makes a response to be filled; see `Feed.collect`.
+        empty: Makes one that carries nothing: the first one, and one after each
+            `heartbeat` of silence.
         heartbeat: How long a feed is silent at most.
     """
 
     def __init__(
         self,
         *,
-        wrap: Callable[[list[tuple[int, Sequence[U]]]], V],
+        response: Callable[[], R],
+        empty: Callable[[], R],
         heartbeat: timedelta = timedelta(seconds=HEARTBEAT_SECONDS),
     ) -> None:
-        self._wrap = wrap
+        self._response = response
+        self._make_empty = empty
         self._heartbeat_seconds = heartbeat.total_seconds()
-        self._feeds: dict[str, tuple[str, Feed[U]]] = {}
+        self._feeds: dict[str, tuple[str, Feed[N]]] = {}
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -233,7 +256,7 @@ class Feeds(Generic[U, V]):
     def __len__(self) -> int:
         return len(self._feeds)
 
-    async def open(self, feed_id: str, owner: str) -> AsyncIterator[V]:
+    async def open(self, feed_id: str, owner: str) -> AsyncIterator[R]:
         """Serve `OpenFeed`: yield responses until the caller leaves or `drain`.
 
         The owner may open the same feed again, which ends the stream before.
@@ -256,11 +279,12 @@ class Feeds(Generic[U, V]):
                 Failure(errors_pb2.ERROR_REASON_CALL_CANCELLED, "The feed was opened again.")
             )
             held[1].close()
-        feed: Feed[U] = Feed(heartbeat_seconds=self._heartbeat_seconds)
+        feed: Feed[N] = Feed(heartbeat_seconds=self._heartbeat_seconds)
         self._feeds[feed_id] = (owner, feed)
         self._empty.clear()
         try:
-            async for response in feed.responses(self._wrap):
+            responses = feed.responses(response=self._response, empty=self._make_empty)
+            async for response in responses:
                 yield response
         finally:
             feed.close()
@@ -270,7 +294,7 @@ class Feeds(Generic[U, V]):
             if not self._feeds:
                 self._empty.set()
 
-    def get(self, feed_id: str, owner: str | None = None) -> Feed[U]:
+    def get(self, feed_id: str, owner: str | None = None) -> Feed[N]:
         """Return an open feed.
 
         Args:
@@ -286,7 +310,7 @@ class Feeds(Generic[U, V]):
             raise _unknown()
         return held[1]
 
-    def find(self, feed_id: str) -> Feed[U] | None:
+    def find(self, feed_id: str) -> Feed[N] | None:
         """Return a feed if it is open."""
         held = self._feeds.get(feed_id)
         return held[1] if held is not None else None

@@ -180,7 +180,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         else:
             log.warning("another executor has these workspaces; what it runs is left alone")
         restoring = Restoring(executions=executions, backends=listed, write=transcripts.restore)
-        feeds: ExecutionFeeds = Feeds(wrap=feed_api.response)
+        feeds: ExecutionFeeds = Feeds(response=feed_api.response, empty=feed_api.response)
         surroundings = Surroundings(
             backends=backends,
             default_backend=settings.default_backend,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import TypeAlias
 
 from moorline.errors.v1 import errors_pb2
-from moorline.executor.v1 import executions_pb2
+from moorline.executor.v1 import executions_pb2, feed_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 
@@ -18,6 +19,12 @@ ITEMS_LIMIT = 1_000
 """Items that may wait for an acknowledgement before the agent is held back."""
 BYTES_LIMIT = 4 << 20
 """Encoded bytes of items that may wait for an acknowledgement."""
+
+News: TypeAlias = feed_pb2.SubscribedExecution | executions_pb2.WatchExecutionResponse
+"""What readers are told in."""
+
+_BESIDES_BYTES = 48
+"""About what a delta has besides its text, and what an update has that holds little."""
 
 _CHUNKS = 512
 """Fragments kept apart in a block; more are joined, so that a long text costs its length."""
@@ -311,76 +318,81 @@ class Cursor:
         self._mark = mark
         self._sent: dict[str, int] = {}
 
-    def take(self, budget: int) -> tuple[Sequence[executions_pb2.ExecutionUpdate], bool]:
-        """Return what is new since the last call, and whether more is waiting.
+    def take(self, budget: int, news: News) -> tuple[int, bool]:
+        """Add what is new since the last call to a message.
 
         Args:
-            budget: Bytes to stay near; at least one update is returned when there is one.
+            budget: Bytes to stay near; at least one update is added when there is one.
+            news: Where it goes.
+
+        Returns:
+            About how many bytes were added, 0 only for none; and whether more is waiting.
         """
-        updates: list[executions_pb2.ExecutionUpdate] = []
-        book = self._book
+        left, book = budget, self._book
         if self._steps != book.steps:
-            self._take_progress(updates)
+            left -= self._take_progress(news)
         if self._sequence > book.last:
             # An adopted book that has not come to where this reader is.
-            return updates, False
+            return budget - left, False
         if self._sequence < book.last:
-            budget = self._take_items(updates, budget)
+            left = self._take_items(news, left)
             if self._sequence < book.last:
-                return updates, True
+                return budget - left, True
         if self._discards != book.discards:
-            self._take_discarded(updates)
-        more = self._take_deltas(updates, budget)
+            left -= self._take_discarded(news)
+        left, more = self._take_deltas(news, left)
         self.done = book.ended and not more
-        return updates, more
+        return budget - left, more
 
     def close(self) -> None:
         """Stop following. A second call changes nothing."""
         self._book.leave(self._mark)
 
-    def _take_progress(self, updates: list[executions_pb2.ExecutionUpdate]) -> None:
+    def _take_progress(self, news: News) -> int:
         self._steps = self._book.steps
-        if not self._book.ended:
-            updates.append(self._book.standing())
+        if self._book.ended:
+            return 0
+        news.updates.append(self._book.standing())
+        return _BESIDES_BYTES
 
-    def _take_deltas(self, updates: list[executions_pb2.ExecutionUpdate], budget: int) -> bool:
+    def _take_deltas(self, news: News, left: int) -> tuple[int, bool]:
         for block_id, block in self._book.blocks.items():
             sent = self._sent.get(block_id, 0)
-            if sent == block.length:
+            length = block.length
+            if sent == length:
                 continue
-            if budget <= 0:
-                return True
-            # Field by field, which takes a third of the time of keyword arguments.
-            update = executions_pb2.ExecutionUpdate()
-            delta = update.delta
+            if left <= 0:
+                return left, True
+            # Set in place: a message that is copied into another takes twice as long.
+            delta = news.updates.add().delta
             delta.block_id = block_id
             delta.text = block.after(sent)
             if block.thought:
                 delta.thought = True
             if not sent:
                 delta.snapshot = True
-            updates.append(update)
-            budget -= block.length - sent
-            self._sent[block_id] = block.length
-        return False
+            left -= length - sent + _BESIDES_BYTES
+            self._sent[block_id] = length
+        return left, False
 
-    def _take_items(self, updates: list[executions_pb2.ExecutionUpdate], budget: int) -> int:
+    def _take_items(self, news: News, left: int) -> int:
         book = self._book
-        while self._sequence < book.last and budget > 0:
+        while self._sequence < book.last and left > 0:
             self._sequence += 1
             record = book.read(self._sequence)
             if record is None:
                 # Whether it closed a piece that this reader shows is not known any more.
                 self._discards = -1
                 continue
-            updates.append(record.update)
+            news.updates.append(record.update)
             self._sent.pop(record.block_id, None)
-            budget -= record.size
-        return budget
+            left -= record.size
+        return left
 
-    def _take_discarded(self, updates: list[executions_pb2.ExecutionUpdate]) -> None:
+    def _take_discarded(self, news: News) -> int:
         self._discards = self._book.discards
-        for block_id in [known for known in self._sent if known not in self._book.blocks]:
+        gone = [known for known in self._sent if known not in self._book.blocks]
+        for block_id in gone:
             del self._sent[block_id]
-            discarded = transcript_pb2.MessageDiscarded(block_id=block_id)
-            updates.append(executions_pb2.ExecutionUpdate(message_discarded=discarded))
+            news.updates.add().message_discarded.block_id = block_id
+        return len(gone) * _BESIDES_BYTES

@@ -93,9 +93,10 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
             while not cursor.done:
                 self._executions.check_serving()
                 news.clear()
-                updates, more = cursor.take(_BATCH_BYTES)
-                if updates:
-                    yield executions_pb2.WatchExecutionResponse(updates=updates)
+                response = executions_pb2.WatchExecutionResponse()
+                taken, more = cursor.take(_BATCH_BYTES, response)
+                if taken:
+                    yield response
                 if not more and not cursor.done:
                     # As long as the agent works; a client that leaves cancels this.
                     await news.wait()

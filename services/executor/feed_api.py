@@ -6,12 +6,12 @@ Does not know what the updates say.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 
-from moorline.executor.v1 import executions_pb2, feed_pb2, feed_pb2_grpc
+from moorline.executor.v1 import feed_pb2, feed_pb2_grpc
 from services.chassis.identity import caller
 from services.executor import following, names
 from services.executor.executions import Executions
@@ -21,23 +21,16 @@ from services.executor.following import ExecutionFeeds
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def response(
-    news: list[tuple[int, Sequence[executions_pb2.ExecutionUpdate]]],
-) -> feed_pb2.OpenFeedResponse:
-    """Build one response of a feed from the news of its subscriptions.
+def response() -> feed_pb2.OpenFeedResponse:
+    """Return a response of a feed that carries nothing yet.
 
     It tells our time in any case: a clock that steps while there is always news must
     not be believed until there is none.
     """
-    built = feed_pb2.OpenFeedResponse()
+    made = feed_pb2.OpenFeedResponse()
     now = time.time_ns()
-    built.time.seconds, built.time.nanos = now // 10**9, now % 10**9
-    add = built.subscriptions.add
-    for subscription, updates in news:
-        subscribed = add()
-        subscribed.subscription = subscription
-        subscribed.updates.extend(updates)
-    return built
+    made.time.seconds, made.time.nanos = now // 10**9, now % 10**9
+    return made
 
 
 class ExecutionFeedApi(feed_pb2_grpc.ExecutionFeedServiceServicer):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 from typing import TypeAlias
 
-from moorline.executor.v1 import executions_pb2, feed_pb2
+from moorline.executor.v1 import feed_pb2
 from services.chassis.feed import Feed, Feeds
 from services.executor.book import Book
 
-ExecutionFeeds: TypeAlias = Feeds[executions_pb2.ExecutionUpdate, feed_pb2.OpenFeedResponse]
+ExecutionFeeds: TypeAlias = Feeds[feed_pb2.SubscribedExecution, feed_pb2.OpenFeedResponse]
 
 
 def add(
-    feed: Feed[executions_pb2.ExecutionUpdate], subscription: int, book: Book, *, after: int
+    feed: Feed[feed_pb2.SubscribedExecution], subscription: int, book: Book, *, after: int
 ) -> None:
     """Let a feed follow a book.
 

@@ -24,7 +24,6 @@ from moorline.session.v1 import (
 from services.chassis import logs, server
 from services.chassis.discovery import Discovery
 from services.chassis.failures import Failure
-from services.chassis.feed import Feeds
 from services.chassis.identity import Checker, Signer
 from services.chassis.metrics import Metrics
 from services.chassis.settings import read
@@ -100,7 +99,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             sessions=sessions,
             period=settings.sweep_seconds,
         )
-        feeds: feed_api.SessionFeeds = Feeds(wrap=feed_api.wrapped(clock))
+        feeds = feed_api.open_feeds(clock)
         watches = Watches()
         surroundings = Surroundings(
             store=store, store_words=settings.store_words, sessions=sessions, ownership=ownership

@@ -14,7 +14,7 @@ from services.chassis.failures import Failure
 from services.session.forms import AgentForm
 from services.session.ownership.ownership import Lease
 
-U = TypeVar("U")
+N = TypeVar("N")
 
 
 class AgentList(Protocol):
@@ -58,7 +58,7 @@ class AgentFollower(Protocol):
         ...
 
 
-class AgentSource(Generic[U]):
+class AgentSource(Generic[N]):
     """One subscription to one user's list; a `chassis.feed.Source`.
 
     Args:
@@ -69,7 +69,7 @@ class AgentSource(Generic[U]):
 
     __slots__ = ("_agents", "_checkpointed", "_dirty", "_form", "done", "failure", "mark")
 
-    def __init__(self, *, agents: AgentList, form: AgentForm[U], mark: Callable[[], None]) -> None:
+    def __init__(self, *, agents: AgentList, form: AgentForm[N], mark: Callable[[], None]) -> None:
         self._agents = agents
         self._form = form
         # A dict keeps the order in which the agents changed.
@@ -82,37 +82,38 @@ class AgentSource(Generic[U]):
         """True when everything was taken and nothing will follow."""
         agents.follow(self)
 
-    def take(self, budget: int) -> tuple[Sequence[U], bool]:
-        """Return agents that changed, and whether there are more at once.
+    def take(self, budget: int, news: N) -> tuple[int, bool]:
+        """Add agents that changed to a message.
 
         Args:
-            budget: About how many bytes to take at most; at least one update is
-                taken when there is one.
+            budget: About how many bytes to add at most; at least one update is
+                added when there is one.
+            news: Where they go.
+
+        Returns:
+            About how many bytes were added, 0 only for none; and whether there are
+            more at once.
         """
         if self.failure is not None:
             self.done = True
-            return self._form.end(self.failure), False
-        updates: list[U] = []
+            return self._form.end(news, self.failure), False
         lease = self._agents.lease
         if not lease.shows:
             lease.when_known(self.mark)
-            return updates, False
-        while self._dirty and (budget > 0 or not updates):
+            return 0, False
+        left = budget
+        while self._dirty and left > 0:
             agent_id = next(iter(self._dirty))
             del self._dirty[agent_id]
             agent = self._agents.find(agent_id)
             if agent is None:
-                updates.append(self._form.removed(self._agents.agent_name(agent_id)))
-                budget -= 100
+                left -= self._form.removed(news, self._agents.agent_name(agent_id))
             else:
-                updates.append(self._form.agent(agent))
-                budget -= 300 + len(agent.instructions)
-        if self._dirty:
-            return updates, True
-        if not self._checkpointed:
+                left -= self._form.agent(news, agent)
+        if not self._dirty and not self._checkpointed:
             self._checkpointed = True
-            updates.append(self._form.checkpoint())
-        return updates, False
+            left -= self._form.checkpoint(news)
+        return budget - left, bool(self._dirty)
 
     def changed(self, agent_id: str) -> None:
         """Hear that an agent changed; see `AgentFollower`."""

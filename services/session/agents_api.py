@@ -126,10 +126,11 @@ class AgentApi(agents_pb2_grpc.AgentServiceServicer):
         require_owner(user, caller())
         session = await self._sessions.session(user.user)
         stream = self._watches.follow(
-            lambda mark: AgentSource(agents=session.roster, form=MessageAgents(), mark=mark)
+            agents_pb2.WatchAgentsResponse,
+            lambda mark: AgentSource(agents=session.roster, form=MessageAgents(), mark=mark),
         )
-        async for updates in stream:
-            yield agents_pb2.WatchAgentsResponse(updates=updates)
+        async for response in stream:
+            yield response
 
     def _settings(self, agent: Agent, paths: tuple[str, ...]) -> AgentSettings:
         check_length("agent.display_name", agent.display_name, most=self._limits.display_name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from moorline.errors.v1 import errors_pb2
@@ -21,13 +21,13 @@ from services.session.history import History
 from services.session.ownership.ownership import Lease
 from services.session.timeline import Timeline
 
-U = TypeVar("U")
+N = TypeVar("N")
 
 _AHEAD_BYTES = 256 * 1024
 """Stored events read ahead of who takes them."""
 
 
-class EventSource(Generic[U]):
+class EventSource(Generic[N]):
     """One subscription to one agent; a `chassis.feed.Source`.
 
     Gap-free and repeat-free because it is only a cursor: an event is yielded
@@ -81,7 +81,7 @@ class EventSource(Generic[U]):
         lease: Lease,
         log_id: str,
         tasks: Tasks,
-        form: EventForm[U],
+        form: EventForm[N],
         after_sequence: int,
         known_log_id: str,
         include_deltas: bool,
@@ -118,24 +118,30 @@ class EventSource(Generic[U]):
         """True when everything was taken and nothing will follow."""
         timeline.follow(self)
 
-    def take(self, budget: int) -> tuple[Sequence[U], bool]:
-        """Return what lies behind the cursor, and whether there is more at once.
+    def take(self, budget: int, news: N) -> tuple[int, bool]:
+        """Add what lies behind the cursor to a message.
 
         Args:
-            budget: About how many bytes to take at most; at least one update is
-                taken when there is one.
+            budget: About how many bytes to add at most; at least one update is
+                added when there is one.
+            news: Where it goes.
+
+        Returns:
+            About how many bytes were added, 0 only for none; and whether there is
+            more at once.
         """
-        updates: list[U] = []
         if self.failure is not None:
             self.done = True
-            return self._form.end(self.failure), False
+            return self._form.end(news, self.failure), False
         if not self._lease.shows:
             self._lease.when_known(self.mark)
-            return updates, False
-        if self._discards:
-            updates.extend(map(self._form.discarded, self._discards))
-            self._discards.clear()
-        return updates, self._take_behind(updates, budget)
+            return 0, False
+        left = budget
+        for block_id in self._discards:
+            left -= self._form.discarded(news, block_id)
+        self._discards.clear()
+        left, more = self._take_behind(news, left)
+        return budget - left, more
 
     def discarded(self, block: Block) -> None:
         """Hear that a block was taken back; see `timeline.Follower`."""
@@ -157,51 +163,54 @@ class EventSource(Generic[U]):
             self._loader.cancel()
             self._loader = None
 
-    def _take_behind(self, updates: list[U], budget: int) -> bool:
-        """Take what lies behind the cursor; return whether there is more at once."""
-        budget = self._take_replayed(updates, budget)
-        if self._replay:
-            return True
-        if self._loader is None and self._cursor + 1 < self._timeline.first:
-            self._loader = self._tasks.spawn(self._load(), name="event-replay")
-        if self._loader is not None:
-            return False
-        budget = self._take_events(updates, budget)
-        if self._cursor != self._timeline.head:
-            # Ahead: read from the store between a commit and its publication, which
-            # marks again. Text until then may be of a piece that was read as an event.
-            return self._cursor < self._timeline.head
-        if self._include_deltas and not self._take_deltas(updates, budget):
-            return True
+    def _take_behind(self, news: N, left: int) -> tuple[int, bool]:
+        """Take what lies behind the cursor; return what is left, and whether there is more."""
+        timeline = self._timeline
+        # Not for text alone, which is by far the most frequent.
+        if self._cursor != timeline.head or self._replay or self._loader is not None:
+            left = self._take_replayed(news, left)
+            if self._replay:
+                return left, True
+            if self._loader is None and self._cursor + 1 < timeline.first:
+                self._loader = self._tasks.spawn(self._load(), name="event-replay")
+            if self._loader is not None:
+                return left, False
+            left = self._take_events(news, left)
+            if self._cursor != timeline.head:
+                # Ahead: read from the store between a commit and its publication, which
+                # marks again. Text until then may be of a piece that was read as an event.
+                return left, self._cursor < timeline.head
+        if self._include_deltas:
+            left, more = self._take_deltas(news, left)
+            if more:
+                return left, True
         # Or text that a client shows would be taken for taken back.
-        if not self._checkpointed and (self._timeline.whole or not self._include_deltas):
+        if not self._checkpointed and (timeline.whole or not self._include_deltas):
             self._checkpointed = True
-            updates.append(self._form.checkpoint(self._cursor, self._log_id))
-        return False
+            left -= self._form.checkpoint(news, self._cursor, self._log_id)
+        return left, False
 
-    def _take_replayed(self, updates: list[U], budget: int) -> int:
+    def _take_replayed(self, news: N, left: int) -> int:
         replay = self._replay
-        while replay and budget > 0:
+        while replay and left > 0:
             event = replay.popleft()
-            updates.append(self._form.event(event))
-            budget -= len(event.json)
+            left -= self._form.event(news, event)
             self._replay_bytes -= len(event.json)
         if self._room is not None and self._replay_bytes < _AHEAD_BYTES // 2:
             self._room.set()
-        return budget
+        return left
 
-    def _take_events(self, updates: list[U], budget: int) -> int:
+    def _take_events(self, news: N, left: int) -> int:
         """Take from the timeline; return what is left of the budget."""
         for event in self._timeline.after(self._cursor):
-            if budget <= 0 and updates:
+            if left <= 0:
                 break
-            updates.append(self._form.event(event))
+            left -= self._form.event(news, event)
             self._cursor = event.sequence
-            budget -= len(event.json)
-        return budget
+        return left
 
-    def _take_deltas(self, updates: list[U], budget: int) -> bool:
-        """Take text being written; return False when the budget ended before."""
+    def _take_deltas(self, news: N, left: int) -> tuple[int, bool]:
+        """Take text being written; return what is left, and whether there is more of it."""
         blocks, seen = self._timeline.blocks, self._seen
         if len(seen) > len(blocks):
             # Blocks that an event has ended.
@@ -211,13 +220,11 @@ class EventSource(Generic[U]):
             known = seen.get(block)
             if known == block.length:
                 continue
-            if budget <= 0 and updates:
-                return False
-            start = 0 if known is None else known
-            updates.append(self._form.delta(block, start, snapshot=known is None))
-            budget -= block.length - start
+            if left <= 0:
+                return left, True
+            left -= self._form.delta(news, block, known)
             seen[block] = block.length
-        return True
+        return left, False
 
     async def _load(self) -> None:
         """Read stored events until the timeline has the next one."""

@@ -73,7 +73,7 @@ class EventApi(events_pb2_grpc.EventServiceServicer):
             name, known=request.after_sequence, log_id=request.log_id
         )
 
-        def subscribe(mark: Callable[[], None]) -> EventSource[events_pb2.EventUpdate]:
+        def subscribe(mark: Callable[[], None]) -> EventSource[events_pb2.WatchEventsResponse]:
             return agent.follow(
                 form=MessageEvents(),
                 after_sequence=request.after_sequence,
@@ -82,5 +82,5 @@ class EventApi(events_pb2_grpc.EventServiceServicer):
                 mark=mark,
             )
 
-        async for updates in self._watches.follow(subscribe):
-            yield events_pb2.WatchEventsResponse(updates=updates)
+        async for response in self._watches.follow(events_pb2.WatchEventsResponse, subscribe):
+            yield response

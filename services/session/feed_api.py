@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -17,37 +17,25 @@ from services.session.agent_source import AgentSource
 from services.session.checks import check_sequence
 from services.session.clock import DatabaseClock
 from services.session.encoding import timestamp
-from services.session.forms import FeedAgents, FeedEvents, FeedUpdate
+from services.session.forms import FeedAgents, FeedEvents
 from services.session.names import parse_agent, parse_user, require_owner
 from services.session.sessions import Sessions
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-SessionFeeds: TypeAlias = Feeds[FeedUpdate, feed_pb2.OpenFeedResponse]
+SessionFeeds: TypeAlias = Feeds[feed_pb2.SubscribedUpdates, feed_pb2.OpenFeedResponse]
 
 
-def wrapped(
-    clock: DatabaseClock,
-) -> Callable[[list[tuple[int, Sequence[FeedUpdate]]]], feed_pb2.OpenFeedResponse]:
-    """Return what makes the response that carries updates of several subscriptions.
+def open_feeds(clock: DatabaseClock) -> SessionFeeds:
+    """Return the feeds of a server, none so far.
 
     Args:
         clock: Its time is in responses that carry nothing.
     """
 
-    def wrap(batch: list[tuple[int, Sequence[FeedUpdate]]]) -> feed_pb2.OpenFeedResponse:
-        response = feed_pb2.OpenFeedResponse()
-        if not batch:
-            response.time.CopyFrom(timestamp(clock.now()))
-        for subscription, updates in batch:
-            news = response.subscriptions.add(subscription=subscription)
-            for update in updates:
-                if isinstance(update, errors_pb2.Error):
-                    news.end.CopyFrom(update)
-                else:
-                    news.updates.append(update)
-        return response
+    def empty() -> feed_pb2.OpenFeedResponse:
+        return feed_pb2.OpenFeedResponse(time=timestamp(clock.now()))
 
-    return wrap
+    return Feeds(response=feed_pb2.OpenFeedResponse, empty=empty)
 
 
 class FeedApi(feed_pb2_grpc.SessionFeedServiceServicer):
@@ -98,7 +86,7 @@ class FeedApi(feed_pb2_grpc.SessionFeedServiceServicer):
         name = parse_agent("watch_events.parent", watch.parent)
         check_sequence("watch_events.after_sequence", watch.after_sequence)
         require_owner(name, caller())
-        feed: Feed[FeedUpdate] = self._feeds.get(request.feed_id)
+        feed: Feed[feed_pb2.SubscribedUpdates] = self._feeds.get(request.feed_id)
 
         agent = await self._sessions.agent(name, known=watch.after_sequence, log_id=watch.log_id)
         source = agent.follow(
@@ -113,7 +101,7 @@ class FeedApi(feed_pb2_grpc.SessionFeedServiceServicer):
     async def _watch_agents(self, request: feed_pb2.SubscribeRequest, *, json: bool) -> None:
         user = parse_user("watch_agents.parent", request.watch_agents.parent)
         require_owner(user, caller())
-        feed: Feed[FeedUpdate] = self._feeds.get(request.feed_id)
+        feed: Feed[feed_pb2.SubscribedUpdates] = self._feeds.get(request.feed_id)
         session = await self._sessions.session(user.user)
         source = AgentSource(
             agents=session.roster,

@@ -6,15 +6,15 @@ Does not know what is followed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 
-U_co = TypeVar("U_co", covariant=True)
-U = TypeVar("U")
+N_contra = TypeVar("N_contra", contravariant=True)
+N = TypeVar("N")
 
 _SILENCE_SECONDS = 15.0
 """After so much silence an empty response goes out, so that proxies keep the stream."""
@@ -22,7 +22,7 @@ _SILENCE_SECONDS = 15.0
 _RESPONSE_BYTES = 128 * 1024
 
 
-class Source(Protocol[U_co]):
+class Source(Protocol[N_contra]):
     """A subscription, as `chassis.feed` knows it, that also tells why it ended."""
 
     @property
@@ -35,8 +35,8 @@ class Source(Protocol[U_co]):
         """True when everything was taken and nothing will follow."""
         ...
 
-    def take(self, budget: int) -> tuple[Sequence[U_co], bool]:
-        """Return what happened since the last take, and whether there is more at once."""
+    def take(self, budget: int, news: N_contra) -> tuple[int, bool]:
+        """Add what happened since the last take; see `chassis.feed`."""
         ...
 
     def end(self, failure: Failure) -> None:
@@ -52,15 +52,16 @@ class Watches:
     """The streams that follow one source each."""
 
     def __init__(self) -> None:
-        self._sources: set[Source[object]] = set()
+        self._sources: set[Source[Any]] = set()
         self._draining: Failure | None = None
 
     async def follow(
-        self, subscribe: Callable[[Callable[[], None]], Source[U]]
-    ) -> AsyncIterator[Sequence[U]]:
-        """Yield what happens, and nothing after 15 s of silence, until it ends.
+        self, response: type[N], subscribe: Callable[[Callable[[], None]], Source[N]]
+    ) -> AsyncIterator[N]:
+        """Yield what happens, and an empty response after 15 s of silence, until it ends.
 
         Args:
+            response: Class of the responses.
             subscribe: Makes the source, given what to call when it has news.
 
         Raises:
@@ -68,24 +69,25 @@ class Watches:
         """
         if self._draining is not None:
             raise self._draining
-        news = asyncio.Event()
-        source = subscribe(news.set)
+        marked = asyncio.Event()
+        source = subscribe(marked.set)
         self._sources.add(source)
         try:
             while True:
-                updates, more = source.take(_RESPONSE_BYTES)
-                if updates:
-                    yield updates
+                news = response()
+                taken, more = source.take(_RESPONSE_BYTES, news)
+                if taken:
+                    yield news
                 if source.failure is not None:
                     raise source.failure
                 if more:
                     continue
                 try:
                     async with asyncio.timeout(_SILENCE_SECONDS):
-                        await news.wait()
+                        await marked.wait()
                 except TimeoutError:
-                    yield ()
-                news.clear()
+                    yield response()
+                marked.clear()
         finally:
             self._sources.discard(source)
             source.close()

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf import duration_pb2
 
 from moorline.errors.v1 import errors_pb2
+from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.executor.agent_process import Ending, Result
@@ -164,9 +165,10 @@ class Turn:
 
     def go_on_from(self, before: Turn) -> None:
         """Take over what was said before this turn began, and what is still being said."""
-        updates, _ = before.book.follow(after=0, mark=lambda: None).take(1 << 62)
+        said = executions_pb2.WatchExecutionResponse()
+        before.book.follow(after=0, mark=lambda: None).take(1 << 62, said)
         open_blocks = before.book.blocks
-        for update in updates:
+        for update in said.updates:
             if update.HasField("event"):
                 if update.event.HasField("transcript"):
                     self.book.append_transcript(update.event.transcript)

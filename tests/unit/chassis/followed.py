@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import events_pb2, feed_pb2, feed_pb2_grpc
@@ -24,21 +24,6 @@ from tests.unit.chassis.service import ADA, Running, running, until
 
 GATEWAY = Identity(user="services/gateway")
 PREFIX = "/moorline.session.v1.SessionFeedService/"
-
-Update: TypeAlias = feed_pb2.EncodedUpdate | errors_pb2.Error
-
-
-def wrap(batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
-    """Build a response; an error among the updates is the end."""
-    response = feed_pb2.OpenFeedResponse()
-    for number, updates in batch:
-        part = response.subscriptions.add(subscription=number)
-        for update in updates:
-            if isinstance(update, errors_pb2.Error):
-                part.end.CopyFrom(update)
-            else:
-                part.updates.append(update)
-    return response
 
 
 def split(response: feed_pb2.OpenFeedResponse) -> list[tuple[int, Sequence[Any], Any]]:
@@ -58,18 +43,15 @@ class Numbers:
         self.mark = mark
         self.done = False
 
-    def take(self, budget: int) -> tuple[Sequence[Update], bool]:
+    def take(self, budget: int, news: feed_pb2.SubscribedUpdates) -> tuple[int, bool]:
         """See `Source`."""
-        numbers = range(self.position + 1, self.history.head + 1)
+        for number in range(self.position + 1, self.history.head + 1):
+            news.updates.add(checkpoint=events_pb2.Checkpoint(sequence=number))
         self.position = self.history.head
-        taken: list[Update] = [
-            feed_pb2.EncodedUpdate(checkpoint=events_pb2.Checkpoint(sequence=number))
-            for number in numbers
-        ]
         if self.history.end is not None:
             self.done = True
-            taken.append(self.history.end.to_error())
-        return taken, False
+            news.end.CopyFrom(self.history.end.to_error())
+        return news.ByteSize() if news.updates or self.done else 0, False
 
     def close(self) -> None:
         """See `Source`."""
@@ -107,7 +89,11 @@ class FeedService(feed_pb2_grpc.SessionFeedServiceServicer):
         self, history: History, *, heartbeat: timedelta = timedelta(seconds=HEARTBEAT_SECONDS)
     ) -> None:
         self.history = history
-        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=wrap, heartbeat=heartbeat)
+        self.feeds: Feeds[feed_pb2.SubscribedUpdates, feed_pb2.OpenFeedResponse] = Feeds(
+            response=feed_pb2.OpenFeedResponse,
+            empty=feed_pb2.OpenFeedResponse,
+            heartbeat=heartbeat,
+        )
         self.refusals: list[Failure] = []
         self.callers: list[str] = []
         self.unsubscribed: list[int] = []

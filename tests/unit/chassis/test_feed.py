@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import pytest
 
-from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import feed_pb2
 from services.chassis.failures import Failure
 from services.chassis.feed import RESPONSE_BYTES, TAKE_BYTES, Feed, Feeds
 
 OWNER = "services/gateway"
-Update: TypeAlias = errors_pb2.Error
+News: TypeAlias = feed_pb2.SubscribedUpdates
+Response: TypeAlias = feed_pb2.OpenFeedResponse
 Batch: TypeAlias = list[tuple[int, list[str]]]
 
 
@@ -22,54 +23,60 @@ class FakeSource:
     """A queue of updates."""
 
     def __init__(self, *texts: str) -> None:
-        self.waiting = [Update(message=text) for text in texts]
+        self.waiting = list(texts)
         self.closed = 0
         self.done = False
 
     def put(self, *texts: str) -> None:
         """Add updates, without marking."""
-        self.waiting += [Update(message=text) for text in texts]
+        self.waiting += texts
 
-    def take(self, budget: int) -> tuple[Sequence[Update], bool]:
+    def take(self, budget: int, news: News) -> tuple[int, bool]:
         """See `Source`."""
-        taken: list[Update] = []
-        while self.waiting and (not taken or budget > 0):
-            budget -= self.waiting[0].ByteSize()
-            taken.append(self.waiting.pop(0))
-        return taken, bool(self.waiting)
+        left = budget
+        while self.waiting and left > 0:
+            text = self.waiting.pop(0)
+            news.updates.add(discarded_block_id=text)
+            left -= len(text)
+        return budget - left, bool(self.waiting)
 
     def close(self) -> None:
         """See `Source`."""
         self.closed += 1
 
 
-def wrap(batch: list[tuple[int, Sequence[Update]]]) -> Batch:
-    """Build the response of the tests: the texts by subscription."""
-    return [(number, [update.message for update in updates]) for number, updates in batch]
+async def shown(responses: Any) -> AsyncIterator[Batch]:
+    """Yield responses in short: the texts by subscription."""
+    async with aclosing(responses):
+        async for response in responses:
+            yield [
+                (news.subscription, [update.discarded_block_id for update in news.updates])
+                for news in response.subscriptions
+            ]
 
 
 @pytest.fixture
-def feeds() -> Feeds[Update, Batch]:
+def feeds() -> Feeds[News, Response]:
     """The feeds of a server."""
-    return Feeds(wrap=wrap)
+    return Feeds(response=Response, empty=Response)
 
 
 @pytest.fixture
-async def stream(feeds: Feeds[Update, Batch]) -> AsyncIterator[Any]:
-    """The stream of an open feed `f`."""
-    stream: Any = feeds.open("f", OWNER)
+async def stream(feeds: Feeds[News, Response]) -> AsyncIterator[Any]:
+    """The stream of an open feed `f`, in short."""
+    stream: Any = shown(feeds.open("f", OWNER))
     async with aclosing(stream):
         assert await anext(stream) == []
         yield stream
 
 
 @pytest.fixture
-def feed(feeds: Feeds[Update, Batch], stream: Any) -> Feed[Update]:
+def feed(feeds: Feeds[News, Response], stream: Any) -> Feed[News]:
     """The open feed `f`."""
     return feeds.get("f", OWNER)
 
 
-async def test_what_a_source_has_is_sent(stream: Any, feed: Feed[Update]) -> None:
+async def test_what_a_source_has_is_sent(stream: Any, feed: Feed[News]) -> None:
     """A new subscription is taken from at once, and again when marked."""
     source = FakeSource("a", "b")
     feed.add(7, source)
@@ -81,7 +88,7 @@ async def test_what_a_source_has_is_sent(stream: Any, feed: Feed[Update]) -> Non
     assert await anext(stream) == [(7, ["c"])]
 
 
-async def test_a_mark_wakes_the_writer(stream: Any, feed: Feed[Update]) -> None:
+async def test_a_mark_wakes_the_writer(stream: Any, feed: Feed[News]) -> None:
     """A writer that waits goes on, and further marks of that moment go with it."""
     first, second = FakeSource(), FakeSource()
     feed.add(1, first)
@@ -100,7 +107,7 @@ async def test_a_mark_wakes_the_writer(stream: Any, feed: Feed[Update]) -> None:
     assert await response == [(1, ["a", "c"]), (2, ["b"])]
 
 
-async def test_updates_combine_while_a_response_is_written(stream: Any, feed: Feed[Update]) -> None:
+async def test_updates_combine_while_a_response_is_written(stream: Any, feed: Feed[News]) -> None:
     """All that comes during a write is one response, in the order of marking."""
     first, second = FakeSource("0"), FakeSource()
     feed.add(1, first)
@@ -120,9 +127,7 @@ async def test_updates_combine_while_a_response_is_written(stream: Any, feed: Fe
     ]
 
 
-async def test_a_response_is_bounded_and_everyone_has_a_turn(
-    stream: Any, feed: Feed[Update]
-) -> None:
+async def test_a_response_is_bounded_and_everyone_has_a_turn(stream: Any, feed: Feed[News]) -> None:
     """A long replay does not hold up others, and nobody is skipped."""
     texts = ["x" * (TAKE_BYTES // 2)] * 12
     sources = {number: FakeSource(*texts) for number in range(1, 7)}
@@ -142,7 +147,7 @@ async def test_a_response_is_bounded_and_everyone_has_a_turn(
     assert turns[:12] == [*sources, *sources]
 
 
-async def test_one_large_update_is_sent_whole(stream: Any, feed: Feed[Update]) -> None:
+async def test_one_large_update_is_sent_whole(stream: Any, feed: Feed[News]) -> None:
     """An update above the bound makes a response of its own."""
     feed.add(1, FakeSource("x" * (2 * RESPONSE_BYTES)))
     feed.add(2, FakeSource("a"))
@@ -151,7 +156,7 @@ async def test_one_large_update_is_sent_whole(stream: Any, feed: Feed[Update]) -
     assert await anext(stream) == [(2, ["a"])]
 
 
-async def test_a_source_that_is_done_leaves(stream: Any, feed: Feed[Update]) -> None:
+async def test_a_source_that_is_done_leaves(stream: Any, feed: Feed[News]) -> None:
     """Its last updates are sent, then it is closed and its marks mean nothing."""
     source = FakeSource("last")
     source.done = True
@@ -165,7 +170,7 @@ async def test_a_source_that_is_done_leaves(stream: Any, feed: Feed[Update]) -> 
     assert await anext(stream) == [(2, ["a"])]
 
 
-async def test_a_removed_subscription_sends_no_more(stream: Any, feed: Feed[Update]) -> None:
+async def test_a_removed_subscription_sends_no_more(stream: Any, feed: Feed[News]) -> None:
     """Removing closes the source once, also when repeated."""
     source = FakeSource("a")
     feed.add(1, source)
@@ -178,14 +183,14 @@ async def test_a_removed_subscription_sends_no_more(stream: Any, feed: Feed[Upda
     assert await anext(stream) == [(2, ["b"])]
 
 
-async def test_taking_may_lead_to_unsubscribing(stream: Any, feed: Feed[Update]) -> None:
+async def test_taking_may_lead_to_unsubscribing(stream: Any, feed: Feed[News]) -> None:
     """A source whose take removes itself and others disturbs nobody."""
 
     class Leaving(FakeSource):
-        def take(self, budget: int) -> tuple[Sequence[Update], bool]:
+        def take(self, budget: int, news: News) -> tuple[int, bool]:
             feed.remove(1)
             feed.remove(2)
-            return super().take(budget)[0], True
+            return super().take(budget, news)[0], True
 
     feed.add(1, Leaving("bye"))
     feed.add(2, FakeSource("never"))
@@ -196,7 +201,7 @@ async def test_taking_may_lead_to_unsubscribing(stream: Any, feed: Feed[Update])
 
 
 @pytest.mark.parametrize("number", [0, -1, 5])
-async def test_a_number_is_used_once(feed: Feed[Update], number: int) -> None:
+async def test_a_number_is_used_once(feed: Feed[News], number: int) -> None:
     """A number in use or below 1 is refused, and its source closed."""
     feed.add(5, FakeSource())
     source = FakeSource()
@@ -209,7 +214,7 @@ async def test_a_number_is_used_once(feed: Feed[Update], number: int) -> None:
 
 
 async def test_the_end_of_a_stream_closes_its_sources(
-    feeds: Feeds[Update, Batch], stream: Any, feed: Feed[Update]
+    feeds: Feeds[News, Response], stream: Any, feed: Feed[News]
 ) -> None:
     """After the caller left, the feed is unknown and takes nothing."""
     sources = [FakeSource(), FakeSource(), FakeSource()]
@@ -228,7 +233,7 @@ async def test_the_end_of_a_stream_closes_its_sources(
 
 
 async def test_a_cancelled_stream_closes_its_sources(
-    feeds: Feeds[Update, Batch], feed: Feed[Update], stream: Any
+    feeds: Feeds[News, Response], feed: Feed[News], stream: Any
 ) -> None:
     """A writer that waits can be cancelled; a mark after that is harmless."""
     source = FakeSource()
@@ -246,7 +251,7 @@ async def test_a_cancelled_stream_closes_its_sources(
 
 @pytest.mark.parametrize(("feed_id", "owner"), [("f", "users/eve"), ("", OWNER), ("x" * 65, OWNER)])
 async def test_a_feed_has_one_owner(
-    feeds: Feeds[Update, Batch], feed: Feed[Update], feed_id: str, owner: str
+    feeds: Feeds[News, Response], feed: Feed[News], feed_id: str, owner: str
 ) -> None:
     """Nobody else can open it again, and malformed ids are refused."""
     with pytest.raises(Failure) as caught:
@@ -257,7 +262,7 @@ async def test_a_feed_has_one_owner(
 
 
 async def test_another_owner_does_not_get_a_feed(
-    feeds: Feeds[Update, Batch], feed: Feed[Update]
+    feeds: Feeds[News, Response], feed: Feed[News]
 ) -> None:
     """For somebody else it is unknown; without an owner the id is enough."""
     assert feeds.get("f") is feed
@@ -268,12 +273,12 @@ async def test_another_owner_does_not_get_a_feed(
 
 
 async def test_the_owner_may_open_a_feed_again(
-    feeds: Feeds[Update, Batch], stream: Any, feed: Feed[Update]
+    feeds: Feeds[News, Response], stream: Any, feed: Feed[News]
 ) -> None:
     """The stream before ends, and its end does not touch the new one."""
     source = FakeSource()
     feed.add(1, source)
-    again: Any = feeds.open("f", OWNER)
+    again: Any = shown(feeds.open("f", OWNER))
     assert await anext(again) == []
 
     with pytest.raises(Failure) as caught:
@@ -286,7 +291,7 @@ async def test_the_owner_may_open_a_feed_again(
 
 
 async def test_drain_ends_every_feed(
-    feeds: Feeds[Update, Batch], stream: Any, feed: Feed[Update]
+    feeds: Feeds[News, Response], stream: Any, feed: Feed[News]
 ) -> None:
     """What is marked goes out first, then DRAINING; no feed is opened any more."""
     source = FakeSource("last")
@@ -307,7 +312,7 @@ async def test_drain_ends_every_feed(
     assert source.closed == 1
 
 
-async def test_drain_wakes_a_silent_feed(feeds: Feeds[Update, Batch], stream: Any) -> None:
+async def test_drain_wakes_a_silent_feed(feeds: Feeds[News, Response], stream: Any) -> None:
     """A writer that waits for a mark ends as well."""
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
@@ -320,17 +325,17 @@ async def test_drain_wakes_a_silent_feed(feeds: Feeds[Update, Batch], stream: An
 
 async def test_drain_without_feeds_returns() -> None:
     """A server nobody follows drains at once."""
-    await Feeds[Update, Batch](wrap=wrap).drain()
+    await Feeds[News, Response](response=Response, empty=Response).drain()
 
 
 async def test_a_source_with_more_that_gives_nothing_does_not_block_the_loop(
-    feeds: Feeds[Update, Batch], stream: Any
+    feeds: Feeds[News, Response], stream: Any
 ) -> None:
     """While it gives nothing, others run: what it waits for may be one of them."""
 
     class Slow(FakeSource):
-        def take(self, budget: int) -> tuple[Sequence[Update], bool]:
-            return super().take(budget) if self.waiting else ((), True)
+        def take(self, budget: int, news: News) -> tuple[int, bool]:
+            return super().take(budget, news) if self.waiting else (0, True)
 
     source = Slow()
     feeds.get("f").add(1, source)
@@ -340,7 +345,7 @@ async def test_a_source_with_more_that_gives_nothing_does_not_block_the_loop(
         assert [(1, ["late"])] == await anext(stream)
 
 
-async def test_a_busy_feed_gathers_between_two_responses(stream: Any, feed: Feed[Update]) -> None:
+async def test_a_busy_feed_gathers_between_two_responses(stream: Any, feed: Feed[News]) -> None:
     """After a response for many subscriptions, the next one carries more than the first news."""
     sources = [FakeSource("a") for _ in range(20)]
     for number, source in enumerate(sources, 1):

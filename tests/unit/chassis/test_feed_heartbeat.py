@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 
 from services.chassis.feed import HEARTBEAT_SECONDS, Feeds
-from tests.unit.chassis.test_feed import OWNER, Batch, FakeSource, Update, wrap
+from tests.unit.chassis.test_feed import OWNER, FakeSource, News, Response, shown
 
 BEAT = 0.1
 
 
 @pytest.fixture
-def feeds() -> Feeds[Update, Batch]:
+def feeds() -> Feeds[News, Response]:
     """The feeds of a server, whose hearts beat fast."""
-    return Feeds(wrap=wrap, heartbeat=timedelta(seconds=BEAT))
+    return Feeds(response=Response, empty=Response, heartbeat=timedelta(seconds=BEAT))
 
 
 @pytest.fixture
-async def stream(feeds: Feeds[Update, Batch]) -> AsyncIterator[Any]:
+async def stream(feeds: Feeds[News, Response]) -> AsyncIterator[Any]:
     """The stream of an open feed `f`."""
-    stream: Any = feeds.open("f", OWNER)
+    stream: Any = shown(feeds.open("f", OWNER))
     async with aclosing(stream):
         assert await anext(stream) == []
         yield stream
@@ -44,7 +44,7 @@ async def test_a_silent_feed_beats(stream: Any) -> None:
         assert BEAT * 0.8 < now() - start < BEAT * 10
 
 
-async def test_a_feed_that_talks_does_not_beat(stream: Any, feeds: Feeds[Update, Batch]) -> None:
+async def test_a_feed_that_talks_does_not_beat(stream: Any, feeds: Feeds[News, Response]) -> None:
     """The silence is counted from the last response."""
     feed, source, end = feeds.get("f"), FakeSource(), now() + 3 * BEAT
     feed.add(1, source)
@@ -57,7 +57,7 @@ async def test_a_feed_that_talks_does_not_beat(stream: Any, feeds: Feeds[Update,
     assert await anext(stream) == []
 
 
-async def test_a_beat_disturbs_no_update(stream: Any, feeds: Feeds[Update, Batch]) -> None:
+async def test_a_beat_disturbs_no_update(stream: Any, feeds: Feeds[News, Response]) -> None:
     """An update that is marked when the heart would beat takes the beat's place."""
     feed, source = feeds.get("f"), FakeSource()
     feed.add(1, source)
@@ -73,13 +73,13 @@ async def test_a_beat_disturbs_no_update(stream: Any, feeds: Feeds[Update, Batch
 
 
 async def test_a_source_that_gives_nothing_does_not_silence_the_feed(
-    stream: Any, feeds: Feeds[Update, Batch]
+    stream: Any, feeds: Feeds[News, Response]
 ) -> None:
     """It says that more is waiting, for ever, and the heart beats all the same."""
 
     class Slow(FakeSource):
-        def take(self, budget: int) -> tuple[Sequence[Update], bool]:
-            return (), True
+        def take(self, budget: int, news: News) -> tuple[int, bool]:
+            return 0, True
 
     feeds.get("f").add(1, Slow())
 
@@ -87,12 +87,12 @@ async def test_a_source_that_gives_nothing_does_not_silence_the_feed(
         assert await anext(stream) == []
 
 
-async def test_a_closed_feed_leaves_no_timer(stream: Any, feeds: Feeds[Update, Batch]) -> None:
+async def test_a_closed_feed_leaves_no_timer(stream: Any, feeds: Feeds[News, Response]) -> None:
     """Whether it was waiting or not, and when it was opened again."""
     first = feeds.get("f")
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
-    again: Any = feeds.open("f", OWNER)
+    again: Any = shown(feeds.open("f", OWNER))
     async with aclosing(again):
         assert await anext(again) == []
         await asyncio.wait([waiting])
@@ -105,11 +105,11 @@ async def test_a_closed_feed_leaves_no_timer(stream: Any, feeds: Feeds[Update, B
 
 
 async def test_a_feed_closed_before_its_first_beat_makes_no_timer(
-    stream: Any, feeds: Feeds[Update, Batch]
+    stream: Any, feeds: Feeds[News, Response]
 ) -> None:
     """It was opened again while its first response was being written."""
     first = feeds.get("f")
-    again: Any = feeds.open("f", OWNER)
+    again: Any = shown(feeds.open("f", OWNER))
     async with aclosing(again):
         assert await anext(again) == []
         with pytest.raises(Exception, match="opened again"):
@@ -120,5 +120,7 @@ async def test_a_feed_closed_before_its_first_beat_makes_no_timer(
 
 def test_silence_is_short_enough_to_be_told_from_death() -> None:
     """What everybody waits for is what the contract says."""
+    feeds: Feeds[News, Response] = Feeds(response=Response, empty=Response)
+
     assert HEARTBEAT_SECONDS == 3
-    assert Feeds[Update, Batch](wrap=wrap)._heartbeat_seconds == HEARTBEAT_SECONDS
+    assert feeds._heartbeat_seconds == HEARTBEAT_SECONDS

@@ -41,9 +41,19 @@ def follow(book: Book, *, after: int = 0) -> Cursor:
     return book.follow(after=after, mark=lambda: None)
 
 
+def take(
+    cursor: Cursor, budget: int = 1 << 30
+) -> tuple[list[executions_pb2.ExecutionUpdate], bool]:
+    """Return what a cursor takes, and whether there is more."""
+    news = executions_pb2.WatchExecutionResponse()
+    taken, more = cursor.take(budget, news)
+    assert bool(news.updates) == bool(taken)
+    return list(news.updates), more
+
+
 def items(book: Book) -> list[transcript_pb2.Item]:
     """Return the items of a book."""
-    updates, _ = follow(book).take(1 << 30)
+    updates, _ = take(follow(book))
     return [update.event.item for update in updates if update.event.HasField("item")]
 
 

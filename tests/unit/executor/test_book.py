@@ -11,6 +11,7 @@ from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.executor.book import BYTES_LIMIT, ITEMS_LIMIT, Block, Book, Cursor
+from tests.unit.executor import fakes
 from tests.unit.executor.fakes import follow
 
 PLENTY = 1 << 30
@@ -59,8 +60,8 @@ def shown(updates: list[executions_pb2.ExecutionUpdate]) -> list[str]:
 
 def take(cursor: Cursor, budget: int = PLENTY) -> tuple[list[str], bool]:
     """Take updates in short."""
-    updates, more = cursor.take(budget)
-    return shown(list(updates)), more
+    updates, more = fakes.take(cursor, budget)
+    return shown(updates), more
 
 
 def test_items_are_numbered_from_one() -> None:
@@ -69,7 +70,7 @@ def test_items_are_numbered_from_one() -> None:
 
     book.append(message("b1"))
     book.append(end(), conversation="c")
-    (first, second), _ = follow(book).take(PLENTY)
+    (first, second), _ = fakes.take(follow(book))
 
     assert [1, 2] == [first.event.sequence, second.event.sequence]
     assert first.event.create_time.seconds > 0
@@ -116,7 +117,7 @@ def test_thought_closes_its_piece() -> None:
     """Thoughts are pieces as well, and say so."""
     book = Book()
     book.open("t", thought=True).write("hm", 2)
-    (delta,), _ = follow(book).take(PLENTY)
+    (delta,), _ = fakes.take(follow(book))
     book.append(thought("t"))
 
     assert delta.delta.thought
@@ -144,7 +145,7 @@ def test_part_of_the_transcript_is_numbered_and_acknowledged_like_an_item() -> N
     book.append(message())
     book.append_transcript(part)
     book.append(end())
-    (_, update, _), _ = follow(book).take(PLENTY)
+    (_, update, _), _ = fakes.take(follow(book))
 
     assert part == update.event.transcript
     assert ["#1", "t#2", "#3"] == take(follow(book))[0]
@@ -328,7 +329,7 @@ class Reader:
         """Take everything, in small bites."""
         more = True
         while more:
-            updates, more = self._cursor.take(64)
+            updates, more = fakes.take(self._cursor, 64)
             for update in updates:
                 self._show(update)
 

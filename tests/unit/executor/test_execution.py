@@ -17,11 +17,7 @@ from services.executor.provisions import Provisions
 from tests.unit.executor.fake_processes import (
     FakeProcesses,
 )
-from tests.unit.executor.fakes import (
-    items,
-    outcome,
-    until,
-)
+from tests.unit.executor.fakes import follow, items, outcome, take, until
 from tests.unit.executor.stage import Stage, impatient
 
 Outcome = transcript_pb2.TurnOutcome
@@ -34,7 +30,7 @@ async def test_finished_turn_has_an_outcome_with_usage(stage: Stage) -> None:
     process.end(Result.FINISHED)
     await execution.over()
     told = outcome(execution)
-    (update,), _ = execution.book.follow(after=0, mark=lambda: None).take(1)
+    (update,), _ = take(follow(execution.book), 1)
 
     assert executions_pb2.Execution.STATE_RUNNING == running
     assert executions_pb2.Execution.STATE_ENDED == execution.state

@@ -27,6 +27,7 @@ from tests.unit.executor.fakes import (
     items,
     kinds,
     outcome,
+    take,
     until,
 )
 from tests.unit.executor.stage import Stage, impatient
@@ -111,7 +112,7 @@ async def test_metered_turn_costs_what_the_meter_says(
     told: list[int] = []
 
     def costs() -> list[int]:
-        updates, _ = cursor.take(1 << 20)
+        updates, _ = take(cursor)
         told.extend(one.progress.usage.cost_usd_micros for one in updates)
         return told
 
@@ -163,14 +164,14 @@ async def test_execution_waits_for_a_slot(stage: Stage, queue: FairQueue) -> Non
     for execution in (waiting, cancelled):
         stage.provisions.tasks.spawn(execution.run(), name="execution")
     cursor = follow(waiting.book)
-    await until(lambda: cursor.take(1 << 20)[0])
+    await until(lambda: take(cursor)[0])
     cancelled.stop(cause=None, grace=None)
     await cancelled.over()
     await asyncio.sleep(0.3)
     state = waiting.state
     queue.give_back("")
     await until(lambda: waiting.state == executions_pb2.Execution.STATE_RUNNING)
-    (update,), _ = cursor.take(1 << 20)
+    (update,), _ = take(cursor)
     await asyncio.sleep(0.1)
     ended = waiting.book.ended
     waiting.stop(cause=None, grace=None)

@@ -21,7 +21,7 @@ from services.executor.notes import Note, Notes
 from services.executor.workspaces import Workspaces
 from tests.unit.executor.conftest import MakeExecutions
 from tests.unit.executor.fake_processes import FakeProcesses
-from tests.unit.executor.fakes import WORKSPACE, FakeBackend, make_work, outcome, until
+from tests.unit.executor.fakes import WORKSPACE, FakeBackend, make_work, outcome, take, until
 from tests.unit.executor.test_executions import running, start
 
 CANCELLED = transcript_pb2.TurnOutcome.STATE_CANCELLED
@@ -101,7 +101,7 @@ async def test_adopted_execution_is_known_by_its_name(
     cursor = execution.book.follow(after=7, mark=lambda: None)
     processes.made[0].end(Result.FINISHED)
     await execution.over()
-    (update,), _ = cursor.take(1 << 20)
+    (update,), _ = take(cursor)
 
     assert adopted
     assert execution is again

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import grpc
 
-from moorline.errors.v1 import errors_pb2
 from moorline.session.v1 import (
     agents_pb2,
     agents_pb2_grpc,
@@ -37,8 +36,6 @@ from tests.unit.chassis.service import KEY, running
 from tests.unit.gateway.fake_pods import failure, not_owner
 from tests.unit.gateway.fakes import Update, checkpoint, event
 
-Item = Update | errors_pb2.Error
-
 
 class Cursor:
     """A source of a feed: an agent's events after a position."""
@@ -52,17 +49,17 @@ class Cursor:
         self._after = after
         self._checkpointed = False
 
-    def take(self, budget: int) -> tuple[Sequence[Item], bool]:
+    def take(self, budget: int, news: feed_pb2.SubscribedUpdates) -> tuple[int, bool]:
         """See `Source`."""
-        taken: list[Item] = list(self._history[self._after :])
-        self._after += len(taken)
+        news.updates.extend(self._history[self._after :])
+        self._after += len(news.updates)
         if not self._checkpointed:
             self._checkpointed = True
-            taken.append(checkpoint(self._after, self._log_id))
+            news.updates.append(checkpoint(self._after, self._log_id))
         if self.end is not None:
             self.done = True
-            taken.append(self.end.to_error())
-        return taken, False
+            news.end.CopyFrom(self.end.to_error())
+        return len(news.updates) + self.done, False
 
     def close(self) -> None:
         """See `Source`."""
@@ -142,7 +139,9 @@ class ClusterPod:
         self.dead_at: float | None = None
         self.cluster = cluster
         self.cursors: dict[str, list[Cursor]] = {}
-        self.feeds: Feeds[Any, feed_pb2.OpenFeedResponse] = Feeds(wrap=_wrap)
+        self.feeds: Feeds[feed_pb2.SubscribedUpdates, feed_pb2.OpenFeedResponse] = Feeds(
+            response=feed_pb2.OpenFeedResponse, empty=feed_pb2.OpenFeedResponse
+        )
         self.subscribes = 0
         self.asked: list[str] = []
 
@@ -269,15 +268,3 @@ def connected(reach: Reach, count: int) -> Callable[[], bool]:
 
 def _user(agent: str) -> str:
     return "/".join(agent.split("/")[:2])
-
-
-def _wrap(batch: list[tuple[int, Sequence[Item]]]) -> feed_pb2.OpenFeedResponse:
-    response = feed_pb2.OpenFeedResponse()
-    for number, items in batch:
-        news = response.subscriptions.add(subscription=number)
-        for item in items:
-            if isinstance(item, errors_pb2.Error):
-                news.end.CopyFrom(item)
-            else:
-                news.updates.append(item)
-    return response

@@ -40,9 +40,10 @@ class Script:
     def __init__(self, updates: Sequence[Update]) -> None:
         self.updates = list(updates)
 
-    def take(self, budget: int) -> tuple[Sequence[Update], bool]:
+    def take(self, budget: int, news: feed_pb2.SubscribedUpdates) -> tuple[int, bool]:
         """See `Source`."""
-        taken, self.updates = self.updates, []
+        news.updates.extend(self.updates)
+        taken, self.updates = len(self.updates), []
         return taken, False
 
     def close(self) -> None:
@@ -76,7 +77,9 @@ class FakeSession:
         # Answers wait for it.
         self.gate = asyncio.Event()
         self.gate.set()
-        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=self._wrap)
+        self.feeds: Feeds[feed_pb2.SubscribedUpdates, feed_pb2.OpenFeedResponse] = Feeds(
+            response=self._response, empty=self._response
+        )
 
     def push(self, *updates: Update) -> None:
         """Bring updates to the newest subscription."""
@@ -84,13 +87,8 @@ class FakeSession:
         script.updates += updates
         self.feeds.get(self.feed_ids[-1]).mark(number)
 
-    def _wrap(self, batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
-        response = feed_pb2.OpenFeedResponse(
-            subscriptions=[
-                feed_pb2.SubscribedUpdates(subscription=number, updates=updates)
-                for number, updates in batch
-            ]
-        )
+    def _response(self) -> feed_pb2.OpenFeedResponse:
+        response = feed_pb2.OpenFeedResponse()
         if self.time:
             response.time.FromSeconds(self.time)
         return response

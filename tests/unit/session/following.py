@@ -45,15 +45,17 @@ OUTCOME = Item(
 class Client:
     """Follows by the client's rule: replace on a snapshot, append, the item wins."""
 
-    source: EventSource[events_pb2.EventUpdate]
+    source: EventSource[events_pb2.WatchEventsResponse]
     sequences: list[int] = field(default_factory=list)
     blocks: dict[str, str] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
 
     def take(self, budget: int = BUDGET) -> bool:
         """Take once; return whether there was more."""
-        updates, more = self.source.take(budget)
-        for update in updates:
+        news = events_pb2.WatchEventsResponse()
+        taken, more = self.source.take(budget, news)
+        assert bool(news.updates) == bool(taken)
+        for update in news.updates:
             self._apply(update)
         return more
 

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2, usage_pb2
 from moorline.transcript.v1 import transcript_pb2
-from services.chassis.feed import Feeds
 from services.chassis.identity import Identity, act_as
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
@@ -105,7 +104,7 @@ class Service:
             period=timedelta(seconds=sweep),
         )
         self.watches = Watches()
-        self.feeds: feed_api.SessionFeeds = Feeds(wrap=feed_api.wrapped(self.environment.clock))
+        self.feeds = feed_api.open_feeds(self.environment.clock)
         self.agents = AgentApi(sessions=self.sessions, watches=self.watches, limits=limits)
         self.turns = TurnApi(sessions=self.sessions, limits=limits)
         self.events = EventApi(sessions=self.sessions, watches=self.watches)

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from moorline.errors.v1 import errors_pb2
-from moorline.session.v1 import agents_pb2
+from moorline.session.v1 import agents_pb2, feed_pb2
 from services.chassis.failures import not_found
 from services.session.agent_source import AgentFollower, AgentSource
 from services.session.forms import FeedAgents, MessageAgents
@@ -60,6 +60,14 @@ def make(agents: FakeAgents, form: Any = None) -> tuple[AgentSource[Any], list[N
     return source, marks
 
 
+def take(source: AgentSource[Any], budget: int = BUDGET) -> tuple[Any, bool]:
+    """Return what a source gives, and whether there is more."""
+    news = agents_pb2.WatchAgentsResponse()
+    taken, more = source.take(budget, news)
+    assert bool(news.updates) == bool(taken)
+    return list(news.updates), more
+
+
 def shown(updates: Any) -> list[str]:
     """Return what a client is told, in short."""
     return [
@@ -72,31 +80,31 @@ def test_the_list_comes_first() -> None:
     """Every agent, then the checkpoint, once."""
     source, _ = make(FakeAgents("a", "b"))
 
-    updates, more = source.take(BUDGET)
+    updates, more = take(source)
 
     assert ["users/ada/agents/a", "users/ada/agents/b", "*"] == shown(updates)
     assert not more
-    assert ([], False) == source.take(BUDGET)
+    assert ([], False) == take(source)
 
 
 def test_an_empty_list_is_complete() -> None:
     """There is a checkpoint all the same."""
     source, _ = make(FakeAgents())
 
-    assert ["*"] == shown(source.take(BUDGET)[0])
+    assert ["*"] == shown(take(source)[0])
 
 
 def test_changes_that_follow_quickly_are_one() -> None:
     """An agent is sent as it is when it is taken."""
     agents = FakeAgents("a", "b")
     source, marks = make(agents)
-    source.take(BUDGET)
+    take(source)
     for _ in range(5):
         source.changed("b")
     source.changed("a")
     del agents.agents["a"]
 
-    updates, _ = source.take(BUDGET)
+    updates, _ = take(source)
 
     assert ["users/ada/agents/b", "-users/ada/agents/a"] == shown(updates)
     assert 6 == len(marks)
@@ -109,7 +117,7 @@ def test_a_budget_is_kept_but_for_one_update() -> None:
     takes = []
     more = True
     while more:
-        updates, more = source.take(1)
+        updates, more = take(source, 1)
         takes.append(shown(updates))
 
     assert [["users/ada/agents/a"], ["users/ada/agents/b"]] == takes[:2]
@@ -121,10 +129,12 @@ def test_a_feed_carries_the_same(json: bool) -> None:
     """Each agent by name and encoded, removals marked."""
     agents = FakeAgents("a")
     source, _ = make(agents, FeedAgents(json=json))
-    (added, checkpoint), _ = source.take(BUDGET)
+    news = feed_pb2.SubscribedUpdates()
+    source.take(BUDGET, news)
     del agents.agents["a"]
     source.changed("a")
-    (removed,), _ = source.take(BUDGET)
+    source.take(BUDGET, news)
+    added, checkpoint, removed = news.updates
 
     assert ("users/ada/agents/a", False) == (added.agent.name, added.agent.removed)
     assert checkpoint.HasField("agents_checkpoint")
@@ -145,10 +155,11 @@ def test_it_ends_with_a_failure() -> None:
         source.end(not_found())
         source.end(not_found())
 
-    (error,), _ = feed.take(BUDGET)
+    news = feed_pb2.SubscribedUpdates()
+    feed.take(BUDGET, news)
 
-    assert errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND == error.reason
-    assert ((), False) == plain.take(BUDGET)
+    assert errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND == news.end.reason
+    assert ([], False) == take(plain)
     assert feed.done
     assert plain.done
     assert [] == agents.followers

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from moorline.errors.v1 import errors_pb2
+from moorline.session.v1 import events_pb2
 from services.chassis.failures import Failure
 from tests.unit.session.fakes import store_unavailable
 from tests.unit.session.following import (
@@ -168,7 +169,7 @@ class TestClosing:
         await world.say("1")
         fresh = await make_world(world.store, world.tasks)
         source = fresh.source()
-        source.take(BUDGET)
+        source.take(BUDGET, events_pb2.WatchEventsResponse())
         assert 1 == len(world.tasks)
 
         source.close()

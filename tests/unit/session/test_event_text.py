@@ -170,12 +170,13 @@ class TestForms:
         await world.log.append("t", [message('"hi"', "b0")])
         world.timeline.extend("b1", '"x"\n', thought=True)
         source = world.source(form=FeedEvents(json=json))
-        updates: list[feed_pb2.EncodedUpdate] = list(source.take(BUDGET)[0])
+        news = feed_pb2.SubscribedUpdates()
+        source.take(BUDGET, news)
         world.timeline.discard("b1")
         await world.log.append("t", [OUTCOME])
-        updates += source.take(BUDGET)[0]
+        source.take(BUDGET, news)
 
-        event, delta, checkpoint, discard, outcome = updates
+        event, delta, checkpoint, discard, outcome = news.updates
         assert (1, "b0", False) == (
             event.event.sequence,
             event.event.block_id,
@@ -193,13 +194,16 @@ class TestForms:
         assert outcome.event.closes_blocks
 
     async def test_a_feed_ends_with_an_error(self, world: World) -> None:
-        """As the only update, in place of whatever was left."""
+        """In place of whatever was left."""
         source = world.source(form=FeedEvents(json=True))
+        news = feed_pb2.SubscribedUpdates()
 
         world.timeline.end(not_found())
         world.timeline.end(not_found())
 
-        (error,), more = source.take(BUDGET)
-        assert errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND == error.reason
+        taken, more = source.take(BUDGET, news)
+        assert errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND == news.end.reason
+        assert not news.updates
+        assert taken
         assert not more
         assert source.done

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from moorline.errors.v1 import errors_pb2
-from moorline.session.v1 import sessions_pb2
+from moorline.session.v1 import events_pb2, sessions_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import Identity, act_as
 from services.session import sessions
@@ -212,8 +212,9 @@ class TestHistory:
             "include_deltas": True,
             "mark": lambda: None,
         }
-        updates, _ = agent.follow(**options).take(1 << 20)
-        log_id = updates[0].checkpoint.log_id
+        news = events_pb2.WatchEventsResponse()
+        agent.follow(**options).take(1 << 20, news)
+        log_id = news.updates[0].checkpoint.log_id
         assert log_id
         agent.follow(**options, log_id=log_id)
 

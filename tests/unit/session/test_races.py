@@ -338,7 +338,7 @@ class TestOwner:
             form=MessageEvents(), after_sequence=0, include_deltas=True, mark=lambda: None
         )
 
-        source.take(1000)
+        source.take(1000, events_pb2.WatchEventsResponse())
         assert source.done
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
@@ -22,9 +22,11 @@ class FakeSource:
         self.done = False
         self.closed = 0
 
-    def take(self, budget: int) -> tuple[Sequence[int], bool]:
+    def take(self, budget: int, news: list[int]) -> tuple[int, bool]:
         """See `Source`."""
-        return self.parts.pop(0) if self.parts else ([], False)
+        numbers, more = self.parts.pop(0) if self.parts else ([], False)
+        news += numbers
+        return len(numbers), more
 
     def end(self, failure: Failure) -> None:
         """See `Source`."""
@@ -46,7 +48,7 @@ async def test_it_takes_until_nothing_is_left_then_waits_for_news() -> None:
         made.append(source)
         return source
 
-    stream = Watches().follow(subscribe)
+    stream = Watches().follow(list[int], subscribe)
     assert [1] == await anext(stream)
     assert [2] == await anext(stream)
     waiting = asyncio.ensure_future(anext(stream))
@@ -64,9 +66,9 @@ async def test_it_takes_until_nothing_is_left_then_waits_for_news() -> None:
 async def test_silence_is_broken_by_an_empty_response(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that proxies keep the stream open."""
     monkeypatch.setattr(watches_module, "_SILENCE_SECONDS", 0.01)
-    stream = Watches().follow(FakeSource)
+    stream = Watches().follow(list[int], FakeSource)
 
-    assert [(), ()] == [await anext(stream), await anext(stream)]
+    assert [[], []] == [await anext(stream), await anext(stream)]
     await stream.aclose()  # type: ignore[attr-defined]
 
 
@@ -78,7 +80,7 @@ async def test_it_raises_why_the_source_ended() -> None:
         made.append(FakeSource(mark))
         return made[0]
 
-    stream = Watches().follow(subscribe)
+    stream = Watches().follow(list[int], subscribe)
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
     made[0].end(not_found())

@@ -16,7 +16,7 @@ from services.executor.claude_code.belongings import Belongings
 from services.executor.claude_code.dialogue import Dialogue
 from services.executor.claude_code.patience import PATIENCE, Patience
 from services.executor.claude_code.process import ClaudeCode
-from tests.unit.executor.fakes import FakeChannel, follow, make_work, until
+from tests.unit.executor.fakes import FakeChannel, follow, make_work, take, until
 
 IMPATIENCE = Patience(
     opening=timedelta(seconds=0.2),
@@ -161,6 +161,6 @@ def mirrored(*uuids: str, conversation: str = "s1") -> dict[str, Any]:
 
 def entries(book: Book) -> list[str]:
     """Return the newest entries of the transcript's parts in a book."""
-    updates, _ = follow(book).take(1 << 30)
+    updates, _ = take(follow(book))
     events = [update.event for update in updates if update.HasField("event")]
     return [event.transcript.last_entry for event in events if event.HasField("transcript")]

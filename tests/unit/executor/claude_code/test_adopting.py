@@ -37,7 +37,7 @@ from tests.unit.executor.claude_code.process import (
     requests,
     said,
 )
-from tests.unit.executor.fakes import FakeChannel, follow, items, make_work, texts, until
+from tests.unit.executor.fakes import FakeChannel, follow, items, make_work, take, texts, until
 
 FIRST = frames.stable_uuid("message/e1")
 SECOND = frames.stable_uuid("message/e2")
@@ -134,7 +134,7 @@ async def test_same_lines_make_the_same_items(tasks: Tasks) -> None:
     _, adopted, (again, _) = await adopt(tasks, *printed)
 
     def facts(book: Book) -> list[Any]:
-        updates, _ = follow(book).take(1 << 30)
+        updates, _ = take(follow(book))
         events = [update.event for update in updates if update.HasField("event")]
         return [(event.sequence, event.item, event.transcript) for event in events]
 

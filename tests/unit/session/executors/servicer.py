@@ -44,11 +44,11 @@ class Cursor:
         self.mark = mark
         self.done = False
 
-    def take(self, budget: int) -> tuple[Sequence[Update], bool]:
+    def take(self, budget: int, news: feed_pb2.SubscribedExecution) -> tuple[int, bool]:
         """See `Source`."""
-        updates = self.script[self.position :]
+        news.updates.extend(self.script[self.position :])
         self.position = len(self.script)
-        return updates, False
+        return len(news.updates), False
 
     def close(self) -> None:
         """See `Source`."""
@@ -105,7 +105,9 @@ class Servicer(
 
     def __post_init__(self) -> None:
         """Make the feeds."""
-        self.feeds: Feeds[Update, feed_pb2.OpenFeedResponse] = Feeds(wrap=self._wrap)
+        self.feeds: Feeds[feed_pb2.SubscribedExecution, feed_pb2.OpenFeedResponse] = Feeds(
+            response=self._response, empty=self._response
+        )
 
     def say(self, update: Update) -> None:
         """Add to the script."""
@@ -203,13 +205,8 @@ class Servicer(
         self.cursors.append(cursor)
         feed.add(subscription, cursor)
 
-    def _wrap(self, batch: list[tuple[int, Sequence[Update]]]) -> feed_pb2.OpenFeedResponse:
-        response = feed_pb2.OpenFeedResponse(
-            subscriptions=[
-                feed_pb2.SubscribedExecution(subscription=number, updates=updates)
-                for number, updates in batch
-            ]
-        )
+    def _response(self) -> feed_pb2.OpenFeedResponse:
+        response = feed_pb2.OpenFeedResponse()
         response.time.FromDatetime(datetime.now(UTC) + self.clock_error)
         return response
 
