@@ -82,7 +82,7 @@ class Effects:
             name = news[offset : offset + length].rstrip(b"\0").decode()
             offset += length
             path = self._directories[watch] / name
-            if mask & _IN_ISDIR:
+            if mask & _IN_ISDIR and mask & (_IN_CREATE | _IN_MOVED_TO):
                 self._take_up(path)
             elif mask & _IN_CLOSE_WRITE:
                 self._written[path] += 1

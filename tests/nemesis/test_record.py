@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from tests.nemesis.check_turns import expected_texts
@@ -35,6 +36,17 @@ async def test_a_file_written_before_its_directory_is_watched_counts_once(tmp_pa
         await asyncio.sleep(0.05)
 
     assert {"t1.0": 1} == effects.counts
+
+
+async def test_looking_into_a_folder_is_no_news(tmp_path: Path) -> None:
+    """Or the looking that news leads to would be news again, and nothing else were done."""
+    with Effects([tmp_path]):
+        (tmp_path / "w" / "files").mkdir(parents=True)
+        await asyncio.sleep(0.05)
+        before = time.process_time()
+        await asyncio.sleep(0.3)
+
+    assert time.process_time() - before < 0.1
 
 
 def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
