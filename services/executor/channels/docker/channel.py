@@ -65,7 +65,7 @@ class DockerChannel:
         tasks: Tasks,
     ) -> None:
         self._engine = engine
-        self._workspace = workspace
+        self.workspace = workspace
         self._configuration = configuration
         self._prepare = prepare
         self._container = container
@@ -206,7 +206,7 @@ class DockerChannel:
     async def _adopt(self) -> Failure | None:
         lost = Failure(
             errors_pb2.ERROR_REASON_EXECUTION_LOST,
-            f"The agent of workspace {self._workspace} cannot be taken over by this executor.",
+            f"The agent of workspace {self.workspace} cannot be taken over by this executor.",
         )
         pieces = self._engine.output(self._container, limit=LOG_LIMIT)
         first = None
@@ -223,7 +223,7 @@ class DockerChannel:
             self._log("agent container not adopted", error)
             return lost
         if first is None or first[1] != _BEGINNING:
-            log.warning("log without beginning", extra={"workspace": self._workspace})
+            log.warning("log without beginning", extra={"workspace": self.workspace})
             await pieces.aclose()
             return lost
         self._begun = True
@@ -288,7 +288,7 @@ class DockerChannel:
             self._last_words += data
             del self._last_words[:-_STDERR_LIMIT]
         elif not self._lines.feed(self._without_beginning(data)):
-            log.warning("agent killed: endless line", extra={"workspace": self._workspace})
+            log.warning("agent killed: endless line", extra={"workspace": self.workspace})
             self._tasks.spawn(self.kill(), name="container-endless")
 
     def _without_beginning(self, data: bytes) -> bytes:
@@ -310,7 +310,7 @@ class DockerChannel:
     def _end(self, ended: Exit) -> None:
         if ended.code and not self._killed:
             words = self._last_words.decode(errors="replace")
-            facts = {"workspace": self._workspace, "code": ended.code, "stderr": words}
+            facts = {"workspace": self.workspace, "code": ended.code, "stderr": words}
             log.warning("agent container ended", extra=facts)
         if self._lines is not None:
             if self._killed:
@@ -332,7 +332,7 @@ class DockerChannel:
             self._removed.set_result(None)
 
     def _log(self, message: str, error: Exception) -> None:
-        log.warning(message, extra={"workspace": self._workspace, "problem": str(error)})
+        log.warning(message, extra={"workspace": self.workspace, "problem": str(error)})
 
 
 async def _pieces(attached: Attached) -> AsyncGenerator[tuple[int, bytes]]:

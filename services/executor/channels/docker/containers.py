@@ -44,6 +44,7 @@ class Containers:
         self._tasks = tasks
         self._survivors: dict[str, str] = {}
         self._live: set[DockerChannel] = set()
+        self._ours = False
         # Workspaces whose containers could not be removed; None when nobody knows which.
         self._left: set[str] | None = set()
 
@@ -89,7 +90,11 @@ class Containers:
         return self._keep(place, name=found, create=None, prepare=None) if found else None
 
     async def reap(self, keep: Collection[str]) -> None:
-        """Remove all containers, but for the survivors of some workspaces."""
+        """Remove all containers, but for the survivors of some workspaces.
+
+        Called only by the one executor that has the workspaces: others have the same label.
+        """
+        self._ours = True
         self._survivors = {name: one for name, one in self._survivors.items() if name in keep}
         await self.sweep()
 
@@ -97,7 +102,6 @@ class Containers:
         """Remove the containers that belong to nobody any more; `behind` is whether some stay."""
         found = await self._all()
         if found is None:
-            self._left = None
             return
         behind = [channel for channel in self._live if channel.left_behind]
         kept = {channel.container for channel in self._live if not channel.gone}
@@ -119,10 +123,14 @@ class Containers:
         Raises:
             EngineError: One may.
         """
-        if self.behind:
+        if self._ours and self._left != set():
             await self.sweep()
             if self._left is None or workspace in self._left:
-                raise EngineError(0, "the container before it cannot be removed")
+                raise EngineError(0, "there may be a container of this agent already")
+        for channel in [one for one in self._live if one.workspace == workspace]:
+            if channel.left_behind:
+                await self._engine.remove(channel.container)
+                channel.left_behind = False
 
     async def _remove(self, one: Mapping[str, Any]) -> bool:
         facts = {"workspace": one["Labels"].get(WORKSPACE, ""), "state": one["State"]}
@@ -140,6 +148,7 @@ class Containers:
             return await self._engine.list(INSTANCE, self._setting.instance)
         except EngineError as error:
             log.warning("containers not listed", extra={"problem": str(error)})
+            self._left = None
             return None
 
     def _keep(

@@ -13,7 +13,7 @@ import pytest
 from services.chassis.tasks import Tasks
 from services.executor.backends.docker import Docker
 from services.executor.channel import Exit, ExitReason, Launch
-from services.executor.channels.docker.container import INSTANCE
+from services.executor.channels.docker.container import INSTANCE, WORKSPACE
 from services.executor.channels.docker.engine import Engine
 from services.executor.workspaces import Place, Workspaces
 from tests.contract.channels import containers
@@ -56,6 +56,20 @@ async def states(engine: Engine) -> list[str]:
     """Return the states of the containers there are."""
     found = await engine.list(INSTANCE, containers.INSTANCE)
     return [str(one["State"]) for one in found]
+
+
+async def given_up(docker: Docker) -> None:
+    """Wait until the engine was told in vain to remove all containers."""
+    assert docker._containers is not None
+    live = docker._containers._live
+    async with asyncio.timeout(10):
+        await until(lambda: all(channel.left_behind for channel in live))
+
+
+async def workspaces(engine: Engine) -> list[str]:
+    """Return whose containers there are."""
+    found = await engine.list(INSTANCE, containers.INSTANCE)
+    return sorted(str(one["Labels"][WORKSPACE]) for one in found)
 
 
 @pytest.fixture
@@ -138,16 +152,32 @@ async def test_agent_out_of_sight_is_ended_before_its_next_turn(
 ) -> None:
     """Two of them would write one conversation; one of another agent is in nobody's way."""
     async with way(tmp_path) as (cut, through), backend(through) as docker:
-        await docker.reap(())
         lost = [await begin(docker, place) for place in places]
         cut.cut()
         for hearer in lost:
             await hearer.end()
+        await given_up(docker)
         cut.cut_off = False
-        assert 2 == len(await states(engine))
+        before = await workspaces(engine)
         await begin(docker, places[0])
 
-        assert ["running"] == await states(engine)
+        assert ["abcdefgh", "hgfedcba"] == before == await workspaces(engine)
+
+
+async def test_agents_that_nobody_could_look_for_are_ended_before_the_next(
+    engine: Engine, places: list[Place], tmp_path: Path
+) -> None:
+    """An engine that did not answer when the executor started has kept what ran before."""
+    async with backend(engine) as docker:
+        for place in places:
+            await begin(docker, place)
+    async with way(tmp_path) as (cut, through), backend(through) as docker:
+        cut.cut()
+        await docker.reap(await docker.survivors())
+        cut.cut_off = False
+        await begin(docker, places[0])
+
+        assert ["abcdefgh"] == await workspaces(engine)
 
 
 async def test_agent_out_of_sight_is_ended_soon(
@@ -159,6 +189,7 @@ async def test_agent_out_of_sight_is_ended_soon(
         hearer = await begin(docker, places[0])
         cut.cut()
         await hearer.end()
+        await given_up(docker)
         cut.cut_off = False
         left = await states(engine)
         async with asyncio.timeout(10):
