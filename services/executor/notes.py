@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from services.executor.agent_process import Budget, Work
+from services.executor.files.folder import translated
 from services.executor.workspaces import Place, Workspaces
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,10 @@ class Notes:
         """Write a note, whole or not at all, in the place of the one before.
 
         Raises:
-            OSError: The disk is full, or broken.
+            Failure: QUOTA_EXCEEDED when the disk is full; SERVICE_UNAVAILABLE when it is broken.
         """
-        await asyncio.to_thread(_write, place.notes, note)
+        with translated(()):
+            await asyncio.to_thread(_write, place.notes, note)
 
     def record(self, place: Place, record: bytes) -> None:
         """Add a record of the meter, one line; it is small, and written at once.

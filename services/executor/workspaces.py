@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.executor.files import removal
+from services.executor.files.folder import translated
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RUBBISH = ".rubbish"
@@ -97,7 +98,11 @@ class Workspaces:
             return []
 
     async def make(self, workspace: str) -> Place:
-        """Return the place of a workspace, whose folders exist then."""
+        """Return the place of a workspace, whose folders exist then.
+
+        Raises:
+            Failure: QUOTA_EXCEEDED when the disk is full; FILE_UNSUITABLE, SERVICE_UNAVAILABLE.
+        """
         place = self.place(workspace)
         await asyncio.to_thread(_make, place)
         return place
@@ -112,9 +117,10 @@ class Workspaces:
 
 def _make(place: Place) -> None:
     # Whoever may see one agent's folders is told there; nobody sees them from outside.
-    place.files.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (place.files, place.state, place.run, place.notes):
-        folder.mkdir(mode=0o700, exist_ok=True)
+    with translated(()):
+        place.files.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (place.files, place.state, place.run, place.notes):
+            folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _delete(root: Path, workspace: str) -> None:

@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from moorline.executor.v1 import executions_pb2
 from services.executor.backend import View
 from services.executor.claude_code import frames, inside, transcripts
+from services.executor.files.folder import translated
 from services.executor.workspaces import Place
 
 _NOTE = "transcript-untold.jsonl"
@@ -35,9 +36,13 @@ class Belongings:
         """Make what the process needs, and return the part of its transcript nobody was told of.
 
         That is noted, so that whoever adopts the process tells of the same. Does file work.
+
+        Raises:
+            Failure: QUOTA_EXCEEDED when the disk is full; SERVICE_UNAVAILABLE when it is broken.
         """
-        for folder in frames.STATE_FOLDERS:
-            _make(self._place.state / folder)
+        with translated(()):
+            for folder in frames.STATE_FOLDERS:
+                _make(self._place.state / folder)
         parts: list[executions_pb2.TranscriptPart] = []
         if self._conversation:
             parts = transcripts.missing(

@@ -207,7 +207,7 @@ def _system(error: OSError, parts: Sequence[str]) -> Failure:
     if code in _FULL:
         return Failure(
             errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
-            "There is no room left for files.",
+            "The disk of the agents' files is full. Delete something, or ask the operator.",
             limitName="disk",
         )
     if code in _UNFIT:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 from datetime import timedelta
 
+import pytest
+
 from moorline.executor.v1 import executions_pb2
+from services.chassis.failures import Failure
 from services.executor.agent_process import Budget
 from services.executor.notes import Note, Notes
 from services.executor.workspaces import Workspaces
@@ -99,3 +103,19 @@ async def test_record_without_a_note_makes_none(notes: Notes, workspaces: Worksp
     notes.remove(WORKSPACE, NOTE.work.execution_id)
 
     assert [] == list(place.notes.iterdir())
+
+
+async def test_full_disk_is_told(notes: Notes, workspaces: Workspaces) -> None:
+    """By a reason that somebody can do something about."""
+    place = await workspaces.make(WORKSPACE)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The nearest to a full disk that a process can make for itself.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(Failure) as caught:
+            await notes.write(place, NOTE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert "QUOTA_EXCEEDED" == caught.value.reason_name
+    assert [] == await notes.read()

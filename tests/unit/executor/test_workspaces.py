@@ -6,6 +6,9 @@ import asyncio
 import os
 from pathlib import Path
 
+import pytest
+
+from services.chassis.failures import Failure
 from services.executor.workspaces import Workspaces
 
 
@@ -100,3 +103,12 @@ def test_workspaces_are_claimed_by_one_at_a_time(tmp_path: Path) -> None:
     with workspaces.claimed() as again:
         assert again
     assert [] == workspaces.names()
+
+
+async def test_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    """By a reason, to whoever wants an agent."""
+    (tmp_path / "root").write_text("no folder")
+    with pytest.raises(Failure) as caught:
+        await Workspaces(root=tmp_path / "root").make("abcdefgh")
+
+    assert "FILE_UNSUITABLE" == caught.value.reason_name
