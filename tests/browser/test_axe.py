@@ -66,6 +66,7 @@ class Eyes:
             self.found[f"{view}, {scheme}, {tag}"] = wrong
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("screen", SCREENS)
 def test_axe_finds_nothing(visits: Callable[..., Visit], stack: Stack, screen: str) -> None:
     """The empty page, a turn that asks, one that failed, a plan, a question, each dialog."""

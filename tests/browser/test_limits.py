@@ -52,6 +52,7 @@ def test_the_place_in_the_queue_is_shown(visits: Callable[..., Visit], tight: St
     expect(page.locator("header .badge")).to_have_text("Idle")
 
 
+@pytest.mark.timeout(120)
 def test_a_budget_is_set_met_and_raised(visits: Callable[..., Visit], tight: Stack) -> None:
     """By keyboard: the page says what is left, which budget stopped a turn, and how to go on."""
     visit = visits(tight, bypass_csp=True)

@@ -4,7 +4,17 @@
  * Pure. Knows the argument names of Claude Code's tools; any other tool is shown by its input.
  */
 
-const TARGETS = ['file_path', 'path', 'notebook_path', 'command', 'pattern', 'url', 'query', 'text'];
+const TARGETS = [
+  'file_path',
+  'path',
+  'notebook_path',
+  'command',
+  'pattern',
+  'url',
+  'query',
+  'text',
+  'description',
+];
 
 /**
  * @param {string} inputJson A JSON object as text.

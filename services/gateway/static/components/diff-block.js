@@ -20,7 +20,7 @@ export function diffBlock({path, changes, diff}) {
       >
     </figcaption>
     <pre tabindex="0" role="group" aria-label=${t('diff.label', {path})}>${rows.map(
-      ({kind, text}) => html`<span class=${kind}>${text}\n</span>`,
+      ({kind, text}) => html`<span class=${kind}>${visible(text)}\n</span>`,
     )}</pre>
     ${omitted ? html`<p class="hint">${t('diff.omitted', {count: wholeNumber(omitted)})}</p>` : nothing}
   </figure>`;

@@ -72,7 +72,7 @@ export class PermissionCard extends PageElement {
   #request(permission, sent) {
     const {id, kind, toolName, question, expiresAt, omittedBytes} = permission;
     const waiting = sent !== undefined;
-    const title = kind === 'tool' ? t('permission.title', {tool: toolName}) : t(`permission.${kind}`);
+    const title = kind === 'tool' ? t('permission.title', {tool: visible(toolName)}) : t(`permission.${kind}`);
     return html`<section
       class="permission"
       role="alertdialog"
@@ -83,7 +83,7 @@ export class PermissionCard extends PageElement {
     >
       <h2 id="ask-${id}">${title}</h2>
       <div id="what-${id}">
-        ${question ? html`<p>${question}</p>` : nothing} ${this.#what(permission, waiting)}
+        ${question ? html`<p>${visible(question)}</p>` : nothing} ${this.#what(permission, waiting)}
         ${omittedBytes
           ? html`<p class="problem">${t('permission.cut', {count: wholeNumber(omittedBytes)})}</p>`
           : nothing}
@@ -130,9 +130,7 @@ export class PermissionCard extends PageElement {
             ?disabled=${waiting || omittedBytes > 0}
             @click=${() => this.#decide(true, {suggestionId: id})}
           >
-            ${acceptEdits
-              ? t(plan ? 'permission.carryOutFreely' : 'permission.editFreely')
-              : t('permission.always')}
+            ${suggestionText({acceptEdits}, kind)}
             ${rules.map((rule) => html`<code>${visible(rule)}</code> `)}
           </button>`,
       )}
@@ -158,11 +156,12 @@ export class PermissionCard extends PageElement {
   #decided({allowed, reason, decider, suggestionId, answers}) {
     const elsewhere = decider === 'user' && this.#askedHere && this.sent !== allowed;
     const who = decider === 'user' ? (allowed ? 'allowed' : 'denied') : decider;
-    const chosen = this.permission.suggestions.find(({id}) => id === suggestionId);
+    const {kind, suggestions} = this.permission;
+    const chosen = suggestions.find(({id}) => id === suggestionId);
     return html`<p class="decision ${allowed ? 'allowed' : decider === 'turnEnd' ? '' : 'denied'}">
         ${t(`permission.${answers.length ? 'answered' : who}`)}
         ${chosen
-          ? html`· ${t(chosen.acceptEdits ? 'permission.editFreely' : 'permission.always')}
+          ? html`· ${suggestionText(chosen, kind)}
               ${chosen.rules.map((rule) => html`<code>${visible(rule)}</code> `)}`
           : nothing}
         ${elsewhere ? t('permission.elsewhere') : nothing}
@@ -178,6 +177,11 @@ export class PermissionCard extends PageElement {
           </dl>`
         : nothing}`;
   }
+}
+
+function suggestionText({acceptEdits}, kind) {
+  if (!acceptEdits) return t('permission.always');
+  return t(kind === 'plan' ? 'permission.carryOutFreely' : 'permission.editFreely');
 }
 
 /** What a tool would be given, and what that would change. */

@@ -1,7 +1,7 @@
 /** One tool call: its name, its target, where it stands; input and output on demand. */
 
 import {t, wholeNumber} from '../i18n.js';
-import {fileChange, inputFields, parseInput, target, toolState} from '../tools.js';
+import {fileChange, inputFields, parseInput, target, toolState, visible} from '../tools.js';
 import {html, nothing} from '../vendor/lit.js';
 import {diffBlock} from './diff-block.js';
 import {PageElement} from './element.js';
@@ -29,7 +29,7 @@ export class ToolCard extends PageElement {
       <summary>
         <span class="dot" aria-hidden="true"></span>
         <b>${name}</b>
-        <code class="target">${target(input)}</code>
+        <code class="target">${visible(target(input))}</code>
         <span class="state">${t(`tool.${state}`)}</span>
       </summary>
       ${this.#input(input, tool)} ${this.#output(tool.result)}
