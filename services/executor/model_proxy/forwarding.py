@@ -17,8 +17,10 @@ from services.executor.model_proxy import headers
 from services.executor.model_proxy.coding import CodingError
 from services.executor.model_proxy.meter import Charge, Meter
 from services.executor.model_proxy.prices import PICOS, Told
+from services.executor.model_proxy.reach import Look
 from services.executor.model_proxy.upstream import (
     Answer,
+    RefusedError,
     SilenceError,
     TooLargeError,
     UnreachableError,
@@ -69,6 +71,8 @@ class Forwarding:
         if request.method != "POST" or request.path != "/v1/messages":
             self._requests.labels("not_found").inc()
             return failure(404, "not_found_error", "Only the Messages API is here.")
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            return self._refuse("A compressed request cannot be looked at.")
         size = request.content_length or 0
         if size > _BODY_LIMIT:
             return self._too_large()
@@ -99,6 +103,8 @@ class Forwarding:
                 return await self._pass_on(request, answer, charge)
         except TooLargeError:
             return self._too_large()
+        except RefusedError:
+            return self._refuse("The provider may not reach other machines for this agent.")
         except CodingError as error:
             # What cannot be read cannot be counted, and what is not counted has no budget.
             self._requests.labels("unreadable").inc()
@@ -146,6 +152,10 @@ class Forwarding:
             self._tokens.labels(kind).inc(max(0, getattr(told, kind) - getattr(before, kind)))
         self._cost.inc(max(0, cost) / PICOS)
 
+    def _refuse(self, why: str) -> web.Response:
+        self._requests.labels("refused_here").inc()
+        return failure(400, "invalid_request_error", why)
+
     def _too_large(self) -> web.Response:
         self._requests.labels("too_large").inc()
         return failure(413, "request_too_large", "The request is larger than 64 MiB.")
@@ -174,12 +184,15 @@ async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
 
     Raises:
         TooLargeError: It is too much.
+        RefusedError: It asks for what it may not have.
     """
-    size = 0
+    size, look = 0, Look()
     async for piece in request.content.iter_chunked(_PIECE):
         size += len(piece)
         if size > _BODY_LIMIT:
             raise TooLargeError
+        if look.finds(piece):
+            raise RefusedError
         yield piece
 
 

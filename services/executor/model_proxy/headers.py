@@ -7,7 +7,6 @@ from collections.abc import Iterable
 _ASKED = frozenset(
     {
         "accept",
-        "content-encoding",
         "content-length",
         "content-type",
         "user-agent",

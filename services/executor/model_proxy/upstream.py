@@ -28,6 +28,10 @@ class TooLargeError(Exception):
     """Raised when a request is larger than any may be."""
 
 
+class RefusedError(Exception):
+    """Raised when a request asks for what it may not have."""
+
+
 class SilenceError(Exception):
     """Raised when the provider has said nothing for too long."""
 
@@ -140,13 +144,14 @@ class Upstream:
         Args:
             query: Query of the request's address, as it came.
             headers: What goes to the provider, without a credential.
-            body: The request, piece by piece; may raise TooLargeError.
+            body: The request, piece by piece; may raise TooLargeError and RefusedError.
 
         Raises:
             CodingError: It answers in a way that is not known.
             SilenceError: It does not begin to answer.
             UnreachableError: It cannot be reached.
             TooLargeError: The request is too large.
+            RefusedError: It asks for what it may not have.
         """
         if self._session is None:
             raise UnreachableError
@@ -212,7 +217,7 @@ class _Sent:
 
     def __init__(self, body: AsyncIterator[bytes]) -> None:
         self.streamed = False
-        self.failure: TooLargeError | None = None
+        self.failure: TooLargeError | RefusedError | None = None
         self.at = asyncio.get_running_loop().time()
         self._body = body
 
@@ -227,6 +232,6 @@ class _Sent:
                 looked = tail + piece
                 self.streamed = self.streamed or _STREAMED.search(looked) is not None
                 tail = looked[-_OVERLAP:]
-        except TooLargeError as error:
+        except (TooLargeError, RefusedError) as error:
             self.failure = error
             raise

@@ -373,6 +373,27 @@ async def test_too_large_request_is_refused(
     assert [] == provider.asked
 
 
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b'{"tools":[{"type":"web_search_20250305"}]}', {}),
+        (
+            gzip.compress(b'{"tools":[{"type":"web_search_20250305"}]}'),
+            {"Content-Encoding": "gzip"},
+        ),
+    ],
+)
+async def test_provider_does_not_reach_other_machines(
+    agent: Agent, provider: Provider, metrics: Metrics, body: bytes, headers: dict[str, str]
+) -> None:
+    """For an agent that has no network; it never gets the whole request."""
+    async with agent.post(body, headers=headers) as response:
+        assert (400, "false") == (response.status, response.headers["x-should-retry"])
+
+    assert [] == provider.asked
+    assert 1 == outcome(metrics, "refused_here")
+
+
 async def test_metrics_name_nobody(
     agent: Agent, provider: Provider, metrics: Metrics, meter: Meter
 ) -> None:
