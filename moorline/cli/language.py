@@ -41,6 +41,11 @@ class Texts:
         values = {"message": error.message, "field": "", "limit": "", "backend": ""}
         return self._texts[key].format(**{**values, **error.metadata})
 
+    def trouble(self, error: MoorlineError) -> str:
+        """What went wrong, where nobody is asked to do anything: the first sentence."""
+        first, _, advice = self.error(error).partition(". ")
+        return f"{first}." if advice else first
+
 
 def read_catalogue(language: str) -> Mapping[str, str]:
     """Every text of a language by its key."""

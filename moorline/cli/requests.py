@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import moorline
 from moorline.cli.language import Texts
-from moorline.cli.views import printable
+from moorline.cli.views import visible
 
 _LINES = 400
+_SAID = frozenset({"command", "description"})
+"""Members of a command's input that need not be shown beside it."""
 
 
 def describe(request: moorline.PermissionRequest, texts: Texts) -> str:
@@ -23,7 +25,7 @@ def describe(request: moorline.PermissionRequest, texts: Texts) -> str:
         return f"{texts('permission.plan')}\n\n{_bounded(request.plan, texts)}\n"
     parts = [texts("permission.request", tool=request.tool_name)]
     if request.question:
-        parts.append(printable(request.question))
+        parts.append(visible(request.question))
     parts.append(_bounded(request.diff or _input(request), texts))
     if request.omitted_bytes:
         parts.append(texts("permission.cut", bytes=request.omitted_bytes))
@@ -45,14 +47,14 @@ def offer(request: moorline.PermissionRequest, texts: Texts) -> str:
 
 def offer_question(question: moorline.Question, texts: Texts) -> str:
     """One question of the agent, with what can be answered."""
-    head = f"{printable(question.header)}: " if question.header else ""
+    head = f"{visible(question.header)}: " if question.header else ""
     options = [
-        f"\n  {number}  {printable(option.label)}"
-        + (f": {printable(option.description)}" if option.description else "")
+        f"\n  {number}  {visible(option.label)}"
+        + (f": {visible(option.description)}" if _explains(option) else "")
         for number, option in enumerate(question.options, start=1)
     ]
     key = "permission.answer.many" if question.multiple else "permission.answer.one"
-    return f"{head}{printable(question.question)}{''.join(options)}\n{texts(key)} "
+    return f"{head}{visible(question.question)}{''.join(options)}\n{texts(key)} "
 
 
 def decision_from(
@@ -90,26 +92,35 @@ def answers_from(answer: str, question: moorline.Question) -> Sequence[str]:
     return (answer.strip(),) if answer.strip() else ()
 
 
+def _explains(option: moorline.QuestionOption) -> bool:
+    return option.description not in {"", option.label}
+
+
 def _input(request: moorline.PermissionRequest) -> str:
     given = request.input
     command = given.get("command")
     if isinstance(command, str):
-        return f"$ {command}"
+        terms = {key: value for key, value in given.items() if key not in _SAID}
+        return f"$ {command}\n{_json(terms)}" if terms else f"$ {command}"
     if not given:
         return request.input_json
-    return json.dumps(given, ensure_ascii=False, indent=2)
+    return _json(given)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def _suggestion(suggestion: moorline.PermissionSuggestion, texts: Texts) -> str:
     if suggestion.accept_edits:
         return texts("permission.edits")
-    rules = ", ".join(printable(rule) for rule in suggestion.rules)
+    rules = ", ".join(visible(rule) for rule in suggestion.rules)
     return texts("permission.always", rules=rules)
 
 
 def _bounded(text: str, texts: Texts) -> str:
-    """A text without what a terminal would act on, at most some screens of it."""
-    lines = printable(text).splitlines()
+    """A text with all that is in it, at most some screens of it."""
+    lines = visible(text).splitlines()
     left = len(lines) - _LINES
     more = [texts("permission.more", lines=left)] if left > 0 else []
     return "\n".join([*lines[:_LINES], *more])

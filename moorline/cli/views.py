@@ -131,7 +131,8 @@ def _say_event(invocation: Invocation, event: moorline.AsyncEvent) -> None:
         case moorline.MessageDiscarded():
             invocation.say("retracted")
         case moorline.ProviderRetry():
-            why = invocation.texts.error(event.error) if event.error else ""
+            texts = invocation.texts
+            why = texts.trouble(event.error) if event.error else texts("retry.unknown")
             seconds = event.delay.total_seconds()
             invocation.say(
                 "retry", attempt=event.attempt, attempts=event.attempts, seconds=seconds, why=why
@@ -180,6 +181,16 @@ def shorten(text: str) -> str:
     line, _, rest = text.strip().partition("\n")
     clean = printable(line)
     return f"{clean[:_LINE]}…" if rest or len(clean) > _LINE else clean
+
+
+def visible(text: str) -> str:
+    """Text with what cannot be seen written as escapes; new lines and tabs stay.
+
+    A command that is to be allowed must not read otherwise than it runs.
+    """
+    return "".join(
+        char if char in "\n\t" or char.isprintable() else f"\\u{ord(char):04x}" for char in text
+    )
 
 
 def printable(text: str) -> str:

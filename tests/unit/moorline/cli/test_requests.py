@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,11 +38,10 @@ def request(**more: Any) -> moorline.PermissionRequest:
 
 
 def test_a_command_is_shown_whole_and_harmless() -> None:
-    """What would run is what is shown, without what a terminal would act on."""
-    shown = requests.describe(
-        request(input_json='{"command": "echo a\\u001b[2K && \\nrm x"}'), Texts("en")
-    )
-    assert "$ echo a[2K && \nrm x" in shown
+    """What would run is what is shown: what a terminal would act on, or hide, in escapes."""
+    given = {"command": "echo a\x1b[2K\u202e && \nrm x", "description": "x", "timeout": 9}
+    shown = requests.describe(request(input_json=json.dumps(given)), Texts("en"))
+    assert '$ echo a\\u001b[2K\\u202e && \nrm x\n{\n  "timeout": 9\n}' in shown
 
 
 def test_a_diff_takes_the_place_of_the_input() -> None:
