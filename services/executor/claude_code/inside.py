@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -32,14 +33,8 @@ def read(root: Path, parts: Sequence[str], *, limit: int) -> bytes | None:
     Raises:
         Failure: FILE_UNSUITABLE when something else is there or on the way, or when it is longer.
     """
-    _check(parts)
-    *way, name = parts
     try:
-        with (
-            folder.opened(root, way) as above,
-            folder.reading(above, name, tuple(parts)) as (descriptor, _),
-            os.fdopen(os.dup(descriptor), "rb") as file,
-        ):
+        with _opened(root, parts) as (file, _):
             content = file.read(limit + 1)
     except Failure as failure:
         if failure.reason == errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND:
@@ -62,15 +57,9 @@ def lines(root: Path, parts: Sequence[str], *, limit: int) -> Iterator[bytes]:
         Failure: FILE_UNSUITABLE when something else is there or on the way, when it is longer, or
             has more than `LINES` lines.
     """
-    _check(parts)
-    *way, name = parts
     try:
-        with (
-            folder.opened(root, way) as above,
-            folder.reading(above, name, tuple(parts)) as (descriptor, found),
-            os.fdopen(os.dup(descriptor), "rb") as file,
-        ):
-            if found.st_size > limit:
+        with _opened(root, parts) as (file, size):
+            if size > limit:
                 raise folder.unsuitable(parts, f"have {limit} bytes at most")
             for number, line in enumerate(_lines(file, limit)):
                 if number >= LINES:
@@ -79,6 +68,23 @@ def lines(root: Path, parts: Sequence[str], *, limit: int) -> Iterator[bytes]:
     except Failure as failure:
         if failure.reason != errors_pb2.ERROR_REASON_RESOURCE_NOT_FOUND:
             raise
+
+
+@contextmanager
+def _opened(root: Path, parts: Sequence[str]) -> Iterator[tuple[IO[bytes], int]]:
+    """Have a regular file and its size while inside.
+
+    Raises:
+        Failure: RESOURCE_NOT_FOUND, FILE_UNSUITABLE.
+    """
+    _check(parts)
+    *way, name = parts
+    with (
+        folder.opened(root, way) as above,
+        folder.reading(above, name, tuple(parts)) as (descriptor, found),
+        os.fdopen(os.dup(descriptor), "rb") as file,
+    ):
+        yield file, found.st_size
 
 
 def _lines(file: IO[bytes], left: int) -> Iterator[bytes]:
