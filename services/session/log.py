@@ -253,10 +253,11 @@ class Log:
             Failure: STORE_UNAVAILABLE after 6 s; the append may still happen.
                 FENCED when another writer owns the agent.
         """
-        try:
-            await asyncio.wait_for(asyncio.shield(append), _DURABLE_SECONDS)
-        except TimeoutError:
-            raise unavailable() from None
+        # Never cancelled with who waits, and heard of sooner than through a shield.
+        await asyncio.wait((append,), timeout=_DURABLE_SECONDS)
+        if not append.done():
+            raise unavailable()
+        append.result()
 
     async def caught_up(self) -> None:
         """Wait until what was appended before this call is durable.

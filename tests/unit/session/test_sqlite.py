@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,20 @@ async def test_a_cancelled_commit_may_still_happen(tmp_path: Path) -> None:
         await store.commit([Create("things/b", {})])
 
         assert ["a", "b"] == [document.id for document in await store.read("things")]
+
+
+async def test_one_document_waits_for_no_reading_of_many(tmp_path: Path) -> None:
+    """Whoever begins a turn asks for one, and others may read a long history meanwhile."""
+    done = threading.Event()
+    async with SqliteStore(path=tmp_path / "store.db") as store:
+        await store.commit([Create("things/a", {"n": 1})])
+        store._reads.submit(done.wait)
+        found = await store.get("things/a")
+        missing = await store.get("things/b")
+        done.set()
+
+    assert {"n": 1} == (found.fields if found is not None else None)
+    assert missing is None
 
 
 async def test_many_commits_share_transactions(tmp_path: Path) -> None:
