@@ -105,7 +105,7 @@ def test_files_are_looked_at_uploaded_and_deleted(visit: Visit, tmp_path: Path) 
 
     upload = tmp_path / "한글 이름.txt"
     upload.write_text("from outside")
-    dialog.locator("input[type=file]").set_input_files(upload)
+    visit.reach(dialog.locator("input[type=file]")).set_input_files(upload)
     dialog.locator(".entry", has_text="한글 이름.txt").click()
     expect(dialog.locator(".view pre")).to_have_text("from outside")
     dialog.get_by_role("tab", name="Changes").click()

@@ -108,7 +108,11 @@ export class FilesDialog extends PageElement {
     return html`${this.#path(files)}
       <div class="tools">
         <label class="button small"
-          >${t('files.upload')}<input type="file" multiple hidden @change=${this.#upload}
+          >${t('files.upload')}<input
+            type="file"
+            class="offscreen"
+            multiple
+            @change=${this.#upload}
         /></label>
         <a class="button small" download href=${fileUrl(files.agent, files.folder, 'archive')}>
           ${t('files.archive')}
