@@ -19,10 +19,10 @@ MEASURED := chassis session executor
 CONTRACT_session  := tests/contract/store
 CONTRACT_executor := tests/contract/channels tests/contract/agents
 
-# What judges times, or needs the machine for itself, which no tests beside it may spoil.
-ALONE := tests/browser tests/system tests/nemesis/test_mutants.py tests/nemesis/test_nemesis.py
-# The rest, the longest first; each target is one process of tests.
-BESIDE := coverage-executor beside-contained coverage-session beside-units coverage-chassis
+# Each of these is one process of tests. First what judges times, or needs a machine that is not
+# busy: they mostly wait, so two of them are not. Then the rest, the longest first.
+ALONE  := alone-nemesis alone-system
+BESIDE := coverage-executor coverage-session beside-contained beside-system beside-browser beside-units coverage-chassis
 
 # Each stamp is touched when its step has succeeded, so that a second start is instant.
 RUN_READY := $(VENV)/.ready-run
@@ -83,14 +83,20 @@ test: setup ## Run the tests; what this machine lacks is skipped by name
 	@$(PY) -m pytest
 
 test-all: setup ## Run the tests, and fail where one would be skipped
-	@$(PY) -m pytest --require-all $(ALONE)
-	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(ALONE) REQUIRE=--require-all
+	@$(MAKE) --no-print-directory --jobs=5 --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
+
+alone-%: setup
+	@$(PY) -m pytest -q $(REQUIRE) -m alone tests/$*
 
 beside-contained: setup
 	@$(PY) -m pytest -q $(REQUIRE) -m contained tests/contract/agents
 
 beside-units: setup
-	@$(PY) -m pytest -q $(REQUIRE) tests/docs tests/nemesis tests/rooms tests/unit $(ALONE:%=--ignore=%) $(MEASURED:%=--ignore=tests/unit/%)
+	@$(PY) -m pytest -q $(REQUIRE) -m "not alone" tests/docs tests/nemesis tests/rooms tests/unit $(MEASURED:%=--ignore=tests/unit/%)
+
+beside-%: setup
+	@$(PY) -m pytest -q $(REQUIRE) -m "not alone" tests/$*
 
 coverage: $(MEASURED:%=coverage-%) ## Measure chassis, session and executor by their own tests (95 % of branches)
 

@@ -11,6 +11,8 @@ from tests.conftest import OPTION
 from tests.emulator import EmulatorMissingError, find_emulator
 
 CLUSTER = ("test_nemesis.py", "test_mutants.py", "test_matrix.py")
+ALONE = ("test_nemesis.py", "test_mutants.py")
+"""These need moments that a busy machine does not give them."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -21,6 +23,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in long:
         item.add_marker(pytest.mark.nemesis)
         item.add_marker(pytest.mark.firestore)
+        if item.path.name in ALONE:
+            item.add_marker(pytest.mark.alone)
     if not config.getoption(OPTION) and not config.option.markexpr:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]

@@ -1,4 +1,4 @@
-"""`make test-all` accepts no skipped test."""
+"""`make test-all` runs every test, and accepts no skipped one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rooms.tracked import ROOT
+from tests.rooms.tracked import ROOT, modules
 
 SKIPS_ITSELF = """
 import pytest
@@ -73,3 +73,23 @@ def test_a_test_expected_to_fail_is_no_skipped_one(tmp_path: Path) -> None:
 
     assert 0 == done.returncode
     assert "1 xfailed" in done.stdout
+
+
+def test_every_test_is_in_a_command_of_make_test_all() -> None:
+    """Its processes of tests share the folders out; a new folder must be somebody's."""
+    told = subprocess.run(
+        ["make", "--dry-run", "test-all"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    commands = [line.split() for line in told.stdout.splitlines() if " pytest " in line]
+    taken = set()
+    for words in commands:
+        folders = [Path(word) for word in words if word.startswith("tests/")]
+        ignored = [Path(word.split("=")[1]) for word in words if word.startswith("--ignore=")]
+        taken |= {
+            path
+            for path in modules()
+            if any(path.is_relative_to(folder) for folder in folders)
+            and not any(path.is_relative_to(folder) for folder in ignored)
+        }
+
+    assert [] == [path for path in modules() if path.name.startswith("test_") and path not in taken]

@@ -9,6 +9,8 @@ import pytest
 
 from tests.system.wire import Transcript, Wire, follow
 
+pytestmark = pytest.mark.alone
+
 LIMIT = 1.0
 """Seconds from the cancel to the outcome: the issue's own limit, in simulation."""
 

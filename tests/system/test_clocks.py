@@ -24,7 +24,7 @@ from tests.nemesis.faults import clocks_possible
 from tests.system.clusters import cluster, documents, owner, user
 from tests.system.wire import Transcript, Wire, follow
 
-pytestmark = [pytest.mark.firestore, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.firestore, pytest.mark.timeout(120)]
 
 LEASE_SECONDS = 5.0
 PERMISSION_SECONDS = 3.0

@@ -15,6 +15,7 @@ from tests.system.clusters import Follower, cluster, user, whole
 from tests.system.wire import Transcript, Wire, WireError, follow
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.firestore,
     pytest.mark.timeout(120),
     pytest.mark.asyncio(loop_scope="module"),

@@ -16,6 +16,7 @@ from tests.nemesis.cluster import Cluster
 from tests.system.clusters import Follower, cluster, owner, silence, user, whole, words
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.firestore,
     pytest.mark.timeout(150),
     pytest.mark.asyncio(loop_scope="module"),

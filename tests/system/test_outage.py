@@ -16,6 +16,7 @@ from tests.system.clusters import Follower, cluster, owner, silence, user, words
 from tests.system.wire import Frame, Wire, WireError
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.firestore,
     pytest.mark.timeout(180),
     pytest.mark.asyncio(loop_scope="module"),

@@ -19,7 +19,7 @@ from tests.emulator import EmulatorMissingError, FirestoreEmulator, find_emulato
 from tests.system.stack import Stack, running
 from tests.system.wire import Frame, Transcript, follow, open_wire
 
-pytestmark = [pytest.mark.firestore, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.firestore, pytest.mark.timeout(120)]
 
 NAMES = tuple(f"{service}-{n}" for service in ("gateway", "session", "executor") for n in (1, 2))
 STREAM = "/sim stream 160 25"

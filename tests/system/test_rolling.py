@@ -19,7 +19,7 @@ from tests.nemesis.cluster import Cluster
 from tests.nemesis.pods import Pod
 from tests.system.clusters import cluster, silence, words
 
-pytestmark = [pytest.mark.firestore, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.firestore, pytest.mark.timeout(180)]
 
 CLIENTS = 20
 COUNT = 150

@@ -16,7 +16,7 @@ from tests.nemesis.cluster import Cluster
 from tests.system.clusters import cluster, documents, insist, user
 from tests.system.wire import Transcript, Wire, follow
 
-pytestmark = [pytest.mark.firestore, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.alone, pytest.mark.firestore, pytest.mark.timeout(150)]
 
 OLD_USERS = 6
 NEW_USERS = 240

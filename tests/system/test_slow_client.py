@@ -14,6 +14,8 @@ import pytest
 from tests.system.stack import Stack
 from tests.system.wire import Transcript, follow, open_wire
 
+pytestmark = pytest.mark.alone
+
 ALLOWED_BYTES = 2 * 1024 * 1024
 """What one client that does not read may add to the gateway; from the issue."""
 

@@ -16,7 +16,7 @@ from tests.system.conftest import key_for
 from tests.system.stack import Stack, running
 from tests.system.wire import Frame, Transcript, Wire, follow, open_wire
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 USERS = 20
 CLIENTS = 10

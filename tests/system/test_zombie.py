@@ -20,7 +20,7 @@ from tests.nemesis.cluster import Cluster
 from tests.system.clusters import Direct, Follower, cluster, documents, lease, owner, user, words
 from tests.system.wire import Frame
 
-pytestmark = [pytest.mark.firestore, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.firestore, pytest.mark.timeout(120)]
 
 LEASE_SECONDS = 5.0
 COUNT = 360
