@@ -46,14 +46,14 @@ async def test_path_in_a_prompt_sends_no_file(agent: Agent, provider: StandIn) -
 async def test_workspace_runs_nothing_by_itself(agent: Agent, provider: StandIn) -> None:
     """Its settings neither start programs, nor redirect requests, nor ask for keys."""
     async with trap() as (url, caught):
-        await agent.run("/sim say to have a folder")
+        # Before there is a process: most of it would be read as it starts.
+        agent.files.mkdir(parents=True)
         _plant(agent.files, url)
-        turn = await agent.run("/sim read CLAUDE.md", "/sim say fine", model="claude-haiku-4-5")
-        fresh = agent.executor.agent()
-        first = await fresh.begin("/sim say wait")
-        await fresh.end(first)
+        turn = await agent.run("/sim read CLAUDE.md", "/sim say fine")
+        other = await agent.run("/sim say fine, too", model="claude-haiku-4-5")
 
     assert ["fine"] == turn.texts
+    assert ["fine, too"] == other.texts
     assert [] == caught
     assert [] == [path.name for path in agent.files.iterdir() if path.name.startswith("ran-")]
     assert {KEY} == {entry.credential for entry in provider.ledger.entries}
@@ -81,7 +81,7 @@ def _plant(files: Path, url: str) -> None:
 
 async def test_workspaces_own_permissions_allow_nothing(agent: Agent) -> None:
     """What it would like to be allowed is asked for all the same."""
-    await agent.run("/sim say to have a folder")
+    agent.files.mkdir(parents=True)
     _plant(agent.files, "http://127.0.0.1:9")
     turn = await agent.begin("/sim bash touch ran-command")
     request = await agent.asked(turn)

@@ -53,9 +53,11 @@ async def test_crash_in_a_command_leaves_nothing_running(agent: Agent, kind: Kin
     kind.kill(agent.workspace)
     await agent.end(turn)
 
+    # The engine may say that a container is gone a moment before its last process is.
+    await until(lambda: not kind.processes(agent.workspace))
+
     assert "lost AGENT_CRASHED" == turn.ending
     assert turn.ended - killed < 2
-    assert [] == kind.commands(agent.workspace)
 
 
 async def test_idle_agent_sleeps_and_wakes(serving: Serve, kind: Kind) -> None:
