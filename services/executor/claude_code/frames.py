@@ -141,7 +141,8 @@ def command_line(
     if terms.max_steps:
         argv.append(f"--max-turns={terms.max_steps}")
     if terms.instructions:
-        argv.append(f"--append-system-prompt={terms.instructions}")
+        # No word of a command line can hold it.
+        argv.append(f"--append-system-prompt={terms.instructions.replace(chr(0), ' ')}")
     argv.append(f"--resume={resume}" if resume else f"--session-id={session_id}")
     return tuple(argv)
 

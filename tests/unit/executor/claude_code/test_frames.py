@@ -77,6 +77,11 @@ def test_instructions_cannot_become_a_flag() -> None:
     )
 
 
+def test_instructions_are_a_word_that_a_command_line_can_hold() -> None:
+    """A zero would end it, and the program could not be started."""
+    assert "--append-system-prompt=be brief" in command_line(terms=terms(instructions="be\0brief"))
+
+
 def test_terms_are_words_of_the_command_line() -> None:
     """Each rule is a word of its own; what is not wanted is not mentioned."""
     rules = ("Edit", "Bash(npm test:*)")
