@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.chassis.metrics import Metrics
 from services.chassis.tasks import Tasks
@@ -148,7 +149,8 @@ class Agents:
             None for an execution in the background when there is no such process any more.
 
         Raises:
-            Failure: As `AgentProcess.open` and `ModelProxy.admit`.
+            Failure: As `AgentProcess.open` and `ModelProxy.admit`; QUOTA_EXCEEDED when the tenant
+                has as many processes as it may, some of them for what goes on in the background.
         """
         async with self._visit(work.workspace) as seat:
             process = await self._fit(seat, work, survivor=survivor)
@@ -231,7 +233,8 @@ class Agents:
             if seat.backend == work.backend and process.fits(work):
                 return process
             await self._dismiss(seat, process.close)
-        self._make_room(work)
+        if not survivor:
+            self._make_room(work)
         return await self._start(seat, work, survivor=survivor)
 
     async def _start(self, seat: _Seat, work: Work, *, survivor: bool) -> AgentProcess:
@@ -302,8 +305,12 @@ class Agents:
 
     def _make_room(self, work: Work) -> None:
         if work.backend in self._limited:
-            if self._tenants[work.tenant] >= self._wear.tenant_processes:
-                self._retire_longest_idle(lambda seat: self._counts(seat, work.tenant))
+            limit = self._wear.tenant_processes
+            if self._tenants[work.tenant] >= limit:
+                retired = self._retire_longest_idle(lambda seat: self._counts(seat, work.tenant))
+                # Turns are few, but nobody else limits what goes on behind them.
+                if not retired and self._has_background(work.tenant):
+                    raise _as_many_as_may(limit)
                 return
             if self._tenants.total() >= self._wear.limited_processes:
                 self._retire_longest_idle(lambda seat: self._counts(seat, seat.tenant))
@@ -314,13 +321,20 @@ class Agents:
     def _counts(self, seat: _Seat, tenant: str) -> bool:
         return seat.tenant == tenant and seat.backend in self._limited
 
-    def _retire_longest_idle(self, may: Callable[[_Seat], bool]) -> None:
+    def _has_background(self, tenant: str) -> bool:
+        return any(
+            seat.process is not None and seat.process.background and self._counts(seat, tenant)
+            for seat in self._seats.values()
+        )
+
+    def _retire_longest_idle(self, may: Callable[[_Seat], bool]) -> bool:
         for workspace, seat in self._seats.items():
             if seat.process is None or seat.visitors or seat.process.background:
                 continue
             if may(seat):
                 self._retire(workspace)
-                return
+                return True
+        return False
 
     def _retire(self, workspace: str) -> None:
         self._tasks.spawn(self._hibernate(workspace), name="hibernate")
@@ -343,3 +357,13 @@ class Agents:
 
 def _goes_on(process: AgentProcess, work: Work) -> bool:
     return process.alive and process.conversation == work.resume_from
+
+
+def _as_many_as_may(limit: int) -> Failure:
+    return Failure(
+        errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
+        f"You have {limit} agents at work, as many as you may. Wait until what they do in the"
+        " background has ended, or stop it.",
+        limit=str(limit),
+        limitName="agentProcesses",
+    )

@@ -275,6 +275,28 @@ async def test_tenant_has_a_limit_of_processes(make_agents: MakeAgents) -> None:
     assert [False, False, False] == [one.closed for one in (other, second, third)]
 
 
+async def test_tenant_cannot_pass_its_limit_by_work_in_the_background(
+    make_agents: MakeAgents,
+) -> None:
+    """It is told so; others are not concerned, and it goes on when the work has ended."""
+    agents = make_agents(processes=99, tenant_processes=2, limited=["simulation"])
+    busy = [await use(agents, workspace=f"workspace{n}", tenant="a") for n in range(2)]
+    for process in busy:
+        assert isinstance(process, FakeProcess)
+        process.background = 1
+    with pytest.raises(Failure) as caught:
+        await use(agents, workspace="workspace2", tenant="a")
+    await use(agents, workspace="workspace3", tenant="b")
+    again = await use(agents, workspace="workspace0", tenant="a", resume_from="c1")
+    busy[0].background = 0
+    await use(agents, workspace="workspace2", tenant="a")
+    await until(lambda: busy[0].closed)
+
+    assert "QUOTA_EXCEEDED" == caught.value.reason_name
+    assert {"limit": "2", "limitName": "agentProcesses"} == caught.value.metadata
+    assert busy[0] is again
+
+
 async def test_limited_backends_have_a_limit_of_processes(make_agents: MakeAgents) -> None:
     """Whoever has the longest idle one; backends that are not limited have room of their own."""
     agents = make_agents(processes=99, limited_processes=2, limited=["simulation"])
