@@ -209,6 +209,7 @@ def _system(error: OSError, parts: Sequence[str]) -> Failure:
             errors_pb2.ERROR_REASON_QUOTA_EXCEEDED,
             "The disk of the agents' files is full. Delete something, or ask the operator.",
             limitName="disk",
+            limit="full",
         )
     if code in _UNFIT:
         return unsuitable(parts, _UNFIT[code])
