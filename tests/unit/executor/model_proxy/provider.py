@@ -12,6 +12,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from services.chassis.metrics import Metrics
 from services.executor.model_proxy.proxy import Access
 
 MODEL = "claude-opus-5-5"
@@ -139,3 +140,13 @@ class Agent:
             assert 200 == response.status
             content: bytes = await response.read()
             return content
+
+
+def counted(metrics: Metrics, name: str, **labels: str) -> float:
+    """Return a figure of a metric."""
+    return metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def outcome(metrics: Metrics, name: str) -> float:
+    """Return how many requests ended in one way."""
+    return counted(metrics, "moorline_model_requests_total", outcome=name)
