@@ -17,11 +17,8 @@ _REACHING = re.compile(
     + _SERVERS
     + rb"\s*:"
 )
-_HIDDEN = re.compile(
-    # JSON may write a letter by its number, or be in an encoding with zeros between the letters;
-    # no program does that to these words but to hide them.
-    rb"(?<!\\)\\u00(?:3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])|\0"
-)
+_NUMBERED = re.compile(rb"\\u00(?:3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
+"""A letter, a figure or an underscore that is written by its number."""
 _BEGUN = re.compile(rb'"[a-z_]+"\s*(?::\s*(?:"[a-z_]*)?)?\Z')
 _SPACE = re.compile(rb"\s+")
 _OVERLAP = 64
@@ -38,7 +35,7 @@ class Look:
         """Tell whether the request, with its next piece, is one of those."""
         text = self._tail + piece
         # The first byte is there to be looked back at.
-        if _REACHING.search(text) or _HIDDEN.search(text, min(1, len(self._tail))):
+        if _REACHING.search(text) or _hides(text, min(1, len(self._tail))):
             return True
         self._tail = self._kept(text)
         return False
@@ -47,3 +44,13 @@ class Look:
         # There may be any space between the words.
         begun = _BEGUN.match(text, max(0, text.rfind(_TYPE), text.rfind(_SERVERS)))
         return text[-_OVERLAP:] if begun is None else _SPACE.sub(b" ", begun[0])[:_OVERLAP]
+
+
+def _hides(text: bytes, start: int) -> bool:
+    """Tell whether words are written as no program does but to hide them.
+
+    By numbers, or in an encoding that has zeros between the letters.
+    """
+    numbered = _NUMBERED.finditer(text, start)
+    # Behind another backslash it is only talked about.
+    return b"\0" in text or any(text[at.start() - 1 : at.start()] != b"\\" for at in numbered)
