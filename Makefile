@@ -32,7 +32,6 @@ PAGE_READY := services/gateway/static/vendor/STAMP
 # What each backend needs beside the platform, when it is chosen.
 AGENT_process = $(AGENT_READY)
 AGENT_docker  = .agent-image
-AGENT_VERSION = $(shell sed -n 's/.*"@anthropic-ai\/claude-code": "\(.*\)".*/\1/p' services/executor/agent/package.json)
 AGENT_READY := services/executor/agent/node_modules/.ready
 
 help: ## Show these targets
@@ -68,7 +67,7 @@ agent-image: agent-cli ## Build the Docker image that real agents run in
 
 # Without the image the platform runs, and says that it is missing.
 .agent-image: $(API_READY)
-	-@docker image inspect "moorline-agent:$(AGENT_VERSION)" >/dev/null 2>&1 || $(MAKE) --no-print-directory agent-image
+	-@sh services/executor/agent/image.sh --is-current >/dev/null 2>&1 || $(MAKE) --no-print-directory agent-image
 
 setup: $(DEV_READY) $(PAGE_READY) $(AGENT_READY) ## Install everything that development needs
 	@:

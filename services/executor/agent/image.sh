@@ -2,12 +2,19 @@
 # Builds the image that agents run in:
 #   sh services/executor/agent/image.sh
 # From its base where that can be pulled, else from Debian packages. BASE=IMAGE takes another.
+# With --is-current nothing is built; it succeeds when the image there is was built of the same.
 set -eu
 cd "$(dirname "$0")/.."
 fail() { printf '%s\n' "$@" >&2; exit 2; }
 
 version=$(sed -n 's/.*"@anthropic-ai\/claude-code": "\(.*\)".*/\1/p' agent/package.json)
 image=moorline-agent:$version
+recipe() { cat agent.Dockerfile agent/bin/* | cksum | tr ' ' -; }
+if [ "${1:-}" = --is-current ]; then
+  label='{{index .Config.Labels "moorline.agent.recipe"}}'
+  [ "$(docker image inspect --format "$label" "$image")" = "$(recipe)" ]
+  exit
+fi
 argument() { sed -n "s/^ARG $1=\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" agent.Dockerfile; }
 
 command -v docker >/dev/null || fail 'There is no docker command: install Docker, and try again.'
@@ -66,7 +73,7 @@ chmod 0711 "$work/context/bin/claude"
 docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0
 before=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)
 docker build --quiet ${network:+--network "$network"} --build-arg BASE="$base" \
-  --build-arg CLI_VERSION="$version" --tag "$image" --file agent.Dockerfile "$work/context" \
+  --build-arg CLI_VERSION="$version" --label moorline.agent.recipe="$(recipe)" --tag "$image" --file agent.Dockerfile "$work/context" \
   >"$work/built" 2>&1 || fail "$(cat "$work/built")"
 # What it was before has no name any more, and is half a gigabyte; containers may still need it.
 if [ -n "$before" ]; then docker image rm "$before" >/dev/null 2>&1 || true; fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -79,12 +80,28 @@ async def test_shell_limits_processes(contain: Contain) -> None:
     assert "fork" in refused.lower() or "50" == refused
 
 
-def build(path: str, **environment: str) -> tuple[int, str]:
+def build(path: str, *words: str, **environment: str) -> tuple[int, str]:
     """Try to build the image; return the exit code and what it said."""
-    command = ["/bin/sh", str(BUILD)]
+    command = ["/bin/sh", str(BUILD), *words]
     environment["PATH"] = path
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
+
+
+@pytest.mark.docker
+async def test_image_of_another_release_is_known(engine: Engine, tmp_path: Path) -> None:
+    """So that it is built again, although the agent's program is the same."""
+    folder = shutil.copytree(BUILD.parents[1], tmp_path / "executor", ignore=_NOT_COPIED)
+    current, _ = build(os.defpath, "--is-current", DOCKER_HOST=containers.HOST)
+    with (folder / "agent/bin/moorline-shell").open("a") as changed:
+        changed.write("# changed\n")
+    command = ["/bin/sh", str(folder / "agent/image.sh"), "--is-current"]
+    other = await asyncio.to_thread(subprocess.run, command, check=False)
+
+    assert (0, 1) == (current, other.returncode)
+
+
+_NOT_COPIED = shutil.ignore_patterns("node_modules", "*.py", "__pycache__")
 
 
 def test_building_without_docker_says_so(tmp_path: Path) -> None:
