@@ -76,6 +76,9 @@ function makeFormats(tag) {
       currency: 'USD',
       maximumSignificantDigits: 2,
     }),
+    sizes: SIZES.map(
+      (unit) => new Intl.NumberFormat(tag, {style: 'unit', unit, maximumFractionDigits: 1}),
+    ),
     second: new Intl.NumberFormat(tag, {
       style: 'unit',
       unit: 'second',
@@ -107,6 +110,16 @@ export function duration(ms) {
   if (seconds < 60) return formats.second.format(seconds);
   const rest = Math.round(seconds % 60);
   return `${formats.minute.format(Math.floor(seconds / 60))} ${formats.second.format(rest)}`;
+}
+
+const SIZES = ['kilobyte', 'megabyte', 'gigabyte', 'terabyte'];
+
+/** @param {number} bytes @returns {string} In the largest unit of which there is a whole one. */
+export function fileSize(bytes) {
+  const step = Math.min(SIZES.length, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  // No language that the page speaks has a word for it as short as the others.
+  if (!step) return `${wholeNumber(bytes)} B`;
+  return formats.sizes[step - 1].format(bytes / 1000 ** step);
 }
 
 const STEPS = [

@@ -31,12 +31,16 @@ export function parseInput(inputJson) {
 
 /**
  * @param {object | null} input A tool's arguments.
+ * @param {string} [cut] The beginning of their JSON, for arguments of which more did not come.
  * @returns {string} What it acts on, one line; empty when that cannot be told.
  */
-export function target(input) {
-  const key = TARGETS.find((name) => typeof input?.[name] === 'string');
-  return key ? input[key].split('\n', 1)[0] : '';
+export function target(input, cut = '') {
+  const known = input ?? parseInput(`${FIRST.exec(cut)?.[0]}}`);
+  const key = TARGETS.find((name) => typeof known?.[name] === 'string');
+  return key ? known[key].split('\n', 1)[0] : '';
 }
+
+const FIRST = /^\{\s*"(?:file_path|path|command)"\s*:\s*"(?:[^"\\]|\\.)*"/;
 
 /**
  * @param {object | null} input A tool's arguments.

@@ -236,6 +236,8 @@ describe('tools', () => {
     assert.equal(target({command: 'ls\ncd'}), 'ls');
     assert.equal(target({depth: 3}), '');
     assert.equal(target(parseInput('[1]')), '');
+    assert.equal(target(null, '{"file_path":"a \\"b\\".py","content":"xx'), 'a "b".py');
+    assert.equal(target(null, '{"content":"xx'), '');
   });
 
   test('show edits and writes as changes of a file', () => {

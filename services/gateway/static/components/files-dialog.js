@@ -6,7 +6,7 @@
 
 import {failureText} from '../failure-text.js';
 import {Files, fileUrl} from '../files.js';
-import {fullTime, shortNumber, t} from '../i18n.js';
+import {fileSize, fullTime, t} from '../i18n.js';
 import {visible} from '../tools.js';
 import {html, nothing, repeat} from '../vendor/lit.js';
 import {lastPart} from '../wire.js';
@@ -169,7 +169,7 @@ export class FilesDialog extends PageElement {
     const name = html`<span class="name">${visible(lastPart(`/${file.path}`))}</span>`;
     const note =
       file.kind === 'file'
-        ? t('files.size', {size: shortNumber(file.size)})
+        ? fileSize(file.size)
         : file.kind === 'link'
           ? `→ ${visible(file.target)}`
           : '';

@@ -29,7 +29,7 @@ export class ToolCard extends PageElement {
       <summary>
         <span class="dot" aria-hidden="true"></span>
         <b>${name}</b>
-        <code class="target">${visible(target(input))}</code>
+        <code class="target">${visible(target(input, tool.inputJson))}</code>
         <span class="state">${t(`tool.${state}`)}</span>
       </summary>
       ${this.#input(input, tool)} ${this.#output(tool.result)}
