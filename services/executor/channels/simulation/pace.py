@@ -70,14 +70,15 @@ class Pace:
     def woken(self, tick: int) -> None:
         """See `ticker.Sleeper`."""
         lines = self._lines
-        while self._index < self._count and not lines.full:
-            if self._tick > tick:
-                self._ticker.wake(self, self._tick)
+        while self._tick <= tick:
+            if self._index == self._count or lines.full:
                 lines.flush()
+                if not self._stopped.done():
+                    self._stopped.set_result(None)
                 return
             self._step(self._index)
             self._index += 1
-            self._tick = tick_at(self._start + self._index * self._pause)
+            if self._index < self._count:
+                self._tick = tick_at(self._start + self._index * self._pause)
+        self._ticker.wake(self, self._tick)
         lines.flush()
-        if not self._stopped.done():
-            self._stopped.set_result(None)

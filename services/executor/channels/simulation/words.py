@@ -41,7 +41,7 @@ class Printer:
         self._word = word
         self._lines = lines
         # Not a list: millions of short strings would take ten times the memory of their text.
-        self.whole = io.StringIO(newline="")
+        self.whole = io.StringIO()
         """All words so far."""
 
     def print_word(self, index: int) -> None:
