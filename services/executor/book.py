@@ -62,11 +62,14 @@ class Block:
         """Return the text after the first `position` characters."""
         missing = self.length - position
         chunks = self._chunks
+        if chunks and len(chunks[-1]) == missing:
+            # Who reads as fast as it is written, as most do.
+            return chunks[-1]
         index = len(chunks)
         while missing > 0:
             index -= 1
             missing -= len(chunks[index])
-        fresh = chunks[index] if index == len(chunks) - 1 else "".join(chunks[index:])
+        fresh = "".join(chunks[index:])
         return fresh[-missing:] if missing else fresh
 
 

@@ -45,6 +45,9 @@ class Block:
             self._join()
             return self._joined[seen:]
         missing = self.length - seen
+        if self._parts and len(self._parts[-1]) == missing:
+            # Who reads as fast as it is written, as most do.
+            return self._parts[-1]
         taken = 0
         first = len(self._parts)
         while taken < missing:
