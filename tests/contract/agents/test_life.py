@@ -52,12 +52,13 @@ async def test_crash_in_a_command_leaves_nothing_running(agent: Agent, kind: Kin
     killed = time.monotonic()
     kind.kill(agent.workspace)
     await agent.end(turn)
-
+    left = kind.commands(agent.workspace)
     # The engine may say that a container is gone a moment before its last process is.
     await until(lambda: not kind.processes(agent.workspace))
 
     assert "lost AGENT_CRASHED" == turn.ending
     assert turn.ended - killed < 2
+    assert [] == left
 
 
 async def test_idle_agent_sleeps_and_wakes(serving: Serve, kind: Kind) -> None:
