@@ -5,57 +5,33 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import pytest
-from yarl import URL
 
 from services.gateway import file_routes
 from services.gateway.application import CONTENT_SECURITY_POLICY
 from services.gateway.settings import Authentication
-from tests.unit.gateway.executor_api import WORKSPACE, FakeExecutor, fake_executor
+from tests.unit.gateway.executor_api import WORKSPACE, fake_executor
 from tests.unit.gateway.fake_pods import failure
-from tests.unit.gateway.running import BEARER, TOKEN, Gateway, gateway
+from tests.unit.gateway.running import BEARER, TOKEN, gateway
 from tests.unit.gateway.session_api import SECRET
-
-AGENT = "users/dev/agents/a"
-FILES = "/v1/agents/a/files/"
-ARCHIVE = "/v1/agents/a/archive"
-PART = file_routes.PART_BYTES
-
-
-@dataclass
-class Setting:
-    """A gateway before an executor with files."""
-
-    gateway: Gateway
-    executor: FakeExecutor
-
-    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """Make a request; status, body and headers. As the developer unless told otherwise."""
-        url = URL(self.gateway.url + path, encoded=True)
-        sent = BEARER | {name.replace("_", "-"): value for name, value in headers.items()}
-        sent = {name: value for name, value in sent.items() if value}
-        async with self.gateway.client.request(method, url, data=body, headers=sent) as response:
-            if "json" in response.content_type:
-                return response.status, await response.json(), response.headers
-            return response.status, await response.read(), response.headers
-
-    async def cookie(self) -> str:
-        """Log in."""
-        url = f"{self.gateway.url}/?token={TOKEN}"
-        async with self.gateway.client.get(url, allow_redirects=False) as response:
-            return str(response.headers["Set-Cookie"].split(";")[0])
+from tests.unit.gateway.transferring import (
+    AGENT,
+    ARCHIVE,
+    FILES,
+    PART,
+    Setting,
+    transferring,
+)
 
 
 @pytest.fixture
 async def s() -> AsyncIterator[Setting]:
     """A gateway and an executor."""
-    async with fake_executor() as executor, gateway() as running:
-        running.session.places[AGENT] = (WORKSPACE, executor.target)
-        yield Setting(running, executor)
+    async with transferring() as setting:
+        yield setting
 
 
 class TestDownload:
@@ -117,55 +93,6 @@ class TestDownload:
         s.executor.note = note  # type: ignore[method-assign]
         with pytest.raises(aiohttp.ClientError):
             await s.ask("GET", FILES + "a")
-
-    @pytest.mark.parametrize(
-        ("asked", "first", "last"),
-        [
-            ("bytes=0-0", 0, 0),
-            (f"bytes={PART + 5}-", PART + 5, 2 * PART - 1),
-            ("bytes=-7", 2 * PART - 7, 2 * PART - 1),
-            (f"bytes=9-{9 * PART}", 9, 2 * PART - 1),
-        ],
-    )
-    async def test_a_download_goes_on_where_it_broke(
-        self, s: Setting, asked: str, first: int, last: int
-    ) -> None:
-        """With just the bytes asked for, of the same file."""
-        s.executor.files["a"] = content = bytes(range(256)) * (PART // 128)
-        status, body, headers = await s.ask("GET", FILES + "a", Range=asked, If_Range='"e1"')
-
-        assert (206, content[first : last + 1]) == (status, body)
-        assert f"bytes {first}-{last}/{len(content)}" == headers["Content-Range"]
-
-    @pytest.mark.parametrize(
-        ("asked", "etag"),
-        [("bytes=1-", '"e0"'), ("bytes=0-1,3-4", '"e1"'), ("bytes=-", '"e1"'), ("x", '"e1"')],
-    )
-    async def test_a_range_that_means_nothing_is_not_heeded(
-        self, s: Setting, asked: str, etag: str
-    ) -> None:
-        """Nor is one of another state of the file; the whole of it is never wrong."""
-        s.executor.files["a"] = b"whole"
-        status, body, _ = await s.ask("GET", FILES + "a", Range=asked, If_Range=etag)
-
-        assert (200, b"whole") == (status, body)
-
-    async def test_a_range_beyond_the_end_is_refused(self, s: Setting) -> None:
-        """With how many bytes there are."""
-        s.executor.files["a"] = b"12345"
-        status, _, headers = await s.ask("GET", FILES + "a", Range="bytes=5-")
-
-        assert (416, "bytes */5") == (status, headers["Content-Range"])
-
-    async def test_a_file_can_be_asked_about(self, s: Setting) -> None:
-        """`HEAD` tells its size and state, and sends and reads nothing of it."""
-        s.executor.files["a"] = b"x" * (2 * PART)
-        status, body, headers = await s.ask("HEAD", FILES + "a")
-        missing, _, _ = await s.ask("HEAD", FILES + "missing")
-
-        assert (200, b"", 404) == (status, body, missing)
-        assert (str(2 * PART), '"e1"') == (headers["Content-Length"], headers["ETag"])
-        assert [1, 1] == [request.length for _, request, _ in s.executor.asked]
 
     async def test_nobodys_files_are_not_found(self, s: Setting) -> None:
         """Nor is what is no file; all in the same words."""
