@@ -24,7 +24,7 @@ News: TypeAlias = feed_pb2.SubscribedExecution | executions_pb2.WatchExecutionRe
 """What readers are told in."""
 
 _BESIDES_BYTES = 48
-"""About what a delta has besides its text, and what an update has that holds little."""
+"""About what an update has besides its text or item."""
 
 _CHUNKS = 512
 """Fragments kept apart in a block; more are joined, so that a long text costs its length."""
@@ -63,8 +63,7 @@ class Block:
         missing = self.length - position
         chunks = self._chunks
         if chunks and len(chunks[-1]) == missing:
-            # Who reads as fast as it is written, as most do.
-            return chunks[-1]
+            return chunks[-1]  # Who reads as fast as it is written, as most do.
         index = len(chunks)
         while missing > 0:
             index -= 1

@@ -265,9 +265,8 @@ async def test_the_method_may_abort_by_itself(server: Running, peer: Peer) -> No
 async def test_one_line_is_logged_for_a_call(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
     """It has method, code, duration, user and reason; what makes no difference is quiet."""
     with caplog.at_level(logging.INFO, "services.chassis.interceptors"):
-        await call(peer, "Answer")
-        await call(peer, "Subscribe")
-        await call(peer, "AcknowledgeExecutions")
+        for name in ("Answer", "Subscribe", "AcknowledgeExecutions"):
+            await call(peer, name)
         with pytest.raises(Failure):
             await call(peer, "Answer", "failure")
         # The line is written after the answer has left.
