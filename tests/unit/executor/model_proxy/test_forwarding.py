@@ -19,6 +19,7 @@ from services.executor.agent_process import Budget
 from services.executor.backend import Link, View
 from services.executor.model_proxy import forwarding
 from services.executor.model_proxy.meter import Meter
+from services.executor.model_proxy.proxy import SOCKET, ModelProxy
 from services.executor.workspaces import Place
 from tests.unit.executor.model_proxy.conftest import make_proxy, write
 from tests.unit.executor.model_proxy.provider import (
@@ -236,6 +237,36 @@ async def test_spent_budget_is_told_and_not_tried_again(
     assert answer["error"]["message"].startswith(words)
     assert [] == provider.asked
     assert 1 == outcome(metrics, "budget")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5",
+        b"Content-Length: 5\r\nTransfer-Encoding : chunked",
+        b"Content-Length: 5\r\nContent-Length: 6",
+        b"Content-Length: 5, 5",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+    ],
+)
+async def test_request_that_may_end_in_two_places_is_refused(
+    proxy: ModelProxy, place: Place, view: View, provider: Provider, lines: bytes
+) -> None:
+    """What one side takes for the end and the other does not would be a request of its own.
+
+    Connections to the provider are everybody's.
+    """
+    await proxy.admit(proxy.meter(), link=Link.SOCKET, place=place, view=view)
+    reader, writer = await asyncio.open_unix_connection(str(place.run / SOCKET))
+    body = b"1e\r\nhelloPOST /v1/x HTTP/1.1\r\nHost\r\n0\r\n\r\n"
+    writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n%b" % (lines, body))
+    status = await reader.readuntil(b"\r\n")
+    writer.close()
+    await writer.wait_closed()
+
+    assert b"400" == status.split()[1]
+    assert [] == provider.asked
 
 
 @pytest.mark.parametrize("told", [True, False])
