@@ -14,7 +14,7 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from services.executor.backend import Backend
 from services.executor.book import Book
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

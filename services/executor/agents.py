@@ -20,7 +20,8 @@ from services.chassis.tasks import Tasks
 from services.executor.agent_process import AgentProcess, AgentProcesses, Work
 from services.executor.backend import Backend, Link
 from services.executor.metering import Access, Meter, ModelProxy
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

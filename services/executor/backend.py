@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from services.executor.channel import Channel, Launch
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

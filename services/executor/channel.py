@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 
 class ExitReason(StrEnum):

@@ -26,8 +26,8 @@ from services.executor.agents import Stay
 from services.executor.book import Book
 from services.executor.consumption import Consumption
 from services.executor.notes import Note
+from services.executor.place import Place
 from services.executor.provisions import Limits, Provisions
-from services.executor.workspaces import Place
 
 log = logging.getLogger(__name__)
 

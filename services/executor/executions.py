@@ -23,8 +23,9 @@ from services.executor.backend import Backend, View
 from services.executor.execution import Execution
 from services.executor.metering import ModelProxy, obstacle
 from services.executor.notes import Note
+from services.executor.place import Place
 from services.executor.provisions import Limits, Provisions
-from services.executor.workspaces import Place, Workspaces
+from services.executor.workspaces import Workspaces
 
 log = logging.getLogger(__name__)
 

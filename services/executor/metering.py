@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from moorline.transcript.v1 import transcript_pb2
 from services.executor.agent_process import Budget
 from services.executor.backend import Backend, Link, View
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 
 class Meter(Protocol):

@@ -19,7 +19,8 @@ import orjson
 
 from services.executor.agent_process import Budget, Work
 from services.executor.files.folder import translated
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis.tasks import Tasks
 from services.executor.agents import Agents
 from services.executor.notes import Notes
+from services.executor.place import Place
 from services.executor.queue import FairQueue
-from services.executor.workspaces import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from services.executor.backend import Backend, View
 from services.executor.executions import Executions
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 Write: TypeAlias = Callable[[Place, View, str, str, int, Sequence[str]], None]
 """Writes a part of a transcript where the agent's program looks for it."""

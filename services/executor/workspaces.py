@@ -8,36 +8,17 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from services.executor.files import removal
 from services.executor.files.folder import translated
+from services.executor.place import Place
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RUBBISH = ".rubbish"
 """Folder of workspaces that are being deleted."""
 
 _CLAIM = ".executor"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What one agent has on this machine.
-
-    Attributes:
-        workspace: Id of the workspace.
-        files: The agent's files, which its user sees.
-        state: What its program keeps: settings and transcripts. Its user does not see it.
-        run: Sockets, as long as something runs.
-        notes: What the executor keeps about it. The agent does not see it.
-    """
-
-    workspace: str
-    files: Path
-    state: Path
-    run: Path
-    notes: Path
 
 
 class Workspaces:

@@ -11,7 +11,7 @@ from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.executor.backend import Capabilities, Link, View
 from services.executor.channel import Channel, Launch
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 
 class CloudRun:

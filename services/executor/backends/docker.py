@@ -21,7 +21,7 @@ from services.executor.backend import Capabilities, Link, View
 from services.executor.backends import docker_findings as findings
 from services.executor.channel import Channel, Launch
 from services.executor.channels.docker.container import VIEW, Setting
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 if TYPE_CHECKING:
     from services.executor.channels.docker.containers import Containers

@@ -25,7 +25,7 @@ from services.executor.channel import Channel, Launch
 from services.executor.channels import process as channels_process
 from services.executor.channels.process.channel import ProcessChannel, Start
 from services.executor.channels.process.tree import Mark, Trees
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 log = logging.getLogger(__name__)
 

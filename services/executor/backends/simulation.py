@@ -14,7 +14,7 @@ from services.executor.backend import Capabilities, Link, View
 from services.executor.channel import Channel, Launch
 from services.executor.channels.simulation.channel import SimulationChannel
 from services.executor.channels.simulation.ticker import Ticker
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 
 class Simulation:

@@ -10,7 +10,7 @@ from moorline.executor.v1 import executions_pb2
 from services.executor.backend import View
 from services.executor.claude_code import frames, inside, transcripts
 from services.executor.files.folder import translated
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 _NOTE = "transcript-untold.jsonl"
 _NOTE_BYTES = 1 << 30

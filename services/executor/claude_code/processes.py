@@ -14,7 +14,7 @@ from services.executor.claude_code.belongings import Belongings
 from services.executor.claude_code.dialogue import Dialogue
 from services.executor.claude_code.patience import Patience
 from services.executor.claude_code.process import ClaudeCode
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 
 class ClaudeCodeProcesses:

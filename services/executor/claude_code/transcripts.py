@@ -21,7 +21,7 @@ from services.chassis.failures import Failure, field_invalid
 from services.executor.backend import View
 from services.executor.claude_code import inside
 from services.executor.claude_code.heaps import parsed
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 PART_BYTES = 512 << 10
 """Bytes of the entries of one part."""

@@ -19,7 +19,7 @@ from services.executor.files import baseline
 from services.executor.files.comparing import changes
 from services.executor.files.disk import Disk
 from services.executor.files.looking import Look, Reading
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from services.executor.files.placing import Terms
 from services.executor.files.room import Room
 from services.executor.files.snapshots import Snapshots
 from services.executor.files.uploads import Uploads
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 
 ARCHIVES = 4
 """Archives that are packed at once."""

@@ -28,7 +28,7 @@ from services.executor.model_proxy.key import Key
 from services.executor.model_proxy.meter import Meter
 from services.executor.model_proxy.prices import Prices
 from services.executor.model_proxy.upstream import Upstream
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 SOCKET = "api.sock"
 """Name of the socket in `View.run`."""

@@ -13,7 +13,7 @@ from services.chassis.failures import Failure, not_found
 from services.executor.agent_process import Budget, Ending, Result, Work
 from services.executor.backend import Backend, Link, View
 from services.executor.book import Book
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 
 class FakeProcess:

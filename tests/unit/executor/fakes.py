@@ -16,7 +16,7 @@ from services.executor.backend import Capabilities, Link, View
 from services.executor.book import Book, Cursor
 from services.executor.channel import Channel, Exit, ExitReason, Launch, Receiver
 from services.executor.execution import Execution
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 WORKSPACE = "abcdefgh"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from services.executor.backend import View
 from services.executor.channel import Launch
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 INSTANCE = "moorline.instance"
 WORKSPACE = "moorline.workspace"

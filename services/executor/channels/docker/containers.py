@@ -24,7 +24,7 @@ from services.executor.channels.docker.container import (
     owner_of,
 )
 from services.executor.channels.docker.engine import Engine, EngineError
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ import orjson
 from services.executor.backend import View
 from services.executor.claude_code.belongings import Belongings
 from services.executor.claude_code.transcripts import restore
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 
 VIEW = View(files="/workspace", state="/state", run="/run")
 

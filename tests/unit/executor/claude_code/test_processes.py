@@ -13,7 +13,8 @@ from services.executor.backend import Link
 from services.executor.claude_code import transcripts
 from services.executor.claude_code.patience import PATIENCE
 from services.executor.claude_code.processes import ClaudeCodeProcesses
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 from tests.unit.executor.fakes import (
     FakeBackend,
     FakeChannel,

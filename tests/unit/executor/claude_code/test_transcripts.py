@@ -20,7 +20,8 @@ from services.executor.claude_code.transcripts import (
     missing,
     restore,
 )
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 
 VIEW = View(files="/work space", state="/state", run="/run")
 CONVERSATION = "6d2b7a52-0f2c-4a55-9c39-7a3a7a9d8f11"

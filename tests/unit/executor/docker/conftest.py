@@ -14,7 +14,8 @@ from services.executor.channel import Launch
 from services.executor.channels.docker.channel import DockerChannel
 from services.executor.channels.docker.container import INSTANCE
 from services.executor.channels.docker.engine import Engine
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 from tests.contract.channels import containers
 
 Contain = Callable[..., DockerChannel]

@@ -12,7 +12,8 @@ import pytest
 from services.executor.channel import Launch
 from services.executor.channels.docker import container
 from services.executor.channels.docker.container import Owner
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 from tests.unit.executor.docker.engines import make_setting
 
 PLACE = Workspaces(root=Path("/data")).place("abcdefgh")

@@ -15,7 +15,8 @@ from services.executor.backends.docker import Docker
 from services.executor.channel import Exit, ExitReason, Launch
 from services.executor.channels.docker.container import INSTANCE, WORKSPACE
 from services.executor.channels.docker.engine import Engine
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 from tests.contract.channels import containers
 from tests.unit.executor.docker.test_channel import Hearer, way
 from tests.unit.executor.fakes import until

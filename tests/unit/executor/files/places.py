@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.chassis.failures import Failure
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 
 WORKSPACE = "abcdefgh"
 

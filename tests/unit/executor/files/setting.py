@@ -14,7 +14,8 @@ from services.executor.files.placing import Terms
 from services.executor.files.room import Room
 from services.executor.files.snapshots import Snapshots
 from services.executor.files.workspace_files import Part, WorkspaceFiles
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 from tests.unit.executor.files.places import WORKSPACE, reason
 
 ANY = Terms(etag="", create_only=False, executable=False)

@@ -16,7 +16,7 @@ from services.chassis.tasks import Tasks
 from services.executor.files import placing, room, uploads, workspace_files
 from services.executor.files.disk import Disk
 from services.executor.files.placing import Terms
-from services.executor.workspaces import Place
+from services.executor.place import Place
 from tests.unit.executor.fakes import until
 from tests.unit.executor.files.places import WORKSPACE, fill, reason
 from tests.unit.executor.files.setting import ANY, ROOM, Setting

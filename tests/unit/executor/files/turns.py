@@ -5,7 +5,7 @@ from __future__ import annotations
 from moorline.transcript.v1 import transcript_pb2
 from services.executor.files.disk import Disk
 from services.executor.files.snapshots import Snapshots
-from services.executor.workspaces import Place
+from services.executor.place import Place
 
 Change = transcript_pb2.FileChange
 ADDED, CHANGED, REMOVED = Change.KIND_ADDED, Change.KIND_CHANGED, Change.KIND_REMOVED

@@ -18,7 +18,8 @@ from services.executor.model_proxy.key import Key
 from services.executor.model_proxy.meter import Meter
 from services.executor.model_proxy.proxy import Access, ModelProxy
 from services.executor.model_proxy.upstream import Upstream
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 from tests.unit.executor.model_proxy.provider import Agent, Provider
 
 

@@ -20,7 +20,7 @@ from services.executor.claude_code import frames
 from services.executor.model_proxy.meter import Meter
 from services.executor.model_proxy.prices import COMPARED, PICOS, Told, load
 from services.executor.model_proxy.proxy import ModelProxy
-from services.executor.workspaces import Place
+from services.executor.place import Place
 from tests.contract.agents.kinds import KINDS, program
 from tests.unit.executor.model_proxy.provider import WHOLE, Provider, delta, event
 

@@ -20,7 +20,7 @@ from services.executor.backend import Link, View
 from services.executor.model_proxy import forwarding
 from services.executor.model_proxy.meter import Meter
 from services.executor.model_proxy.proxy import SOCKET, ModelProxy
-from services.executor.workspaces import Place
+from services.executor.place import Place
 from tests.unit.executor.model_proxy.conftest import make_proxy, write
 from tests.unit.executor.model_proxy.provider import (
     WHOLE,

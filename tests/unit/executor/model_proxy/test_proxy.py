@@ -19,7 +19,7 @@ from services.executor.backend import Link, View
 from services.executor.model_proxy import upstream
 from services.executor.model_proxy.meter import Meter
 from services.executor.model_proxy.proxy import SOCKET, Access, ModelProxy
-from services.executor.workspaces import Place
+from services.executor.place import Place
 from tests.unit.executor.model_proxy.conftest import make_proxy, write
 from tests.unit.executor.model_proxy.provider import Agent, Provider, start, streaming
 

@@ -16,7 +16,7 @@ from services.chassis.metrics import Metrics
 from services.executor.backend import Link, View
 from services.executor.model_proxy import upstream
 from services.executor.model_proxy.meter import Meter
-from services.executor.workspaces import Place
+from services.executor.place import Place
 from tests.unit.executor.model_proxy.conftest import make_proxy
 from tests.unit.executor.model_proxy.provider import (
     WHOLE,

@@ -18,7 +18,8 @@ from services.executor.backends import process as backends
 from services.executor.backends.process import Process
 from services.executor.channel import ExitReason, Launch
 from services.executor.channels.process.tree import Trees
-from services.executor.workspaces import Place, Workspaces
+from services.executor.place import Place
+from services.executor.workspaces import Workspaces
 from tests.unit.executor.fakes import until
 from tests.unit.executor.process.running import Heard, alive
 
