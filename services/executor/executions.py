@@ -29,12 +29,11 @@ from services.executor.workspaces import Workspaces
 
 log = logging.getLogger(__name__)
 
-_RETRY_DELAY = timedelta(seconds=1)
-
 _UNHEARD = 144
 """How much longer an id is recognised whose outcome nobody has heard: whoever made it is away,
 and makes no others meanwhile."""
 
+_RETRY_DELAY = timedelta(seconds=1)
 _TURN_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
 
 

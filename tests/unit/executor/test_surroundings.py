@@ -114,7 +114,7 @@ async def test_what_says_nothing_is_given_up(
     tmp_path: Path, simulation: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is told in time."""
-    monkeypatch.setattr(surroundings_module, "_SECONDS", 0.01)
+    monkeypatch.setattr(surroundings_module, "_SECONDS", 0.5)
 
     async def hang() -> Sequence[diagnosis_pb2.Check]:
         await asyncio.Event().wait()
