@@ -188,18 +188,23 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             looks=_looks(docker, process, proxy),
         )
 
+        models = {
+            backend.name: settings.models for backend in listed if backend.link is not Link.NONE
+        }
+
         def register(to: grpc.aio.Server) -> None:
             execution_api = ExecutionApi(
                 executions=executions,
                 feeds=feeds,
                 default_backend=settings.default_backend,
+                models=models,
                 timeout=settings.turn_timeout,
             )
             backend_api = BackendApi(
                 backends=backends,
                 default_backend=settings.default_backend,
                 proxy=proxy,
-                models=settings.models,
+                models=models,
             )
             executions_pb2_grpc.add_ExecutionServiceServicer_to_server(execution_api, to)
             feed_pb2_grpc.add_ExecutionFeedServiceServicer_to_server(

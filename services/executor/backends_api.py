@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from moorline.executor.v1 import backends_pb2, backends_pb2_grpc
-from services.executor.backend import Backend, Link
+from services.executor.backend import Backend
 from services.executor.metering import ModelProxy, obstacle
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -21,7 +21,7 @@ class BackendApi(backends_pb2_grpc.BackendServiceServicer):
         backends: The backends by name, in the order to list them.
         default_backend: Name of the one used when an agent names none.
         proxy: How those reach the model that need one.
-        models: Models to choose from where one is needed, the default first.
+        models: Models to choose from, by backend, the default first.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class BackendApi(backends_pb2_grpc.BackendServiceServicer):
         backends: Mapping[str, Backend],
         default_backend: str,
         proxy: ModelProxy,
-        models: Sequence[str],
+        models: Mapping[str, Sequence[str]],
     ) -> None:
         self._backends = backends
         self._default_backend = default_backend
@@ -59,5 +59,5 @@ class BackendApi(backends_pb2_grpc.BackendServiceServicer):
                 resume=can.resume,
                 durable_workspace=can.durable_workspace,
             ),
-            models=() if backend.link is Link.NONE else self._models,
+            models=self._models.get(backend.name, ()),
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -43,6 +43,7 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
         executions: All executions.
         feeds: The open feeds, which may follow an execution from its creation on.
         default_backend: Backend of an execution that names none.
+        models: Models to choose from, by backend; no entry, or none, to take any.
         timeout: Time allowed to an execution that names none.
     """
 
@@ -52,11 +53,13 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
         executions: Executions,
         feeds: ExecutionFeeds,
         default_backend: str,
+        models: Mapping[str, Sequence[str]],
         timeout: timedelta,
     ) -> None:
         self._executions = executions
         self._feeds = feeds
         self._default_backend = default_backend
+        self._models = models
         self._timeout = timeout
 
     async def CreateExecution(
@@ -159,9 +162,11 @@ class ExecutionApi(executions_pb2_grpc.ExecutionServiceServicer):
         if wanted.max_steps < 0:
             raise field_invalid("execution.max_steps", "must not be negative")
         mode = wanted.permission_mode or executions_pb2.Execution.PERMISSION_MODE_ASK
+        backend = wanted.backend.removeprefix("backends/") or self._default_backend
+        _check_model(wanted.model, self._models.get(backend, ()))
         return Work(
             execution_id=names.execution_id(request.execution_id, field="execution_id"),
-            backend=wanted.backend.removeprefix("backends/") or self._default_backend,
+            backend=backend,
             workspace=names.workspace_of(wanted.workspace, field="execution.workspace"),
             prompt=wanted.prompt.text,
             instructions=wanted.instructions,
@@ -193,8 +198,13 @@ def _check_texts(wanted: executions_pb2.Execution) -> None:
     for field in ("resume_from", "tenant", "last_entry"):
         if _HANDLE.fullmatch(getattr(wanted, field)) is None:
             raise field_invalid(f"execution.{field}", "must be as it was told, or chosen, before")
-    if _MODEL.fullmatch(wanted.model) is None:
+
+
+def _check_model(model: str, models: Sequence[str]) -> None:
+    if _MODEL.fullmatch(model) is None:
         raise field_invalid("execution.model", "must be a name of a model")
+    if model and models and model not in models:
+        raise field_invalid("execution.model", f"must be one of {', '.join(models)}, or empty")
 
 
 def _budget(wanted: executions_pb2.Budget) -> Budget:

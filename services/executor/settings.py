@@ -136,8 +136,8 @@ class Settings(ServerSettings):
         ModelAuthentication.KEY,
     )
     models: tuple[str, ...] = setting(
-        "Models to choose from, separated by commas, the default first; empty to take any, the"
-        " program's own choice by default.",
+        "Models to choose from, separated by commas, the default first; others are refused. Empty"
+        " to take any, the program's own choice by default.",
         (),
     )
     fallback_model: str = setting(

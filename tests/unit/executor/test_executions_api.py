@@ -60,6 +60,19 @@ async def test_what_cannot_be_is_refused(
     assert field == caught.value.metadata["field"]
 
 
+@pytest.mark.parametrize("chosen", [{"models": ("one", "two")}])
+async def test_model_that_is_not_offered_is_refused(server: Server) -> None:
+    """The error tells which are; where no model is asked, any name will do."""
+    with pytest.raises(Failure) as refused:
+        await server.create("hello", backend="backends/docker", model="three")
+    with pytest.raises(Failure) as offered:
+        await server.create("hello", backend="backends/docker", model="two")
+    await server.create("hello", model="three")
+
+    assert "execution.model must be one of one, two, or empty." == refused.value.message
+    assert "BACKEND_UNAVAILABLE" == reason(offered)
+
+
 async def test_budget_that_is_passed_leaves_nothing(server: Server) -> None:
     """What is left can be less than nothing."""
     budget = executions_pb2.Budget(agent_usd_micros=-3)
