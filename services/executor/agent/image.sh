@@ -76,5 +76,7 @@ docker build --quiet ${network:+--network "$network"} --build-arg BASE="$base" \
   --build-arg CLI_VERSION="$version" --label moorline.agent.recipe="$(recipe)" --tag "$image" --file agent.Dockerfile "$work/context" \
   >"$work/built" 2>&1 || fail "$(cat "$work/built")"
 # What it was before has no name any more, and is half a gigabyte; containers may still need it.
-if [ -n "$before" ]; then docker image rm "$before" >/dev/null 2>&1 || true; fi
+# What was built of the same is the same.
+after=$(docker image inspect --format '{{.Id}}' "$image")
+case $before in "" | "$after") ;; *) docker image rm "$before" >/dev/null 2>&1 || true ;; esac
 docker image inspect --format "$image: {{.Size}} bytes" "$image"

@@ -13,6 +13,7 @@ import pytest
 from services.executor.channels.docker.engine import Engine
 from services.executor.channels.docker.probe import VERSION_LABEL
 from services.executor.claude_code.frames import CLI_VERSION
+from tests.contract.agents.kinds import program
 from tests.contract.channels import containers
 from tests.unit.executor.docker.conftest import Contain
 from tests.unit.executor.docker.test_channel import Hearer
@@ -102,6 +103,30 @@ async def test_image_of_another_release_is_known(engine: Engine, tmp_path: Path)
 
 
 _NOT_COPIED = shutil.ignore_patterns("node_modules", "*.py", "__pycache__")
+
+
+@pytest.mark.parametrize(("before", "removed"), [("same", False), ("other", True)])
+def test_only_an_image_that_was_replaced_is_removed(
+    tmp_path: Path, before: str, removed: bool
+) -> None:
+    """To build the same again gives the same image, and not one more."""
+    if not program().is_file():
+        pytest.skip("the agent's program is missing: run `make agent-cli`")
+    machine = program().parent.name.rpartition("-")[2].replace("x64", "amd64")
+    (tmp_path / "docker").write_text(
+        f"""#!/bin/sh
+        echo "$*" >>{tmp_path}/calls
+        case "$*" in
+        *.Id*) if [ -e {tmp_path}/built ]; then echo same; else echo {before}; fi ;;
+        build*) touch {tmp_path}/built ;;
+        version*) echo {machine} ;;
+        esac"""
+    )
+    (tmp_path / "docker").chmod(0o755)
+    code, told = build(f"{tmp_path}:{os.defpath}", TMPDIR=str(tmp_path))
+
+    assert (0, "") == (code, told)
+    assert removed == ("image rm" in (tmp_path / "calls").read_text())
 
 
 def test_building_without_docker_says_so(tmp_path: Path) -> None:
