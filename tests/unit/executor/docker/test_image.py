@@ -118,7 +118,7 @@ def test_only_an_image_that_was_replaced_is_removed(
         echo "$*" >>{tmp_path}/calls
         case "$*" in
         *.Id*) if [ -e {tmp_path}/built ]; then echo same; else echo {before}; fi ;;
-        build*) touch {tmp_path}/built ;;
+        "build "*) touch {tmp_path}/built ;;
         version*) echo {machine} ;;
         esac"""
     )
