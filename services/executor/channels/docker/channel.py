@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
@@ -83,6 +84,7 @@ class DockerChannel:
         self._input: Attached | None = None
         self._listening: asyncio.Task[None] | None = None
         self._killed = False
+        self._taking: asyncio.Task[None] | None = None
         self._begun = False
         self._input_closed = False
         self._last_words = bytearray()
@@ -161,11 +163,7 @@ class DockerChannel:
         self._killed = True
         # Nobody may release it any more.
         self._released.set()
-        try:
-            await self._engine.kill(self._container)
-        except EngineError as error:
-            self._log("agent container not killed", error)
-            self._listening.cancel()
+        self._taking = self._tasks.spawn(self._take_away(self._listening), name="container-kill")
         await asyncio.wait({self._removed}, timeout=_KILLED_SECONDS)
 
     async def memory(self) -> int | None:
@@ -258,8 +256,9 @@ class DockerChannel:
                         await self._until_released()
                     self._take(stream, data)
         except EngineError as error:
-            whole = False
-            self._log("agent container out of sight", error)
+            whole = self._killed
+            if not self._killed:
+                self._log("agent container out of sight", error)
         except asyncio.CancelledError:
             if not self._killed:
                 # Nobody listens any more, and the container must not wait for it.
@@ -269,6 +268,9 @@ class DockerChannel:
         if not self._gone.done():
             self._gone.set_result(await self._exit() if whole else Exit(None, ExitReason.LOST))
         self._end(self._gone.result())
+        if self._taking is not None:
+            # It tells when it is really gone, and not only going.
+            await asyncio.wait({self._taking})
         await self._remove()
 
     async def _until_released(self) -> None:
@@ -299,7 +301,19 @@ class DockerChannel:
         # It is written at once, so it comes whole.
         return data.removeprefix(_BEGINNING)
 
+    async def _take_away(self, listening: asyncio.Task[None]) -> None:
+        """Kill and remove it by one call, which the engine finishes although we may end."""
+        try:
+            await self._engine.remove(self._container)
+        except EngineError as error:
+            self._log("agent container not killed", error)
+            if not self._gone.done():
+                listening.cancel()
+
     async def _exit(self) -> Exit:
+        if self._killed:
+            # It is gone, and nobody knows it any more.
+            return Exit(-signal.SIGKILL, ExitReason.KILLED)
         try:
             ended = await self._engine.ended(self._container)
         except EngineError as error:

@@ -234,15 +234,6 @@ class Engine:
             raise
         return bool(state["Running"])
 
-    async def kill(self, container: str) -> None:
-        """Kill everything in a container; one that does not run is left alone."""
-        try:
-            async with _asking(_GONE_SECONDS):
-                await self._docker.containers.container(container).kill()
-        except EngineError as error:
-            if error.status not in {404, 409}:
-                raise
-
     async def remove(self, container: str) -> None:
         """Remove a container, also when it runs; absent is fine."""
         try:

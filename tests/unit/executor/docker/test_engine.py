@@ -17,7 +17,6 @@ OOPS = ("500 Oops", b'{"message": "no"}')
 @pytest.mark.docker
 async def test_what_is_missing_is_no_error(engine: Engine) -> None:
     """Where it was to be missing in the end."""
-    await engine.kill("moorline-none-such")
     await engine.remove("moorline-none-such")
 
     assert not await engine.is_running("moorline-none-such")
@@ -34,7 +33,6 @@ async def test_what_does_not_run_has_no_memory(engine: Engine) -> None:
 
     assert await engine.memory(name) is None
     assert not await engine.is_running(name)
-    await engine.kill(name)
 
 
 async def test_refusal_is_an_error_with_its_status(tmp_path: Path) -> None:
@@ -43,7 +41,6 @@ async def test_refusal_is_an_error_with_its_status(tmp_path: Path) -> None:
     async with fake.at(tmp_path / "s") as host:
         engine = Engine(host=host)
         calls = {
-            "kill": engine.kill("x"),
             "remove": engine.remove("x"),
             "is_running": engine.is_running("x"),
             "image_labels": engine.image_labels("x"),
