@@ -12,7 +12,7 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from tests.unit.session.fakes import FakeExecution, FakeExecutor, FakeExecutors, FaultyStore
 from tests.unit.session.service import AGENT, CONTEXT, Service, until
-from tests.unit.session.shared import Pod
+from tests.unit.session.shared import Pod, Pods
 
 Turn = turns_pb2.Turn
 Outcome = transcript_pb2.TurnOutcome
@@ -305,13 +305,13 @@ class TestMakingWay:
         assert Turn.STATE_FINISHED == turn.state
 
     async def test_it_keeps_nobody_from_being_served_elsewhere(
-        self, first: Pod, second: Pod, executor: FakeExecutor
+        self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
     ) -> None:
         """The next owner goes on with it at once."""
         await leave_something(first, executor)
         attended = await executor.execution(2)
         first.sessions.release("ada")
-        await until(lambda: first.sessions.find("ada") is None)
+        await until(lambda: bool(pods.database.documents["users/ada"][0]["released"]))
         await second.sweeper.sweep()
         await until(lambda: len(attended.positions) == 2)
         assert 0 == attended.cancellations
