@@ -69,6 +69,8 @@ ACKNOWLEDGED_WITHIN = timedelta(minutes=1)
 """Longer than a user is without an owner, and than a session waits for an executor that is away."""
 ENDED_WITHIN = timedelta(seconds=2)
 """For sending followers away and killing agent processes."""
+TOLD_WITHIN = timedelta(seconds=0.3)
+"""In which whoever followed a feed hears of its end."""
 
 
 async def main(settings: Settings, *, on_listening: Callable[[int], None] | None) -> None:
@@ -227,7 +229,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
                 log.warning("executions still run, and are ended")
             # The followers first: they must not be told of outcomes that are only our end.
             executions.close()
-            await feeds.drain()
+            await _send_away(feeds)
             await executions.kill()
 
         await server.serve(
@@ -288,6 +290,15 @@ def _looks(docker: Docker, process: Process, proxy: ModelProxy) -> tuple[Look, .
         Look(diagnosis_pb2.Check.SUBJECT_PROGRAM, programs),
         Look(diagnosis_pb2.Check.SUBJECT_UPSTREAM, proxy.check),
     )
+
+
+async def _send_away(feeds: ExecutionFeeds) -> None:
+    followed = len(feeds)
+    await feeds.drain()
+    if followed:
+        # Whoever asks before hearing of the end is told of it, too: cut off, they could not
+        # know whether they had begun an execution.
+        await asyncio.sleep(TOLD_WITHIN.total_seconds())
 
 
 def _patience(whole: timedelta) -> timedelta:

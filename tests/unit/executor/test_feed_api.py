@@ -186,6 +186,18 @@ async def outcome_of(
     return updates
 
 
+async def test_who_asks_before_hearing_of_the_end_is_told(server: Server) -> None:
+    """Cut off, they could not know whether they had begun an execution."""
+    _, stream = await server.open_feed()
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Failure):
+        await drained(stream)
+    with pytest.raises(Failure) as late:
+        await server.create("/sim say late")
+
+    assert "DRAINING" == reason(late)
+
+
 @pytest.mark.parametrize("drain_seconds", [0.6])
 async def test_shutdown_sends_followers_away(server: Server) -> None:
     """They learn that this executor goes, and not of an outcome that is only its end."""
