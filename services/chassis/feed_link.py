@@ -155,7 +155,8 @@ class FeedLink(Generic[U]):
             on_reset: Called before each new request: what follows starts at the
                 position that request names.
             call: Another call that puts it on the feed, the first time, given the same
-                as `request`. Returns False when it has not; then it is not followed.
+                as `request`. Returns False when it has not; then it is not followed. It is
+                waited for, also when the feed breaks.
 
         Raises:
             Failure: What the peer answered; SERVICE_UNAVAILABLE when the feed is
@@ -376,14 +377,16 @@ class FeedLink(Generic[U]):
         subscription.number = self._number
         self._routes[subscription.number] = subscription
         broken = followed = True
-        with suppress(TimeoutError):
-            async with self._silence.unbroken():
-                if call is None:
-                    await self._calls.subscribe(subscription, feed_id)
-                else:
-                    followed = await call(feed_id, subscription.number)
-            # It may break, too, when the answer is here already.
+        if call is not None:
+            # Not given up with the feed: whoever makes it must know what it did.
+            followed = await call(feed_id, subscription.number)
             broken = self._feed_id != feed_id
+        else:
+            with suppress(TimeoutError):
+                async with self._silence.unbroken():
+                    await self._calls.subscribe(subscription, feed_id)
+                # It may break, too, when the answer is here already.
+                broken = self._feed_id != feed_id
         if broken and subscription.open:
             raise self._unavailable()
         return followed

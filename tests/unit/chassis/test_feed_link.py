@@ -266,6 +266,22 @@ async def test_a_break_during_the_call_is_unavailable(
     assert history.sources == []
 
 
+async def test_a_break_during_another_call_leaves_that_its_answer(
+    link: FeedLink[Any], service: FeedService
+) -> None:
+    """Whoever makes it must know what it did, and a peer that leaves still says so."""
+
+    async def refused(feed_id: str, number: int) -> bool:
+        service.break_feeds()
+        await until(lambda: not link.connected)
+        raise not_found()
+
+    with pytest.raises(Failure) as caught:
+        await Follower().follow(link, refused)
+
+    assert "RESOURCE_NOT_FOUND" == caught.value.reason_name
+
+
 async def test_an_end_before_a_break_is_no_failure_of_the_call(
     link: FeedLink[Any], service: FeedService, history: History
 ) -> None:
