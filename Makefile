@@ -82,8 +82,8 @@ test: setup ## Run the tests; what this machine lacks is skipped by name
 	@$(PY) -m pytest
 
 test-all: setup ## Run the tests, and fail where one would be skipped
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(ALONE) REQUIRE=--require-all
-	@$(MAKE) --no-print-directory --jobs=5 --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target $(ALONE) REQUIRE=--require-all
+	@$(MAKE) --no-print-directory --jobs=5 --keep-going --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
 
 alone-%: setup
 	@$(PY) -m pytest -q $(REQUIRE) -m alone tests/$*

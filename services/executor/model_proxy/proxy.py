@@ -155,12 +155,16 @@ class ModelProxy:
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             return await self._forward(request, meter)
 
+        making = asyncio.ensure_future(asyncio.to_thread(sockets.listen, place.run, SOCKET))
+        door = _Door(answer, limit=_ONE_AGENTS)
         try:
-            listening = await asyncio.to_thread(sockets.listen, place.run, SOCKET)
+            await door.open(sock=await asyncio.shield(making))
         except OSError as error:
             raise _unavailable("Its way to the model cannot be opened.") from error
-        door = _Door(answer, limit=_ONE_AGENTS)
-        await door.open(sock=listening)
+        except asyncio.CancelledError:
+            # The thread goes on, and makes a socket that nobody would close.
+            making.add_done_callback(_close_made)
+            raise
         self._open.add(door)
 
         async def close() -> None:
@@ -270,6 +274,11 @@ class _Full(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast("asyncio.Transport", transport).abort()
+
+
+def _close_made(making: asyncio.Future[socket.socket]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().close()
 
 
 def _unavailable(why: str) -> Failure:

@@ -79,15 +79,16 @@ async def test_dead_process_is_replaced(agents: Agents, processes: FakeProcesses
 async def test_one_execution_at_a_time_in_a_workspace(agents: Agents) -> None:
     """The second waits until the first has left; another workspace does not."""
     order: list[str] = []
+    both = asyncio.Barrier(2)
 
-    async def turn(name: str, workspace: str) -> None:
+    async def turn(name: str, workspace: str, *, meet: bool = False) -> None:
         async with agents.borrow(make_work(workspace=workspace)):
             order.append(f"{name} in")
-            await asyncio.sleep(0.01)
+            await (both.wait() if meet else asyncio.sleep(0.01))
             order.append(f"{name} out")
 
     await asyncio.gather(turn("a", "workspace1"), turn("b", "workspace1"))
-    await asyncio.gather(turn("c", "workspace1"), turn("d", "workspace2"))
+    await asyncio.gather(turn("c", "workspace1", meet=True), turn("d", "workspace2", meet=True))
 
     assert ["a in", "a out", "b in", "b out"] == order[:4]
     assert {"c in", "d in"} == set(order[4:6])

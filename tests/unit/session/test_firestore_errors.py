@@ -44,7 +44,7 @@ async def store(server: ScriptedFirestore) -> AsyncIterator[FirestoreStore]:
 
 def opened(server: ScriptedFirestore) -> FirestoreStore:
     """A store on a server, not open yet."""
-    return FirestoreStore(project="mine", emulator=server.host, deadline=0.5, attempt=0.2)
+    return FirestoreStore(project="mine", emulator=server.host, deadline=1.5, attempt=0.5)
 
 
 class TestOpening:
@@ -185,7 +185,7 @@ class TestCommit:
     ) -> None:
         """However short the errors take."""
         server.always = LOST
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(5):
             with pytest.raises(Failure):
                 await store.read("things")
 

@@ -159,10 +159,15 @@ class Engine:
         stream = self._docker.containers.container(container).attach(
             stdin=True, stdout=output, stderr=output
         )
-        async with _asking():
-            # It would connect when first used, and twice if that is from two sides.
-            await stream.__aenter__()
-        return Attached(stream)
+        attached = Attached(stream)
+        try:
+            async with _asking():
+                # It would connect when first used, and twice if that is from two sides.
+                await stream.__aenter__()
+        except BaseException:
+            await attached.close()
+            raise
+        return attached
 
     async def output(self, container: str, *, limit: int) -> AsyncGenerator[tuple[int, bytes]]:
         """Return what a container has printed since it began, and go on until it ends.
