@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -74,6 +75,27 @@ async def test_socket_is_there_again_after_a_restart(
         await access.close()
 
     assert [] == list(place.run.iterdir())
+
+
+async def test_nothing_is_left_of_an_opening_that_is_cut_short(
+    proxy: ModelProxy, place: Place, view: View
+) -> None:
+    """Whenever that is: the thread that makes the socket goes on."""
+    for rounds in range(8):
+        admission = proxy.admit(proxy.meter(), link=Link.SOCKET, place=place, view=view)
+        opening = asyncio.ensure_future(admission)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await opening).close()
+        # The same thread has done what was asked for before, and the loop knows.
+        await asyncio.gather(*(asyncio.to_thread(id, None) for _ in range(40)))
+
+    assert not any(
+        isinstance(one, socket.socket) and one.fileno() >= 0 and SOCKET in str(one.getsockname())
+        for one in gc.get_objects()
+    )
 
 
 @pytest.mark.parametrize("token", ["", "x", "x.y", "{name}.", "{name}.wrong", "{name}", "é.é"])
