@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,24 @@ async def test_refusal_is_an_error_with_its_status(tmp_path: Path) -> None:
         await engine.close()
 
     assert dict.fromkeys(calls, 500) == refused
+
+
+async def test_nothing_is_left_of_a_connection_that_was_not_to_be_had(tmp_path: Path) -> None:
+    """An engine may answer, and hang up."""
+    container = ("200 OK", b'{"Config": {"Tty": false}}')
+    fake = FakeEngine(
+        {"version": ("200 OK", b'{"ApiVersion": "1.41"}'), "json": container, "": ("200 OK", b"")}
+    )
+    async with fake.at(tmp_path / "s") as host:
+        engine = Engine(host=host)
+        with pytest.raises(EngineError):
+            await engine.attach("x", output=True)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            gc.collect()
+        await engine.close()
+
+    assert [] == [str(one.message) for one in told]
 
 
 async def test_engine_by_tcp_is_asked_there() -> None:
