@@ -83,7 +83,7 @@ test: setup ## Run the tests; what this machine lacks is skipped by name
 
 test-all: setup ## Run the tests, and fail where one would be skipped
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target $(ALONE) REQUIRE=--require-all
-	@$(MAKE) --no-print-directory --jobs=5 --keep-going --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
+	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
 
 alone-%: setup
 	@$(PY) -m pytest -q $(REQUIRE) -m alone tests/$*

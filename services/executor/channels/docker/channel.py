@@ -31,6 +31,8 @@ _STDERR_LIMIT = 8 << 10
 """Bytes of the last words that are kept for the log."""
 _KILLED_SECONDS = 3.0
 """For a killed container to be gone."""
+_HEARD_SECONDS = 1.0
+"""How long after its removal a container's connection may take to end."""
 _HELD_SECONDS = 0.5
 """How often a container is looked at whose output nobody reads for the moment."""
 _REPLAY_SECONDS = 10.0
@@ -265,6 +267,8 @@ class DockerChannel:
                 await self._hang_up()
                 raise
             whole = False
+        # Before anything that may be cut short by our own end.
+        await self._hang_up()
         if not self._gone.done():
             self._gone.set_result(await self._exit() if whole else Exit(None, ExitReason.LOST))
         self._end(self._gone.result())
@@ -308,6 +312,12 @@ class DockerChannel:
         except EngineError as error:
             self._log("agent container not killed", error)
             if not self._gone.done():
+                listening.cancel()
+        else:
+            # Engines have left a connection open whose container they removed.
+            await asyncio.wait({self._gone}, timeout=_HEARD_SECONDS)
+            if not self._gone.done():
+                self._gone.set_result(await self._exit())
                 listening.cancel()
 
     async def _exit(self) -> Exit:

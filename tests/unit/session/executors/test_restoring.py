@@ -57,7 +57,7 @@ def make(executors: FakeExecutors, mirror: Mirror) -> Make:
         address="e1:1",
         workspace="workspaces/w",
         mirror=mirror,
-        unreachable=timedelta(seconds=0.2),
+        unreachable=timedelta(seconds=1),
         owned=lambda: True,
     )
 

@@ -233,6 +233,7 @@ class TestGoingOn:
             await service.ended("t3")
             agent = await service.live()
             assert "" == agent.record.conversation
+            await until(lambda: not agent.mirror.littered)
             assert [] == [piece async for piece in agent.mirror.archive.pieces("c1", first=1)]
 
     async def test_a_store_that_is_away_when_it_is_cleared_does_no_harm(
