@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,6 +19,21 @@ from tests.unit.session.service import ADA, AGENT, CONTEXT, GATEWAY, until
 from tests.unit.session.shared import Pod, Pods, follow, reasons
 
 LEASE = "users/ada"
+
+T = TypeVar("T")
+
+
+async def drain_during(pod: Pod, call: Awaitable[T]) -> T:
+    """Drain while a call waits for the store, which answers then; return what it returned."""
+    pod.store.gate.clear()
+    calling = asyncio.ensure_future(call)
+    await until(lambda: pod.store.waiting == 1)
+    draining = asyncio.ensure_future(pod.sessions.drain())
+    await asyncio.sleep(0.02)
+    pod.store.gate.set()
+    result = await calling
+    await draining
+    return result
 
 
 class TestLeaving:
@@ -125,43 +141,31 @@ class TestLeaving:
     ) -> None:
         """Also one whose lease was on its way."""
         act_as(Identity(user="users/bob"))
-        first.store.gate.clear()
-        coming = asyncio.ensure_future(reasons(first.create_agent(user="users/bob")))
-        await until(lambda: first.store.waiting == 1)
-        draining = asyncio.ensure_future(first.sessions.drain())
-        await asyncio.sleep(0.01)
-        first.store.gate.set()
+        coming = reasons(first.create_agent(user="users/bob"))
 
-        assert ["DRAINING"] == await coming
-        await draining
+        assert ["DRAINING"] == await drain_during(first, coming)
         await until(lambda: pods.database.documents["users/bob"][0]["released"])
 
     async def test_calls_in_progress_end_before_a_user_is_handed_over(
         self, first: Pod, executor: FakeExecutor
     ) -> None:
         """What was recorded is answered."""
-        first.store.gate.clear()
-        creating = asyncio.ensure_future(first.create_turn())
-        await until(lambda: first.store.waiting == 1)
-        draining = asyncio.ensure_future(first.sessions.drain())
-        await asyncio.sleep(0.02)
-        first.store.gate.set()
+        created = await drain_during(first, first.create_turn())
 
-        assert 1 == (await creating).sequence
-        await draining
+        assert 1 == created.sequence
         assert [] == executor.created or executor.last.listeners == []
 
     async def test_a_turn_that_is_being_begun_is_begun_before_a_user_is_handed_over(
-        self, first: Pod, second: Pod, executor: FakeExecutor
+        self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor
     ) -> None:
         """Or the next owner would look where nobody has asked for it, and begin it again."""
         await first.create_agent()
-        first.store.gate.clear()
+        first.store.answers.clear()
         creating = asyncio.ensure_future(first.create_turn())
-        await until(lambda: first.store.waiting == 1)
+        await until(lambda: f"{AGENT}/turns/t1" in pods.database.documents)
         draining = asyncio.ensure_future(first.sessions.drain())
         await asyncio.sleep(0.02)
-        first.store.gate.set()
+        first.store.answers.set()
         await creating
         await draining
 
