@@ -104,9 +104,16 @@ class _Trip:
         self.failure: Failure | None = None
 
     def note(self, failure: Failure) -> None:
-        """Keep what explains most."""
+        """Keep what explains most.
+
+        That the time is up explains least: it is how the last attempt ends, whatever
+        the ones before it met.
+        """
         known = self.failure
-        if known is None or known.reason != errors_pb2.ERROR_REASON_STORE_UNAVAILABLE:
+        if known is None or (
+            known.reason != errors_pb2.ERROR_REASON_STORE_UNAVAILABLE
+            and failure.reason != errors_pb2.ERROR_REASON_CALL_TIMEOUT
+        ):
             self.failure = failure
 
     def silent(self, pod: Pod) -> bool:

@@ -260,6 +260,13 @@ class TestFailures:
         assert "STORE_UNAVAILABLE" == answer
         assert time.monotonic() - begin < 0.5
 
+    async def test_what_failed_before_says_more_than_that_the_time_is_up(self) -> None:
+        """The last attempt is cut short by the end of the call, not by its pod."""
+        pods = FakePods("a:1")
+        pods["a:1"].answers = [failure("SERVICE_UNAVAILABLE"), None]
+
+        assert (["a:1"] * 2, "SERVICE_UNAVAILABLE") == await routed(Router(pods=pods), seconds=0.2)
+
     async def test_without_any_pod_it_waits_for_one(self) -> None:
         """A name that has no address yet, or a service that restarts."""
         pods = FakePods()
