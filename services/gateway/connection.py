@@ -7,6 +7,7 @@ carries the frames calls it and is called by it.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -30,7 +31,7 @@ MAX_BUFFERED = 768 * 1024
 """Bytes that may wait for a client to read; with `delivery.HELD_BYTES` for each of its
 watches less than 2 MiB."""
 RECHECK_SECONDS = 10.0
-"""How often the API key behind a live connection is checked again."""
+"""The API key behind a live connection is checked again after so long at most."""
 REVOKED = "the proof of who you are was revoked"
 """Why such a connection is closed."""
 
@@ -72,7 +73,7 @@ class Connection:
         self._socket = socket
         self._surroundings = surroundings
         self._recheck = recheck
-        self._recheck_at = now + RECHECK_SECONDS
+        self._recheck_at = _next_recheck(now)
         self._rechecking: asyncio.Task[None] | None = None
         self._encoding: Encoding | None = None
         self._opened = now
@@ -168,7 +169,7 @@ class Connection:
         elif now - self._silent_since >= self._surroundings.limits.heartbeat.total_seconds():
             self._send_frame(frames_pb2.ServerFrame(heartbeat=frames_pb2.Heartbeat()))
         if self._recheck is not None and now >= self._recheck_at and not self.closed:
-            self._recheck_at = now + RECHECK_SECONDS
+            self._recheck_at = _next_recheck(now)
             if self._rechecking is None:
                 self._rechecking = self._surroundings.tasks.spawn(
                     self._check_again(self._recheck), name="recheck"
@@ -382,3 +383,8 @@ def _internal() -> Failure:
     return Failure(
         errors_pb2.ERROR_REASON_INTERNAL, "The call failed because of a bug. Please report it."
     )
+
+
+def _next_recheck(now: float) -> float:
+    # Those who came back together, after a restart, are not all checked together.
+    return now + RECHECK_SECONDS * random.uniform(0.5, 1)  # noqa: S311 - guards nothing

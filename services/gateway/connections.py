@@ -18,6 +18,8 @@ from services.gateway.connection import REVOKED, Connection
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
+# A second's work for a thousand connections, done at once, would delay what streams.
+_STEPS = 10
 _SPREAD_SECONDS = 20.0
 # Reconnections a second that the servers which remain are expected to bear.
 _RECONNECTIONS = 100
@@ -42,6 +44,9 @@ class Connections:
         # With the loop time at which each came.
         self._by_user: dict[str, dict[Connection, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        # Those that are ticked within this second, a step of them at a time.
+        self._round: list[Connection] = []
+        self._step = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -49,7 +54,7 @@ class Connections:
         return sum(len(connections) for connections in self._by_user.values())
 
     async def __aenter__(self) -> Self:
-        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+        self._tick()
         return self
 
     async def __aexit__(
@@ -135,6 +140,9 @@ class Connections:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
-        for connection in self._all():
+        self._timer = self._loop.call_later(_TICK_SECONDS / _STEPS, self._tick)
+        if self._step == 0:
+            self._round = self._all()
+        for connection in self._round[self._step :: _STEPS]:
             connection.tick(now)
+        self._step = (self._step + 1) % _STEPS

@@ -263,6 +263,29 @@ class TestProof:
 
             assert not connection.closed
 
+    async def test_those_who_came_together_are_not_all_checked_together(self) -> None:
+        """A thousand that a restart brought back would else ask at once, time and again."""
+        async with bench() as b:
+            begun = 0
+
+            async def recheck() -> Principal:
+                nonlocal begun
+                begun += 1
+                return KEYED
+
+            connections = [b.connect(KEYED, recheck)[0] for _ in range(200)]
+            counts = []
+            for seconds in (4.9, 7.5, 10):
+                for connection in connections:
+                    say(connection, id=1, listBackends={})
+                    connection.tick(b.clock.now + seconds)
+                await settle()
+                counts.append(begun)
+
+            assert 0 == counts[0]
+            assert 50 < counts[1] < 150
+            assert 200 <= counts[2]
+
     async def test_a_check_that_takes_long_is_not_begun_twice(self) -> None:
         """And ends with the connection."""
         async with bench() as b:
