@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+import services  # noqa: F401 - before gRPC, as wherever the services run
 from tests.emulator import EmulatorMissingError, FirestoreEmulator, emulator
 
 OPTION = "--require-all"

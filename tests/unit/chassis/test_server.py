@@ -304,3 +304,15 @@ async def test_a_process_ends_on_sigterm(drain: str, signals: int, code: int) ->
         async with asyncio.timeout(SOON.total_seconds()):
             assert await process.wait() == code
     assert (await process.stdout.read() == b"end\n") == (code == 0)
+
+
+async def test_grpc_knows_the_engine_it_shall_do_without() -> None:
+    """Another release may call it something else; then it says so, and nothing is saved."""
+    program = "import services, grpc; grpc.insecure_channel('127.0.0.1:1').close()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stderr=subprocess.PIPE, env={"PATH": os.defpath}
+    )
+    _, told = await process.communicate()
+
+    assert b"" == told
+    assert 0 == process.returncode
