@@ -29,7 +29,7 @@ OTHER_METHOD = "_OTHER"
 """Label of methods that are not ours, so that callers make no labels."""
 
 _EXEMPT = ("/grpc.health.", "/grpc.reflection.")
-_QUIET = ("/Subscribe", "/Unsubscribe", "/AcknowledgeExecutions")
+_QUIET = ("/Subscribe", "/Unsubscribe", "/AcknowledgeExecutions", "/ListRevocations")
 
 Handler = Any  # grpc.RpcMethodHandler, which is not subscriptable at run time
 Context = Any  # grpc.aio.ServicerContext; types-grpcio gives handlers the blocking one

@@ -30,8 +30,12 @@ FIRST_FRAME_SECONDS = 10.0
 MAX_BUFFERED = 768 * 1024
 """Bytes that may wait for a client to read; with `delivery.HELD_BYTES` for each of its
 watches less than 2 MiB."""
-RECHECK_SECONDS = 10.0
-"""The API key behind a live connection is checked again after so long at most."""
+RECHECK_SECONDS = 600.0
+"""The API key behind a live connection is checked again after so long at most: who is told of
+revocations does not hear of what a database put back from a copy has forgotten."""
+DOUBT_SECONDS = 12.0
+"""The same when it may have been revoked unheard; half of it is longer than a good answer is
+remembered."""
 REVOKED = "the proof of who you are was revoked"
 """Why such a connection is closed."""
 
@@ -73,7 +77,7 @@ class Connection:
         self._socket = socket
         self._surroundings = surroundings
         self._recheck = recheck
-        self._recheck_at = _next_recheck(now)
+        self._recheck_at = now + _within(RECHECK_SECONDS)
         self._rechecking: asyncio.Task[None] | None = None
         self._encoding: Encoding | None = None
         self._opened = now
@@ -169,11 +173,15 @@ class Connection:
         elif now - self._silent_since >= self._surroundings.limits.heartbeat.total_seconds():
             self._send_frame(frames_pb2.ServerFrame(heartbeat=frames_pb2.Heartbeat()))
         if self._recheck is not None and now >= self._recheck_at and not self.closed:
-            self._recheck_at = _next_recheck(now)
+            self._recheck_at = now + _within(RECHECK_SECONDS)
             if self._rechecking is None:
                 self._rechecking = self._surroundings.tasks.spawn(
                     self._check_again(self._recheck), name="recheck"
                 )
+
+    def doubt(self, now: float) -> None:
+        """Check soon whether what the client proved who it is with is still good."""
+        self._recheck_at = min(self._recheck_at, now + _within(DOUBT_SECONDS))
 
     def go_away(self, reconnect_delay: timedelta) -> None:
         """Tell the client that the server is about to close the connection."""
@@ -319,8 +327,10 @@ class Connection:
         try:
             await recheck()
         except Failure as failure:
-            # Any other reason says nothing about the proof; it is asked again.
-            if failure.reason == errors_pb2.ERROR_REASON_TOKEN_INVALID and recheck is self._recheck:
+            if failure.reason != errors_pb2.ERROR_REASON_TOKEN_INVALID:
+                # It says nothing about the proof.
+                self.doubt(self._surroundings.clock())
+            elif recheck is self._recheck:
                 self.close(CloseCode.UNAUTHENTICATED, REVOKED)
         finally:
             self._rechecking = None
@@ -385,6 +395,6 @@ def _internal() -> Failure:
     )
 
 
-def _next_recheck(now: float) -> float:
+def _within(seconds: float) -> float:
     # Those who came back together, after a restart, are not all checked together.
-    return now + RECHECK_SECONDS * random.uniform(0.5, 1)  # noqa: S311 - guards nothing
+    return seconds * random.uniform(0.5, 1)  # noqa: S311 - guards nothing

@@ -98,6 +98,12 @@ class Connections:
                 # Soon and not now: one that revokes its own key is answered first.
                 self._loop.call_soon(connection.close, CloseCode.UNAUTHENTICATED, REVOKED)
 
+    def doubt(self) -> None:
+        """Have every connection check soon that what it was opened with is still good."""
+        now = self._loop.time()
+        for connection in self._all():
+            connection.doubt(now)
+
     def send_away(self, user: str) -> None:
         """Close a user's connections, so that they come to another server.
 

@@ -50,7 +50,7 @@ from services.gateway.peers import AnyPod, ServicePeers
 from services.gateway.platform_clock import PlatformClock
 from services.gateway.pods import ExecutorPod, SessionPod
 from services.gateway.rebalancing import Rebalancer
-from services.gateway.revocation import RevocationPeers
+from services.gateway.revocation import RevocationPeers, Revocations
 from services.gateway.routed_link import RoutedLink
 from services.gateway.routing import Router
 from services.gateway.settings import Authentication, Settings
@@ -141,6 +141,9 @@ async def serve(
         def revoked(key: str) -> None:
             keys.revoked(key)
             connections.revoked(key)
+
+        revocations = Revocations(peer=any_pod, revoked=revoked, unknown=connections.doubt)
+        tasks.spawn(revocations.run(), name="revocations")
 
         surroundings = Surroundings(
             peers=RevocationPeers(peers=peers, revoked=revoked),

@@ -41,6 +41,7 @@ from services.session.ownership.lease import LeaseMeasures, Terms
 from services.session.ownership.leases import Leases
 from services.session.ownership.ownership import Ownership, SoleOwnership
 from services.session.ownership.sweeper import Sweeper
+from services.session.revocations import Revocations
 from services.session.sessions import Sessions
 from services.session.sessions_api import SessionApi
 from services.session.settings import Settings
@@ -101,6 +102,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
         )
         feeds = feed_api.open_feeds(clock)
         watches = Watches()
+        revocations = Revocations(store=store)
         surroundings = Surroundings(
             store=store, store_words=settings.store_words, sessions=sessions, ownership=ownership
         )
@@ -120,7 +122,8 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             )
             keys_pb2_grpc.add_KeyServiceServicer_to_server(
                 KeyApi(
-                    keys=Keys(store=store, limit=limits.keys),
+                    keys=Keys(store=store, revocations=revocations, limit=limits.keys),
+                    revocations=revocations,
                     tickets=Tickets(store=store),
                     limits=limits,
                 ),

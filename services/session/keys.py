@@ -24,6 +24,7 @@ from moorline.session.v1 import keys_pb2
 from services.chassis.failures import Failure, not_found
 from services.session.encoding import parse_time, time_text, timestamp
 from services.session.names import KeyName, UserName
+from services.session.revocations import Revocations
 from services.session.store import Create, Delete, Document, Store, StoreConflict, Update
 
 _KEY_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -73,11 +74,13 @@ class Keys:
 
     Args:
         store: Where they are kept; its time decides what has expired.
+        revocations: Where it is noted which of them were revoked.
         limit: Keys of one user.
     """
 
-    def __init__(self, *, store: Store, limit: int) -> None:
+    def __init__(self, *, store: Store, revocations: Revocations, limit: int) -> None:
         self._store = store
+        self._revocations = revocations
         self._limit = limit
         # One at a time, or keys made at once would all look first and then all be too
         # many; they are made rarely.
@@ -145,8 +148,9 @@ class Keys:
             now = document.read_time
             key = _Key(key.name, key.display_name, key.create_time, key.expire_time, now)
             update = Update(str(name), key.fields(), document.version, key.gone_time)
+            noted = await self._revocations.writes(name, now)
             try:
-                await self._store.commit([update])
+                await self._store.commit([update, *noted])
             except StoreConflict:
                 # Somebody else revokes it too; what is there now decides.
                 await asyncio.sleep(0)

@@ -16,9 +16,11 @@ from moorline.session.v1 import keys_pb2, keys_pb2_grpc
 from services.chassis.failures import Failure, field_invalid
 from services.chassis.identity import caller
 from services.session.checks import check_length
+from services.session.encoding import timestamp
 from services.session.keys import Keys
 from services.session.limits import Limits
 from services.session.names import KeyName, UserName, parse_key, parse_user, require_owner
+from services.session.revocations import Revocations
 from services.session.tickets import Tickets
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -34,8 +36,11 @@ _REDEMPTION_CHARACTERS = 64
 class KeyApi(keys_pb2_grpc.KeyServiceServicer):
     """Makes, lists, revokes and checks API keys, and uses tickets up."""
 
-    def __init__(self, *, keys: Keys, tickets: Tickets, limits: Limits) -> None:
+    def __init__(
+        self, *, keys: Keys, revocations: Revocations, tickets: Tickets, limits: Limits
+    ) -> None:
         self._keys = keys
+        self._revocations = revocations
         self._tickets = tickets
         self._limits = limits
 
@@ -74,9 +79,19 @@ class KeyApi(keys_pb2_grpc.KeyServiceServicer):
     ) -> keys_pb2.VerifyKeyResponse:
         """Tell whose key a secret is; see `keys.proto`."""
         check_length("secret", request.secret, least=1, most=_SECRET_CHARACTERS)
-        if not caller().user.startswith("services/"):
-            raise _forbidden("Only a service may verify keys.")
+        _require_service("Only a service may verify keys.")
         return keys_pb2.VerifyKeyResponse(key=await self._keys.verify(request.secret))
+
+    async def ListRevocations(
+        self, request: keys_pb2.ListRevocationsRequest, context: Context
+    ) -> keys_pb2.ListRevocationsResponse:
+        """Tell what was revoked lately; see `keys.proto`."""
+        _require_service("Only a service may list revocations.")
+        since = request.since_time.ToDatetime(UTC) if request.HasField("since_time") else None
+        revoked = await self._revocations.since(since)
+        return keys_pb2.ListRevocationsResponse(
+            keys=revoked.keys, time=timestamp(revoked.time), incomplete=not revoked.complete
+        )
 
     async def RedeemTicket(
         self, request: keys_pb2.RedeemTicketRequest, context: Context
@@ -87,8 +102,7 @@ class KeyApi(keys_pb2_grpc.KeyServiceServicer):
         check_length("redemption", request.redemption, least=1, most=_REDEMPTION_CHARACTERS)
         if request.expire_time.seconds <= 0:
             raise field_invalid("expire_time", "be set")
-        if not caller().user.startswith("services/"):
-            raise _forbidden("Only a service may redeem tickets.")
+        _require_service("Only a service may redeem tickets.")
         end = request.expire_time.ToDatetime(UTC)
         await self._tickets.redeem(request.ticket, request.redemption, end)
         return keys_pb2.RedeemTicketResponse()
@@ -99,6 +113,11 @@ def _require_manager(name: UserName | KeyName) -> None:
     # A key has its user's rights, but not an administrator's over others: stolen,
     # it could revoke everybody's.
     require_owner(name, identity, or_administrator=not identity.keyed)
+
+
+def _require_service(rule: str) -> None:
+    if not caller().user.startswith("services/"):
+        raise _forbidden(rule)
 
 
 def _ttl(request: keys_pb2.CreateKeyRequest) -> timedelta:

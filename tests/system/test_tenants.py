@@ -63,7 +63,7 @@ UNNAMED = {"authenticate", "cancel", "diagnose", "listBackends"}
 INSIDE = {"locateWorkspace": {"name": "{agent}"}}
 """Calls that are no part of that protocol, which gateways make for a user."""
 
-FOR_SERVICES = frozenset({"VerifyKey", "RedeemTicket", "ReleaseSession"})
+FOR_SERVICES = frozenset({"VerifyKey", "ListRevocations", "RedeemTicket", "ReleaseSession"})
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from services.gateway.auth.verifier import Principal, token_invalid
 from services.gateway.pods import Caller
 
 GOOD_SECONDS = 5.0
-"""How long a good key is believed in without asking; one that was revoked through another
-server lives as much longer."""
+"""How long a good key is believed in without asking."""
 BAD_SECONDS = 1.0
 """How long a bad key is refused without asking."""
 _CACHE_SIZE = 4096
@@ -87,7 +86,8 @@ class KeyVerifier:
             name: `users/{user}/keys/{key}`; the session service has revoked it.
         """
         now = self._monotonic()
-        self._revoked = {key: end for key, end in self._revoked.items() if end > now}
+        if name not in self._revoked:
+            self._revoked = {key: end for key, end in self._revoked.items() if end > now}
         self._revoked[name] = now + _TIMEOUT.total_seconds() + GOOD_SECONDS
 
     async def _ask(self, token: str) -> Principal | None:

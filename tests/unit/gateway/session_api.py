@@ -57,6 +57,7 @@ class FakeSession:
     Attributes:
         keys: By secret.
         tickets: The use of each ticket that was used.
+        revoked: Names of the keys that were revoked somewhere.
         updates: What every subscription begins with.
         time: The database's, in seconds since the epoch; 0 when it is not told.
         asked: The methods called, with the identity.
@@ -65,6 +66,7 @@ class FakeSession:
 
     keys: dict[str, keys_pb2.Key] = field(default_factory=lambda: {SECRET: keys_pb2.Key(name=KEY)})
     tickets: dict[str, str] = field(default_factory=dict)
+    revoked: list[str] = field(default_factory=list)
     updates: list[Update] = field(default_factory=list)
     asked: list[tuple[str, Identity]] = field(default_factory=list)
     time: int = 0
@@ -122,6 +124,12 @@ class _Keys(keys_pb2_grpc.KeyServiceServicer):
         if use != request.redemption:
             raise token_invalid()
         return keys_pb2.RedeemTicketResponse()
+
+    async def ListRevocations(self, request: keys_pb2.ListRevocationsRequest, context: Any) -> Any:
+        response = keys_pb2.ListRevocationsResponse(keys=self._state.revoked)
+        response.incomplete = not request.HasField("since_time")
+        response.time.GetCurrentTime()
+        return response
 
     async def RevokeKey(self, request: keys_pb2.RevokeKeyRequest, context: Any) -> Any:
         self._state.asked.append(("RevokeKey", caller()))

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure, not_found
+from services.gateway.auth.keys import GOOD_SECONDS
 from services.gateway.auth.verifier import Principal, from_epoch, token_invalid
 from services.gateway.conduct import ABUSE_FRAMES
-from services.gateway.connection import MAX_BUFFERED
+from services.gateway.connection import DOUBT_SECONDS, MAX_BUFFERED, RECHECK_SECONDS
 from tests.unit.gateway.fakes import (
     ADA,
     AGENT,
@@ -231,37 +232,64 @@ class TestProof:
             assert ADA == connection.principal
 
     async def test_a_revoked_key_closes(self) -> None:
-        """Within about ten seconds."""
+        """Within ten minutes even when nobody tells of it."""
         async with bench() as b:
             connection, _ = await opened(b)
             b.verifier.known["key"] = KEYED
             say(connection, id=2, authenticate={"token": "key"})
             await settle()
-            connection.tick(b.clock.now + 11)
+            b.clock.now += RECHECK_SECONDS
+            connection.tick(b.clock.now)
             await settle()
             assert not connection.closed
             del b.verifier.known["key"]
-            connection.tick(b.clock.now + 15)
+            connection.tick(b.clock.now + RECHECK_SECONDS / 2 - 1)
             await settle()
             assert not connection.closed
-            connection.tick(b.clock.now + 22)
+            connection.tick(b.clock.now + RECHECK_SECONDS)
+            await settle()
+
+            assert 4501 == connection.close_code
+
+    async def test_a_key_in_doubt_is_checked_soon(self) -> None:
+        """But not before a good answer from earlier is forgotten."""
+        async with bench() as b:
+            connection, _ = await opened(b)
+            b.verifier.known["key"] = KEYED
+            say(connection, id=2, authenticate={"token": "key"})
+            await settle()
+            del b.verifier.known["key"]
+            connection.doubt(b.clock.now)
+            connection.tick(b.clock.now + GOOD_SECONDS)
+            await settle()
+            assert not connection.closed
+            connection.tick(b.clock.now + DOUBT_SECONDS)
             await settle()
 
             assert 4501 == connection.close_code
 
     async def test_an_outage_revokes_nothing(self) -> None:
-        """What cannot be asked is asked again later."""
+        """What cannot be asked is asked again soon."""
         async with bench() as b:
+            asked = 0
 
             async def recheck() -> Principal:
-                raise Failure(errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, "gone")
+                nonlocal asked
+                asked += 1
+                if asked == 1:
+                    raise Failure(errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, "gone")
+                raise token_invalid()
 
             connection, _ = b.connect(KEYED, recheck)
             say(connection, id=1, listBackends={})
-            connection.tick(b.clock.now + 11)
+            b.clock.now += RECHECK_SECONDS
+            connection.tick(b.clock.now)
+            await settle()
+            assert not connection.closed
+            connection.tick(b.clock.now + DOUBT_SECONDS)
             await settle()
 
-            assert not connection.closed
+            assert 4501 == connection.close_code
 
     async def test_those_who_came_together_are_not_all_checked_together(self) -> None:
         """A thousand that a restart brought back would else ask at once, time and again."""
@@ -275,10 +303,11 @@ class TestProof:
 
             connections = [b.connect(KEYED, recheck)[0] for _ in range(200)]
             counts = []
-            for seconds in (4.9, 7.5, 10):
+            for connection in connections:
+                say(connection, id=1, listBackends={})
+            for part in (0.49, 0.75, 1):
                 for connection in connections:
-                    say(connection, id=1, listBackends={})
-                    connection.tick(b.clock.now + seconds)
+                    connection.tick(b.clock.now + part * RECHECK_SECONDS)
                 await settle()
                 counts.append(begun)
 
@@ -299,8 +328,8 @@ class TestProof:
 
             connection, _ = b.connect(KEYED, recheck)
             say(connection, id=1, listBackends={})
-            for seconds in (11, 22, 33):
-                connection.tick(b.clock.now + seconds)
+            for times in (1, 2, 3):
+                connection.tick(b.clock.now + times * RECHECK_SECONDS)
                 await settle()
             connection.lost(1001)
             await settle()

@@ -29,6 +29,7 @@ from services.session.keys_api import KeyApi
 from services.session.limits import Limits
 from services.session.ownership.ownership import Ownership, SoleOwnership
 from services.session.ownership.sweeper import Sweeper
+from services.session.revocations import Revocations
 from services.session.sessions import Sessions
 from services.session.sessions_api import SessionApi
 from services.session.store import Store
@@ -111,8 +112,12 @@ class Service:
         self.feed = feed_api.FeedApi(sessions=self.sessions, feeds=self.feeds)
         self.usage = UsageApi(sessions=self.sessions, clock=self.environment.clock, limits=limits)
         self.session = SessionApi(sessions=self.sessions)
+        revocations = Revocations(store=store)
         self.keys = KeyApi(
-            keys=Keys(store=store, limit=limits.keys), tickets=Tickets(store=store), limits=limits
+            keys=Keys(store=store, revocations=revocations, limit=limits.keys),
+            revocations=revocations,
+            tickets=Tickets(store=store),
+            limits=limits,
         )
 
     async def __aenter__(self) -> Self:
