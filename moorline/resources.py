@@ -76,6 +76,11 @@ class Usage:
     cost_usd_micros: int = 0
 
     @property
+    def all_input_tokens(self) -> int:
+        """Tokens read by the model, cached or not."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+    @property
     def cost_usd(self) -> float:
         """Cost in US dollars."""
         return self.cost_usd_micros / 1_000_000

@@ -48,7 +48,7 @@ def usage_row(usage: moorline.MonthlyUsage, texts: Texts | None) -> Row:
     return {
         "month": usage.month,
         "turns": total.turns,
-        "input": total.input_tokens + total.cache_read_tokens + total.cache_write_tokens,
+        "input": total.all_input_tokens,
         "output": total.output_tokens,
         "cost": _dollars(total.cost_usd_micros, texts),
         "budget": _dollars(usage.budget_usd_micros, texts),

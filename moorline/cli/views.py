@@ -166,7 +166,7 @@ def show_outcome(invocation: Invocation, outcome: moorline.TurnOutcome) -> None:
     if usage != moorline.Usage():
         invocation.say(
             "cost",
-            input=usage.input_tokens,
+            input=usage.all_input_tokens,
             output=usage.output_tokens,
             cost=usage.cost_usd,
             seconds=outcome.duration.total_seconds(),

@@ -13,7 +13,7 @@ from moorline.cli.invocation import Surroundings
 from moorline.cli.main import run
 from tests.unit.moorline.cli.conftest import Moorline
 from tests.unit.moorline.scripted import Gateway
-from tests.unit.moorline.scripted_platform import Turn, until
+from tests.unit.moorline.scripted_platform import Json, Turn, until
 
 SUGGESTION = {"suggestionId": "s1", "rules": ["Bash(npm test:*)"]}
 QUESTION = {"question": "Which colour?", "options": [{"label": "red"}, {"label": "blue"}]}
@@ -106,6 +106,18 @@ async def test_a_turn_that_waits_for_room_tells_its_place(
     )
     assert 0 == await asyncio.to_thread(run, ["-p", "x", "--new"], surroundings)
     assert ["2", "1"] == re.findall(r"Waiting for room: place (\d)", err.getvalue())
+
+
+async def test_a_turn_tells_all_tokens_it_read(gateway: Gateway, moorline: Moorline) -> None:
+    """Cached ones too, as the month's sum and the page do."""
+
+    async def script(turn: Turn) -> Json:
+        used = {"inputTokens": 420, "cacheReadTokens": 500, "cacheWriteTokens": 10}
+        return {"state": "STATE_FINISHED", "usage": {**used, "outputTokens": 5}}
+
+    gateway.platform.script = script
+
+    assert "930 tokens in, 5 out" in (await moorline("-p", "go")).err
 
 
 async def test_usage_is_told_by_month(gateway: Gateway, moorline: Moorline) -> None:
