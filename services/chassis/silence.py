@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
-# A timer this late says that the process stood still: what came meanwhile is read first.
-_LATE_SECONDS = 1.0
+# The last part of a silence: whoever stood still until then, or in it, first reads what came.
+_LAST_PART = 0.25
 
 
 class Silence:
@@ -22,6 +23,7 @@ class Silence:
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
+        self._last_seconds = seconds * _LAST_PART
         self._timer: asyncio.TimerHandle | None = None
         self._waits: set[asyncio.Timeout] = set()
         self.heard = 0.0
@@ -30,7 +32,7 @@ class Silence:
     def begin(self) -> None:
         """Watch from now on."""
         self.heard = asyncio.get_running_loop().time()
-        self._look(self.heard)
+        self._look(self.heard, last=False)
 
     def end(self) -> None:
         """End every wait, and watch no more."""
@@ -56,13 +58,15 @@ class Silence:
             finally:
                 self._waits.discard(scope)
 
-    def _look(self, due: float) -> None:
+    def _look(self, due: float, *, last: bool) -> None:
+        """Look whether anything was heard; `last` is true at the end of the last part."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        left = self.heard + self._seconds - now
-        if left <= 0 and now - due > _LATE_SECONDS:
-            left = _LATE_SECONDS
-        if left <= 0:
+        left = self.heard + self._seconds - self._last_seconds - now
+        late = now - due > self._last_seconds
+        if left <= 0 and last and not late:
             self.end()
-        else:
-            self._timer = loop.call_later(left, self._look, now + left)
+            return
+        last = left <= 0
+        wait = self._last_seconds if last else left
+        self._timer = loop.call_later(wait, partial(self._look, now + wait, last=last))

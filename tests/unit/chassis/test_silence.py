@@ -84,3 +84,22 @@ async def test_a_process_that_stood_still_hears_first() -> None:
 
     assert heard.is_set()
     silence.end()
+
+
+async def test_a_pause_as_long_as_the_silence_is_none() -> None:
+    """What came meanwhile takes some turns of the loop to be heard."""
+    silence, heard = Silence(seconds=0.2), asyncio.Event()
+
+    async def hear() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        silence.heard = now()
+        heard.set()
+
+    silence.begin()
+    async with silence.unbroken(), asyncio.TaskGroup() as group:
+        group.create_task(hear())
+        time.sleep(0.21)  # noqa: ASYNC251 - stands still, as a busy machine makes it
+        await heard.wait()
+
+    silence.end()
