@@ -32,6 +32,12 @@ class OpenBlocks:
 
     def __init__(self) -> None:
         self._blocks: dict[str, _Block] = {}
+        # Turns that were heard of and have not ended; they run in this order.
+        self._turns: dict[str, None] = {}
+
+    def heard(self, turn_id: str) -> None:
+        """Note that there is a turn."""
+        self._turns.setdefault(turn_id)
 
     def extend(self, delta: TextDelta) -> TextDelta | None:
         """Take in a delta and return what is new about it; None when nothing is.
@@ -69,8 +75,18 @@ class OpenBlocks:
         """Forget a block; False when there was none."""
         return self._blocks.pop(block_id, None) is not None
 
-    def clear(self) -> Iterator[MessageDiscarded]:
-        """Forget every block: the attempt that wrote them is over."""
+    def over(self, turn_id: str, *, ended: bool) -> Iterator[MessageDiscarded]:
+        """Forget every block, unless the turn that is over was only waiting.
+
+        Args:
+            turn_id: The turn.
+            ended: False when another attempt of it begins.
+        """
+        running = next(iter(self._turns), turn_id)
+        if ended:
+            self._turns.pop(turn_id, None)
+        if turn_id != running:
+            return iter(())
         blocks, self._blocks = self._blocks, {}
         return (make_discarded(block_id) for block_id in blocks)
 

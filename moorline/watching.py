@@ -150,13 +150,15 @@ class EventStream(LiveStream[AsyncEvent]):
     def _read_event(self, encoded: Mapping[str, Any]) -> Iterator[AsyncEvent]:
         event = decode_event(encoded, self._answer)
         if self._deltas:
+            self._blocks.heard(event.turn_id)
             if isinstance(event, Message | Thought):
                 thought = isinstance(event, Thought)
                 rest = self._blocks.complete(event.block_id, event.text, thought=thought)
                 if rest is not None:
                     yield rest
             elif isinstance(event, TurnAttempt | TurnOutcome):
-                yield from self._blocks.clear()
+                ended = isinstance(event, TurnOutcome)
+                yield from self._blocks.over(event.turn_id, ended=ended)
         self.sequence = event.sequence
         yield event
 

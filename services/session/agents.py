@@ -335,9 +335,10 @@ class LiveAgent:
             log.info("transcript not cleared", extra={"reason": failure.reason_name})
 
     def _committed(self, events: Sequence[LoggedEvent], cursors: Mapping[str, int]) -> None:
-        self.timeline.publish(events)
-        over = any(event.closes_blocks for event in events)
         run = self._turns.run
+        running = run.turn.name.turn if run is not None else ""
+        self.timeline.publish(events, running=running)
+        over = any(event.closes_blocks for event in events)
         if run is not None:
             for execution, sequence in cursors.items():
                 run.acknowledge(execution, sequence, at_once=over)

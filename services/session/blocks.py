@@ -32,6 +32,10 @@ class Block:
         self._parts: list[str] = []
         self._escaped: tuple[int, int, bytes] | None = None
 
+    def again(self) -> Block:
+        """Return another one with the same text, of which no reader has seen anything."""
+        return Block(block_id=self.block_id, thought=self.thought, text=self.text())
+
     def append(self, text: str) -> None:
         """Add a fragment."""
         self._parts.append(text)

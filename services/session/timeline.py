@@ -103,12 +103,21 @@ class Timeline:
             self._stop_timer()
             self._mark()
 
-    def publish(self, events: Sequence[LoggedEvent]) -> None:
-        """Add events that are stored; they end the blocks they complete."""
+    def publish(self, events: Sequence[LoggedEvent], *, running: str = "") -> None:
+        """Add events that are stored; they end the blocks they complete.
+
+        Args:
+            events: In order.
+            running: Id of the turn whose blocks there are; empty when none runs.
+        """
         for event in events:
             self._events.append(event)
             self._bytes += len(event.json)
-            if event.closes_blocks:
+            if event.closes_blocks and running not in ("", event.turn_id):
+                # A turn that waited has ended. Followers do not know which turn a block is
+                # of: they take all for ended, and are given those that go on once more.
+                self.blocks = {name: block.again() for name, block in self.blocks.items()}
+            elif event.closes_blocks:
                 self.blocks.clear()
                 self.complete()
             elif event.block_id:

@@ -197,3 +197,24 @@ async def test_every_backend_is_listed_with_its_reason(wire: Wire) -> None:
     assert backends["backends/process"]["detail"]
     assert "DISABLE_DOCKER" in backends["backends/docker"]["detail"]
     assert backends["backends/cloud_run"]["detail"]
+
+
+async def test_a_waiting_turn_that_is_cancelled_takes_no_text_from_the_running_one(
+    wire: Wire,
+) -> None:
+    """The running turn's text goes on whole, for whoever watches meanwhile."""
+    agent = await wire.agent()
+    running = await wire.prompt(agent, "/sim stream 40 20")
+    waiting = await wire.prompt(agent, "/sim say never")
+    transcript, shown = Transcript(), set[str]()
+    async for update in wire.watch(agent):
+        transcript.apply(update)
+        shown |= set(transcript.open.values())
+        if "delta" in update and not transcript.outcome(waiting):
+            await wire.call("cancelTurn", {"name": waiting})
+        if transcript.outcome(running):
+            break
+
+    assert transcript.outcome(waiting)
+    assert {text for text in shown if not text.startswith("w1")} == set()
+    assert len(shown) > 20

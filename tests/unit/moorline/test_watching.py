@@ -147,6 +147,28 @@ async def test_a_piece_taken_back_is_told_once(
     assert ["TextDelta", "MessageDiscarded"] == [type(event).__name__ for event in seen]
 
 
+async def test_a_waiting_turn_that_ends_takes_no_text_back(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """The server tells the text of the running one again, which is nothing new."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    async with agent.events() as events:
+        await anext(events)
+        platform.record("t1", userMessage={"text": "a"})
+        platform.tell({"delta": {"blockId": "b", "snapshot": True, "text": "one "}})
+        platform.record("t2", userMessage={"text": "b"})
+        platform.record("t2", turnOutcome={"state": "STATE_CANCELLED"})
+        platform.tell({"delta": {"blockId": "b", "snapshot": True, "text": "one "}})
+        platform.tell({"delta": {"blockId": "b", "text": "two"}})
+        platform.record("t1", turnOutcome={"state": "STATE_FINISHED"})
+        seen = [await anext(events) for _ in range(7)]
+
+    names = ["UserMessage", "TextDelta", "UserMessage", "TurnOutcome", "TextDelta"]
+    assert [*names, "MessageDiscarded", "TurnOutcome"] == [type(event).__name__ for event in seen]
+    assert ["one ", "two"] == [one.text for one in seen if isinstance(one, moorline.TextDelta)]
+
+
 async def test_a_reader_that_is_slow_loses_nothing(
     gateway: Gateway, client: moorline.AsyncClient
 ) -> None:

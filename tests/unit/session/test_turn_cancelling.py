@@ -6,7 +6,9 @@ import asyncio
 
 from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
+from services.session.forms import MessageEvents
 from tests.unit.session.fakes import FakeExecutor, FaultyStore, unavailable
+from tests.unit.session.following import Client
 from tests.unit.session.service import Service, until
 
 Turn = turns_pb2.Turn
@@ -80,6 +82,31 @@ class TestCancelling:
         assert Turn.STATE_FINISHED == (await service.ended("t2")).state
         assert 2 == len(executor.created)
         assert 1 == service.metric("moorline_turns_total", outcome="cancelled")
+
+    async def test_while_waiting_takes_no_text_from_the_one_that_runs(
+        self, service: Service, executor: FakeExecutor
+    ) -> None:
+        """Who takes any outcome for the end of all text gets it whole once more."""
+        await service.create_turn("t0")
+        execution = await executor.execution()
+        await service.create_turn("t1")
+        agent = await service.live()
+        client = Client(
+            agent.follow(
+                form=MessageEvents(), after_sequence=0, include_deltas=True, mark=lambda: None
+            )
+        )
+        execution.say("b1", "one ")
+        await until(lambda: agent.timeline.blocks["b1"].length == 4)
+        client.take_all()
+        await service.cancel_turn("t1")
+        client.take_all()
+        assert {"b1": "one "} == client.blocks
+        execution.say("b1", "two")
+        await until(lambda: agent.timeline.blocks["b1"].length == 7)
+        client.take_all()
+
+        assert {"b1": "one two"} == client.blocks
 
     async def test_before_the_execution_exists(
         self, service: Service, executor: FakeExecutor
