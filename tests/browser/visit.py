@@ -107,7 +107,8 @@ class Visit:
         return self.page.locator("transcript-view .meta")
 
     def send(self, text: str) -> None:
-        """Write a prompt and press Enter."""
+        """Write a prompt and press Enter, once no dialog is open that would take it."""
+        expect(self.page.locator("dialog[open]")).to_have_count(0)
         self.field.fill(text)
         self.field.press("Enter")
 
