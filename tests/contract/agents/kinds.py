@@ -12,6 +12,7 @@ import platform
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,9 @@ class Kind:
         """Kill the program of an agent, and nothing else of it."""
         for number, line in self.processes(workspace):
             if "stream-json" in line:
-                os.kill(number, signal.SIGKILL)
+                # The first of a container takes all others with it.
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
 
 
 def program() -> Path:
