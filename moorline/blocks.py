@@ -35,9 +35,17 @@ class OpenBlocks:
         # Turns that were heard of and have not ended; they run in this order.
         self._turns: dict[str, None] = {}
 
-    def heard(self, turn_id: str) -> None:
-        """Note that there is a turn."""
-        self._turns.setdefault(turn_id)
+    def heard(self, turn_id: str, *, begins: bool) -> None:
+        """Note that there is a turn.
+
+        Args:
+            turn_id: The turn.
+            begins: False for what is not its first event: when that was not heard,
+                the turn was there before all others.
+        """
+        if turn_id not in self._turns:
+            rest = self._turns
+            self._turns = {**rest, turn_id: None} if begins else {turn_id: None, **rest}
 
     def extend(self, delta: TextDelta) -> TextDelta | None:
         """Take in a delta and return what is new about it; None when nothing is.

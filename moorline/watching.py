@@ -18,11 +18,13 @@ from moorline.calls import Json, StreamCall
 from moorline.connection import Connection
 from moorline.events import (
     AsyncEvent,
+    BackgroundWork,
     Checkpoint,
     Message,
     Thought,
     TurnAttempt,
     TurnOutcome,
+    UserMessage,
 )
 from moorline.exceptions import ProtocolError
 from moorline.permissions import Answer
@@ -150,7 +152,8 @@ class EventStream(LiveStream[AsyncEvent]):
     def _read_event(self, encoded: Mapping[str, Any]) -> Iterator[AsyncEvent]:
         event = decode_event(encoded, self._answer)
         if self._deltas:
-            self._blocks.heard(event.turn_id)
+            begins = isinstance(event, UserMessage | BackgroundWork)
+            self._blocks.heard(event.turn_id, begins=begins)
             if isinstance(event, Message | Thought):
                 thought = isinstance(event, Thought)
                 rest = self._blocks.complete(event.block_id, event.text, thought=thought)

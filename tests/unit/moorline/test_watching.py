@@ -169,6 +169,25 @@ async def test_a_waiting_turn_that_ends_takes_no_text_back(
     assert ["one ", "two"] == [one.text for one in seen if isinstance(one, moorline.TextDelta)]
 
 
+async def test_a_turn_that_ran_before_the_watch_began_takes_its_text_back(
+    gateway: Gateway, client: moorline.AsyncClient
+) -> None:
+    """Its beginning was never seen, that of a turn which waits was."""
+    agent = await client.agents.create()
+    platform = gateway.platform.agents[agent.name]
+    platform.record("t1", userMessage={"text": "a"})
+    async with agent.events(after=1) as events:
+        await anext(events)
+        platform.record("t2", userMessage={"text": "b"})
+        platform.record("t1", toolCall={"toolCallId": "c", "toolName": "Bash"})
+        platform.tell({"delta": {"blockId": "b", "snapshot": True, "text": "one"}})
+        platform.record("t1", turnAttempt={"attempt": 2})
+        seen = [await anext(events) for _ in range(5)]
+
+    names = ["UserMessage", "ToolCall", "TextDelta", "MessageDiscarded", "TurnAttempt"]
+    assert names == [type(event).__name__ for event in seen]
+
+
 async def test_a_reader_that_is_slow_loses_nothing(
     gateway: Gateway, client: moorline.AsyncClient
 ) -> None:
