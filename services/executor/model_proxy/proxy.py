@@ -10,6 +10,7 @@ import hmac
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -75,6 +76,9 @@ class ModelProxy:
         self._port = 0
         self._tokens: dict[str, _Token] = {}
         self._open: set[_Door] = set()
+        # One, so that what a cancelled opening or closing still does to a path is over before
+        # the next opening begins: else it would take the new socket away.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sockets")
 
     async def __aenter__(self) -> Self:
         """Open it."""
@@ -91,6 +95,7 @@ class ModelProxy:
         for door in tuple(self._open):
             await door.close()
         await self._stack.aclose()
+        await asyncio.to_thread(self._thread.shutdown)
 
     @property
     def unavailable(self) -> str:
@@ -155,7 +160,8 @@ class ModelProxy:
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             return await self._forward(request, meter)
 
-        making = asyncio.ensure_future(asyncio.to_thread(sockets.listen, place.run, SOCKET))
+        loop = asyncio.get_running_loop()
+        making = loop.run_in_executor(self._thread, sockets.listen, place.run, SOCKET)
         door = _Door(answer, limit=_ONE_AGENTS)
         try:
             await door.open(sock=await asyncio.shield(making))
@@ -171,7 +177,7 @@ class ModelProxy:
             if door in self._open:
                 self._open.discard(door)
                 await door.close()
-                await asyncio.to_thread(sockets.remove, place.run, SOCKET)
+                await loop.run_in_executor(self._thread, sockets.remove, place.run, SOCKET)
 
         environment = {
             # The host is said to nobody.
@@ -248,16 +254,22 @@ class _Door:
     async def open(
         self, *, sock: socket.socket | None = None, host: str = "", port: int = 0
     ) -> int:
-        """Listen; return the port, 0 when there is none."""
+        """Listen; return the port, 0 when there is none. The socket is closed when it fails."""
         loop = asyncio.get_running_loop()
         if sock is not None:
-            self._listening = await loop.create_unix_server(
-                self._receive, sock=sock, backlog=_BACKLOG
+            listening = await loop.create_unix_server(
+                self._receive, sock=sock, backlog=_BACKLOG, start_serving=False
             )
-            return 0
-        self._listening = await loop.create_server(self._receive, host, port)
-        found: int = self._listening.sockets[0].getsockname()[1]
-        return found
+        else:
+            listening = await loop.create_server(self._receive, host, port, start_serving=False)
+        try:
+            # Apart, so that there is something to close when it is cut short.
+            await listening.start_serving()
+        except BaseException:
+            listening.close()
+            raise
+        self._listening = listening
+        return 0 if sock is not None else int(listening.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Listen no more, and hang up."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from services.executor.model_proxy import upstream
 from services.executor.model_proxy.meter import Meter
 from services.executor.model_proxy.proxy import SOCKET, Access, ModelProxy
 from services.executor.place import Place
+from tests.unit.executor.fakes import until
 from tests.unit.executor.model_proxy.conftest import make_proxy, write
 from tests.unit.executor.model_proxy.provider import Agent, Provider, start, streaming
 
@@ -80,22 +82,50 @@ async def test_socket_is_there_again_after_a_restart(
 async def test_nothing_is_left_of_an_opening_that_is_cut_short(
     proxy: ModelProxy, place: Place, view: View
 ) -> None:
-    """Whenever that is: the thread that makes the socket goes on."""
-    for rounds in range(8):
+    """Whenever that is, and although the thread that makes the socket goes on."""
+    for steps in itertools.count():
         admission = proxy.admit(proxy.meter(), link=Link.SOCKET, place=place, view=view)
         opening = asyncio.ensure_future(admission)
-        for _ in range(rounds):
+        for _ in range(steps):
             await asyncio.sleep(0)
+        whole = opening.done()
         opening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await (await opening).close()
-        # The same thread has done what was asked for before, and the loop knows.
-        await asyncio.gather(*(asyncio.to_thread(id, None) for _ in range(40)))
+        if whole:
+            break
 
-    assert not any(
-        isinstance(one, socket.socket) and one.fileno() >= 0 and SOCKET in str(one.getsockname())
+    await until(lambda: not listening())
+
+
+async def test_opening_that_is_cut_short_takes_nothing_from_the_next(
+    proxy: ModelProxy, place: Place, view: View
+) -> None:
+    """Its thread may go on, but never after the next one's, at the same path."""
+    for _ in range(20):
+        cut = [
+            asyncio.ensure_future(
+                proxy.admit(proxy.meter(), link=Link.SOCKET, place=place, view=view)
+            )
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        for opening in cut:
+            opening.cancel()
+        access = await proxy.admit(proxy.meter(), link=Link.SOCKET, place=place, view=view)
+        await asyncio.gather(*cut, return_exceptions=True)
+        async with asking(access) as agent:
+            await agent.say()
+        await access.close()
+
+
+def listening() -> list[socket.socket]:
+    """The sockets of agents that nobody has closed."""
+    return [
+        one
         for one in gc.get_objects()
-    )
+        if isinstance(one, socket.socket) and one.fileno() >= 0 and SOCKET in str(one.getsockname())
+    ]
 
 
 @pytest.mark.parametrize("token", ["", "x", "x.y", "{name}.", "{name}.wrong", "{name}", "é.é"])
