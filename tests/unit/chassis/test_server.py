@@ -260,12 +260,15 @@ PROGRAM = """
     from services.chassis import logs, server
     from services.chassis.identity import Checker
     from services.chassis.metrics import Metrics
-    from tests.unit.chassis.service import KEY, Message, handlers, nothing, settings
+    from tests.unit.chassis.service import KEY, Message, handlers, settings
     from datetime import timedelta
 
     async def stream(request, context):
         yield request
         await asyncio.Event().wait()
+
+    async def draining():
+        print("draining", flush=True)
 
     async def main():
         await server.serve(
@@ -274,7 +277,7 @@ PROGRAM = """
             register=handlers({}, {"Stream": stream}),
             checker=Checker(key=KEY),
             metrics=Metrics(service="test"),
-            draining=nothing,
+            draining=draining,
             on_listening=lambda port: print(port, flush=True),
         )
 
@@ -295,9 +298,12 @@ async def test_a_process_ends_on_sigterm(drain: str, signals: int, code: int) ->
     async with peer_of(f"127.0.0.1:{port}") as peer:
         answers = peer.stream(method("Stream"), Message(), Message, identity=ADA)
         await anext(answers)
-        for _ in range(signals):
-            process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        # Two signals that nobody has heard yet are one.
+        assert b"draining\n" == await process.stdout.readline()
+        if signals == 2:
             await asyncio.sleep(0.35)
+            process.send_signal(signal.SIGTERM)
 
         with pytest.raises(Failure):
             await anext(answers)
