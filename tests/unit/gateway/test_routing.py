@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +18,11 @@ from tests.unit.gateway.fake_pods import (
 )
 
 ADA = "users/ada"
+
+
+def now() -> float:
+    """The loop's time, in seconds."""
+    return asyncio.get_running_loop().time()
 
 
 async def routed(
@@ -116,14 +120,14 @@ class TestRedirects:
         pods = FakePods("a:1", "b:1")
         pods.order(ADA)[0].answers = [not_owner("c:9")]
         router = Router(pods=pods)
-        begin = time.monotonic()
+        begin = now()
         asked, answer = await routed(router)
         again, _ = await routed(router)
 
         assert [pods.order(ADA)[0].address, "c:9"] == asked
         assert "c:9" == answer
         assert ["c:9"] == again
-        assert time.monotonic() - begin < 0.05
+        assert begin == now()
 
     async def test_a_loop_of_redirects_waits_for_the_pods_to_agree(self) -> None:
         """After three hops, and again and again until the time is up."""
@@ -131,11 +135,11 @@ class TestRedirects:
         first, second = pods.order(ADA)
         first.answers = [not_owner(second.address)] * 3 + [first.address]
         second.answers = [not_owner(first.address)]
-        begin = time.monotonic()
+        begin = now()
         asked, answer = await routed(Router(pods=pods))
 
         assert first.address == answer
-        assert 0.02 < time.monotonic() - begin < 1
+        assert 0.02 < now() - begin < 1
         assert [first.address, second.address] * 2 == asked[:4]
 
     async def test_a_loop_without_end_ends_with_the_time(self) -> None:
@@ -152,11 +156,11 @@ class TestRedirects:
         """After the delay it names."""
         pods = FakePods("a:1")
         pods["a:1"].answers = [failure("NOT_OWNER", retry_delay=timedelta(seconds=0.2)), "done"]
-        begin = time.monotonic()
+        begin = now()
         asked, answer = await routed(Router(pods=pods))
 
         assert (2, "done") == (len(asked), answer)
-        assert 0.1 <= time.monotonic() - begin < 0.5
+        assert 0.1 <= now() - begin < 0.5
 
     async def test_a_dead_owner_is_waited_for_where_it_is_named(self) -> None:
         """Until the pod that named it may take the user over; it is not dialled."""
@@ -185,12 +189,12 @@ class TestFailures:
         await routed(router)
         first, second, _ = pods.order(ADA)
         first.answers = [failure(reason)]
-        begin = time.monotonic()
+        begin = now()
         asked, answer = await routed(router)
 
         assert [first.address, second.address] == asked
         assert second.address == answer == router.owners.get(ADA)
-        assert time.monotonic() - begin < 0.05
+        assert begin == now()
 
     async def test_an_answer_is_an_answer(self) -> None:
         """Whatever does not pass is the client's."""
@@ -216,12 +220,12 @@ class TestFailures:
         silent, other = pods.order(ADA)
         silent.answers = [None]
         other.answers = [not_owner(silent.address), not_owner(silent.address), "taken over"]
-        begin = time.monotonic()
+        begin = now()
         asked, answer = await routed(Router(pods=pods, silent_seconds=0.2))
 
         assert [silent.address, other.address, other.address, other.address] == asked
         assert "taken over" == answer
-        assert 0.2 <= time.monotonic() - begin < 1
+        assert 0.2 <= now() - begin < 1
 
     async def test_a_pod_that_is_alive_may_take_its_time(self) -> None:
         """Its feed says so: the call goes on until its own deadline."""
@@ -231,7 +235,7 @@ class TestFailures:
         pods["a:1"].answers = [None]
         for _ in range(8):
             await asyncio.sleep(0.05)
-            pods["a:1"].heard = asyncio.get_running_loop().time()
+            pods["a:1"].heard = now()
             assert not call.done()
 
         assert (["a:1"], "CALL_TIMEOUT") == await call
@@ -241,12 +245,12 @@ class TestFailures:
         pods = FakePods("a:1", "b:1")
         for pod in pods.by_address.values():
             pod.answers = [failure("SESSION_CAPACITY", limit="30")]
-        begin = time.monotonic()
+        begin = now()
         asked, answer = await routed(Router(pods=pods, short_seconds=0.3))
 
         assert "SESSION_CAPACITY" == answer
         assert {"a:1", "b:1"} == set(asked)
-        assert time.monotonic() - begin < 0.4
+        assert now() - begin < 0.4
 
     async def test_a_store_that_is_away_is_told_soon(self) -> None:
         """Also when a pod that does not answer at all was asked last."""
@@ -254,11 +258,11 @@ class TestFailures:
         first, second = pods.order(ADA)
         first.answers = [failure("STORE_UNAVAILABLE")]
         second.answers = [None]
-        begin = time.monotonic()
+        begin = now()
         _, answer = await routed(Router(pods=pods, short_seconds=0.3))
 
         assert "STORE_UNAVAILABLE" == answer
-        assert time.monotonic() - begin < 0.5
+        assert now() - begin < 0.5
 
     async def test_what_failed_before_says_more_than_that_the_time_is_up(self) -> None:
         """The last attempt is cut short by the end of the call, not by its pod."""
