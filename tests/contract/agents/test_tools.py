@@ -85,6 +85,23 @@ async def test_sub_agent_is_shown_by_its_parent(agent: Agent) -> None:
     assert ["after"] == turn.texts
 
 
+async def test_sub_agent_that_fails_fails_its_call_only(agent: Agent) -> None:
+    """Why is its result, and the main agent goes on; what it had done stays done."""
+    turn = await agent.run(
+        "/sim task bash echo sub > sub.txt ;; say some words ;; fail auth",
+        "/sim say after",
+        permission_mode=ACCEPT_ALL,
+    )
+    parent, _ = turn.of("tool_call")
+    result = turn.result(parent.tool_name)
+
+    assert b"sub\n" == (agent.files / "sub.txt").read_bytes()
+    assert result.failed
+    assert "401" in result.output
+    assert ["after"] == turn.texts
+    assert "finished" == turn.ending
+
+
 async def test_what_a_turn_changed_is_told(agent: Agent) -> None:
     """File by file, with its difference, right before the outcome."""
     await agent.run("/sim write old.txt old", permission_mode=ACCEPT_ALL)

@@ -78,6 +78,11 @@ class Performance:
         self._tool_messages = 0
         self._refused = False
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended before its script did."""
+        return self.ending["subtype"] != "success" or bool(self.ending.get("is_error"))
+
     async def play(self, steps: Sequence[script.Step]) -> None:
         """Perform the steps in order; a failure is the last one.
 
@@ -92,7 +97,7 @@ class Performance:
                 await self._use_tools(together)
             else:
                 await self._play(step)
-            if self.ending["subtype"] != "success" or self.ending.get("is_error"):
+            if self.failed:
                 return
         self.ending["result"] = self.said
 
@@ -281,7 +286,7 @@ class Performance:
         self._lines.put(self._frames.tool_result(call, output, failed=failed, parent=self._parent))
         await self._lines.room()
 
-    async def _play_sub_agent(self, call: str, prompt: str) -> str:
+    async def _play_sub_agent(self, call: str, prompt: str) -> tuple[str, bool]:
         frames, put = self._frames, self._lines.put
         task = {"task_id": frames.new_id("task"), "tool_use_id": call}
         put(frames.system("task_started", **task, description="task", is_backgrounded=False))
@@ -290,11 +295,14 @@ class Performance:
         await performance.play(steps_of(prompt))
         self.fragments += performance.fragments
         self.denials += performance.denials
-        put(
-            frames.system("task_notification", **task, status="completed", summary=performance.said)
-        )
+        said, failed = performance.said, performance.failed
+        if failed:
+            why = performance.ending.get("result") or performance.ending["errors"][0]
+            said = f"Agent terminated early due to an API error: {why}"
+        status = "failed" if failed else "completed"
+        put(frames.system("task_notification", **task, status=status, summary=said))
         put(frames.requesting())
-        return performance.said
+        return said, failed
 
     # Failures.
 
@@ -350,9 +358,11 @@ class Performance:
         self._lines.put(self._frames.system("compact_boundary", compact_metadata=facts))
 
     def _give_up(self, status: int | None, said: str, stop_reason: str = "stop_sequence") -> None:
-        message_id = f"msg_{self._frames.new_id('message')}"
-        content = {"type": "text", "text": said}
-        self._lines.put(self._frames.assistant(message_id, content, model="<synthetic>"))
+        # What a sub-agent failed of is the result of its call, and no message.
+        if self._parent is None:
+            message_id = f"msg_{self._frames.new_id('message')}"
+            content = {"type": "text", "text": said}
+            self._lines.put(self._frames.assistant(message_id, content, model="<synthetic>"))
         self.ending = {
             "subtype": "success",
             "terminal_reason": "api_error",

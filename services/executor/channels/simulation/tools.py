@@ -18,6 +18,8 @@ from services.executor.channels.simulation.stage import Stage
 
 _Outcome: TypeAlias = tuple[str, bool]
 """What a tool gives back, and whether it failed."""
+SubAgent: TypeAlias = Callable[[str, str], Awaitable[_Outcome]]
+"""Plays a script, given a call and a prompt."""
 
 
 class Use(NamedTuple):
@@ -51,15 +53,14 @@ class Tool:
     needs_user: bool = False
 
 
-def tool_of(
-    step: script.Step, stage: Stage, play_sub_agent: Callable[[str, str], Awaitable[str]]
-) -> Tool:
+def tool_of(step: script.Step, stage: Stage, play_sub_agent: SubAgent) -> Tool:
     """Return the use of a tool that a step is.
 
     Args:
         step: The step; of a kind that uses a tool.
         stage: The process.
-        play_sub_agent: Performs a script for a tool call, and returns what was said last.
+        play_sub_agent: Performs a script for a tool call, and returns what was said last, or
+            why it failed.
     """
     match step:
         case script.Bash(command):
@@ -96,7 +97,7 @@ def _file_tool(step: script.Step, stage: Stage) -> Tool:
             raise TypeError(step)
 
 
-def _sub_agent(prompt: str, play: Callable[[str, str], Awaitable[str]]) -> Tool:
+def _sub_agent(prompt: str, play: SubAgent) -> Tool:
     task = {
         "description": "task",
         "prompt": prompt,
@@ -173,5 +174,5 @@ async def _answered(use: Use) -> _Outcome:
     return f"The user answered: {told}.", False
 
 
-async def _task(play: Callable[[str, str], Awaitable[str]], use: Use) -> _Outcome:
-    return await play(use.call, use.input["prompt"]), False
+async def _task(play: SubAgent, use: Use) -> _Outcome:
+    return await play(use.call, use.input["prompt"])
