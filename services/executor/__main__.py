@@ -21,6 +21,7 @@ from moorline.executor.v1 import (
     workspaces_pb2_grpc,
 )
 from services.chassis import logs, server
+from services.chassis.diagnosis_api import DiagnosisApi
 from services.chassis.feed import Feeds
 from services.chassis.identity import Checker
 from services.chassis.metrics import Metrics, version_of
@@ -41,7 +42,6 @@ from services.executor.claude_code import frames as claude_code_frames
 from services.executor.claude_code import transcripts
 from services.executor.claude_code.patience import PATIENCE
 from services.executor.claude_code.processes import ClaudeCodeProcesses
-from services.executor.diagnosis_api import DiagnosisApi
 from services.executor.executions import Executions
 from services.executor.executions_api import ExecutionApi
 from services.executor.files.disk import Disk
@@ -214,7 +214,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             )
             backends_pb2_grpc.add_BackendServiceServicer_to_server(backend_api, to)
             diagnosis_pb2_grpc.add_DiagnosisServiceServicer_to_server(
-                DiagnosisApi(surroundings=surroundings), to
+                DiagnosisApi(look=surroundings.look), to
             )
             workspaces_pb2_grpc.add_WorkspaceServiceServicer_to_server(
                 WorkspaceApi(executions=executions, files=files, restorer=restoring), to

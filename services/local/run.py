@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,12 +17,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from services.local.banner import banner
+from services.local.context import ContextError, keep_context
 from services.local.emulator import PROJECT, Emulator, SaveError
 from services.local.errors import StartError
 from services.local.folder import DataFolder
 from services.local.model import Agents, variables
 from services.local.ports import free_port, is_free
-from services.local.programs import INHERITED, ROOT, Program, programs
+from services.local.programs import INHERITED, Program, programs
 from services.local.readiness import until_ready
 from services.local.replicas import Replica, choose_replicas, ports_to_keep
 from services.local.supervisor import Backoff, Death, Supervisor
@@ -35,7 +35,6 @@ GRACE_BEFORE_SAVING = timedelta(seconds=1.7)
 READY_WITHIN = timedelta(seconds=30)
 DEATHS_BEFORE_READY = 3
 """A service that ends so often before all are ready will not get better by itself."""
-CONTEXT_SECONDS = 10
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PORTS = "ports.json"
 
@@ -224,7 +223,7 @@ class Run:
             ready = tasks.create_task(
                 until_ready(grpc_ports=others, http_ports=[each.port for each in gateways])
             )
-            context = tasks.create_task(self._write_context(urls[0], folder.path / "token"))
+            context = tasks.create_task(self._keep_context(urls[0], folder.path / "token"))
             warm = tasks.create_task(emulator.warm_up()) if emulator else None
             stopped = tasks.create_task(self._stop.wait())
             await asyncio.wait(
@@ -276,32 +275,12 @@ class Run:
             self._hopeless = death.program
             self._stop.set()
 
-    async def _write_context(self, url: str, token_file: Path) -> None:
+    async def _keep_context(self, url: str, token_file: Path) -> None:
         """Make the `moorline` command find this server; a failure is told and no more."""
-        command = ["-m", "moorline.contexts", "set", "local", "--url", url]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *command,
-            "--token-file",
-            str(token_file),
-            cwd=ROOT,
-            env=self._inherited,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
         try:
-            async with asyncio.timeout(CONTEXT_SECONDS):
-                output, _ = await process.communicate()
-        except TimeoutError:
-            output = b"no answer"
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            words = output.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            self._tell(self._texts.no_context.format(reason=words[-1]))
+            await keep_context(url=url, token_file=token_file, environ=self._inherited)
+        except ContextError as error:
+            self._tell(self._texts.no_context.format(reason=error))
 
     @asynccontextmanager
     async def _signals(self) -> AsyncIterator[None]:

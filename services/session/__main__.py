@@ -22,6 +22,7 @@ from moorline.session.v1 import (
     usage_pb2_grpc,
 )
 from services.chassis import logs, server
+from services.chassis.diagnosis_api import DiagnosisApi
 from services.chassis.discovery import Discovery
 from services.chassis.failures import Failure
 from services.chassis.identity import Checker, Signer
@@ -31,7 +32,6 @@ from services.chassis.tasks import Tasks
 from services.session import feed_api
 from services.session.agents_api import AgentApi
 from services.session.clock import DatabaseClock, stopwatch
-from services.session.diagnosis_api import DiagnosisApi
 from services.session.environment import Environment, Measures
 from services.session.events_api import EventApi
 from services.session.executors.links import ExecutorLinks
@@ -136,7 +136,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
                 SessionApi(sessions=sessions), to
             )
             diagnosis_pb2_grpc.add_DiagnosisServiceServicer_to_server(
-                DiagnosisApi(surroundings=surroundings), to
+                DiagnosisApi(look=surroundings.look), to
             )
 
         async def drain() -> None:

@@ -84,7 +84,7 @@ def test_a_planted_import_is_caught(copy: Path, file: str, line: str, rule: str)
 
 
 API = {
-    "chassis": {"errors"},
+    "chassis": {"diagnosis", "errors"},
     "executor": {"diagnosis", "errors", "transcript", "executor"},
     "session": {"diagnosis", "errors", "transcript", "executor", "session"},
     "gateway": {"diagnosis", "errors", "transcript", "executor", "session", "gateway"},

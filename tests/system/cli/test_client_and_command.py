@@ -231,6 +231,8 @@ async def test_the_exit_codes(
     assert code == got, err
 
 
+# It starts ten processes or more, one after the other.
+@pytest.mark.timeout(60)
 async def test_the_command_steers_from_another_terminal(stack: Stack, tmp_path: Path) -> None:
     """`new`, `-p --detach`, `approve`, `logs`, `stop`, `rm` work on one agent."""
     agent = (await command(stack, tmp_path, "new", "--name", "steered"))[1].strip()

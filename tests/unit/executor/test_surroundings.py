@@ -12,14 +12,11 @@ from typing import Any
 import pytest
 
 from moorline.diagnosis.v1 import diagnosis_pb2
-from services.chassis.failures import Failure
-from services.chassis.identity import Identity, act_as
 from services.chassis.tasks import Tasks
 from services.executor import surroundings as surroundings_module
 from services.executor.backend import Backend, Link
 from services.executor.backends.cloud_run import CloudRun
 from services.executor.backends.simulation import Simulation
-from services.executor.diagnosis_api import DiagnosisApi
 from services.executor.surroundings import Look, Surroundings, disk_check
 
 Check = diagnosis_pb2.Check
@@ -153,18 +150,3 @@ def test_a_folder_that_cannot_be_written_is_told(
     assert {"DISK": "FAILED"} == states([check])
     assert str(tmp_path) in check.detail
     assert "missing" not in check.detail
-
-
-async def test_only_an_administrator_is_told(tmp_path: Path, simulation: Backend) -> None:
-    """What a machine is like is nobody else's business."""
-    door = DiagnosisApi(surroundings=surroundings(tmp_path, simulation))
-    context: Any = None
-    act_as(Identity(user="users/ada"))
-    with pytest.raises(Failure) as caught:
-        await door.Diagnose(diagnosis_pb2.DiagnoseRequest(), context)
-    act_as(Identity(user="users/root", admin=True))
-
-    response = await door.Diagnose(diagnosis_pb2.DiagnoseRequest(), context)
-
-    assert "FORBIDDEN" == caught.value.reason_name
-    assert 2 == len(response.checks)

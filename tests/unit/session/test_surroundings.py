@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from moorline.diagnosis.v1 import diagnosis_pb2
-from services.chassis.failures import Failure
-from services.chassis.identity import Identity, act_as
+from services.chassis.identity import Identity
 from services.session import surroundings as surroundings_module
-from services.session.diagnosis_api import DiagnosisApi
 from services.session.surroundings import Surroundings
 from tests.unit.session.fakes import store_unavailable
-from tests.unit.session.service import CONTEXT, Service
+from tests.unit.session.service import Service
 from tests.unit.session.shared import Pod
 
 Check = diagnosis_pb2.Check
@@ -118,16 +116,3 @@ class Doubtful:
     """A lease that the database has not renewed."""
 
     held = False
-
-
-async def test_only_an_administrator_is_told(service: Service) -> None:
-    """What a platform is made of is nobody else's business."""
-    door = DiagnosisApi(surroundings=surroundings(service))
-    with pytest.raises(Failure) as caught:
-        await door.Diagnose(diagnosis_pb2.DiagnoseRequest(), CONTEXT)
-    act_as(ADMIN)
-
-    response = await door.Diagnose(diagnosis_pb2.DiagnoseRequest(), CONTEXT)
-
-    assert "FORBIDDEN" == caught.value.reason_name
-    assert 2 == len(response.checks)

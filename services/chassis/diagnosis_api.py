@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -10,7 +11,6 @@ from moorline.diagnosis.v1 import diagnosis_pb2, diagnosis_pb2_grpc
 from moorline.errors.v1 import errors_pb2
 from services.chassis.failures import Failure
 from services.chassis.identity import caller
-from services.executor.surroundings import Surroundings
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -19,11 +19,11 @@ class DiagnosisApi(diagnosis_pb2_grpc.DiagnosisServiceServicer):
     """Serves `DiagnosisService`.
 
     Args:
-        surroundings: What is looked at.
+        look: Looks at everything that the service depends on; takes seconds at most.
     """
 
-    def __init__(self, *, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
+    def __init__(self, *, look: Callable[[], Awaitable[Sequence[diagnosis_pb2.Check]]]) -> None:
+        self._look = look
 
     async def Diagnose(
         self, request: diagnosis_pb2.DiagnoseRequest, context: Context
@@ -32,4 +32,4 @@ class DiagnosisApi(diagnosis_pb2_grpc.DiagnosisServiceServicer):
         if not caller().admin:
             rule = "Only an administrator may look at the platform's surroundings."
             raise Failure(errors_pb2.ERROR_REASON_FORBIDDEN, rule, rule=rule)
-        return diagnosis_pb2.DiagnoseResponse(checks=await self._surroundings.look())
+        return diagnosis_pb2.DiagnoseResponse(checks=await self._look())
