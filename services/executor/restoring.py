@@ -42,6 +42,14 @@ class Restoring:
             # The path of a transcript depends on where a process sees its files.
             views = [one.view(place) for one in self._backends if not one.unavailable]
             for view in {view.files: view for view in views}.values():
-                await asyncio.to_thread(
-                    self._write, place, view, conversation, file, position, entries
+                writing = asyncio.ensure_future(
+                    asyncio.to_thread(
+                        self._write, place, view, conversation, file, position, entries
+                    )
                 )
+                try:
+                    await asyncio.shield(writing)
+                except asyncio.CancelledError:
+                    # The thread goes on; whoever comes next must not be overtaken by it.
+                    await asyncio.wait({writing})
+                    raise
