@@ -86,6 +86,8 @@ class Execution:
         self._stopped = False
         self._cause: Failure | None = None
         self._taken_up = asyncio.Event()
+        # Nothing of it goes on in the process, which may have another execution's turn next.
+        self._left = asyncio.Event()
         self._over = asyncio.Event()
 
     @property
@@ -215,6 +217,7 @@ class Execution:
                 if not ending.done():
                     self._enforce(process)
         finally:
+            self._left.set()
             if consumption is not None:
                 self._usage, self._exhausted = consumption.end()
         self._provisions.agents.told(self.work.workspace, self.book.entries.values())
@@ -281,7 +284,7 @@ class Execution:
             # To be stopped would mean to go on unattended.
             self._stopped, self._cause = True, cause
             self.book.lift_bound()
-            self._spawn(process.kill())
+            self._spawn(self._kill(process))
         else:
             self.stop(cause=cause, grace=None)
 
@@ -292,8 +295,12 @@ class Execution:
         try:
             async with asyncio.timeout(grace.total_seconds()):
                 await process.interrupt()
-                await self._over.wait()
+                await self._left.wait()
         except TimeoutError:
+            await self._kill(process)
+
+    async def _kill(self, process: AgentProcess) -> None:
+        if not self._left.is_set():
             await process.kill()
 
     @property

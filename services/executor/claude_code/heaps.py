@@ -5,6 +5,7 @@ Does not know what it means.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -35,3 +36,13 @@ def parsed(text: bytes) -> Any:
     if len(text) > LONG_BYTES:
         check(text)
     return orjson.loads(text)
+
+
+def mended(text: bytes) -> Any:
+    """Return what a text holds that has halves of characters, as JavaScript may print them.
+
+    Raises:
+        ValueError: It is no JSON all the same, or would become too much.
+    """
+    check(text)
+    return orjson.loads(json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace"))

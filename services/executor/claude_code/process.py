@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 import uuid
@@ -55,8 +54,8 @@ class ClaudeCode:
 
     __slots__ = (
         "_alive", "_belongings", "_channel", "_condemned", "_default_model", "_dialogue",
-        "_ended", "_granted", "_name", "_opened", "_patience", "_request_count", "_requests",
-        "_tasks", "_terms", "_turns", "_writing",
+        "_ended", "_granted", "_killed", "_name", "_opened", "_patience", "_request_count",
+        "_requests", "_tasks", "_terms", "_turns", "_writing",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +79,7 @@ class ClaudeCode:
         # The mutable state of a process is the rest, beside the dialogue.
         self._alive = False
         self._opened = False
+        self._killed = False
         self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._condemned = False
         self._requests: dict[str, asyncio.Future[None]] = {}
@@ -92,7 +92,8 @@ class ClaudeCode:
     @property
     def alive(self) -> bool:
         """Whether it can take another turn, or take part in the running one."""
-        return self._alive and self._dialogue.verdict is None
+        dying = self._killed or self._condemned
+        return self._alive and not dying and self._dialogue.verdict is None
 
     @property
     def conversation(self) -> str:
@@ -208,6 +209,7 @@ class ClaudeCode:
 
     async def kill(self) -> None:
         """End the process at once, and the running turn with it."""
+        self._killed = True
         self._dialogue.lift_bounds()
         await self._channel.kill()
         if not await self._is_gone(self._patience.dying):
@@ -286,7 +288,7 @@ class ClaudeCode:
     def _receive_mended(self, line: bytes) -> None:
         """Take in a line whose text holds halves of characters, as JavaScript may print them."""
         try:
-            frame = _mended(line)
+            frame = heaps.mended(line)
             if frame["type"] == "stream_event":
                 self._dialogue.turn.stream_event(frame)
             else:
@@ -393,8 +395,3 @@ class ClaudeCode:
             return True
         await asyncio.wait({self._ended}, timeout=patience.total_seconds())
         return self._ended.done()
-
-
-def _mended(line: bytes) -> Any:
-    heaps.check(line)
-    return orjson.loads(json.dumps(json.loads(line), ensure_ascii=False).encode(errors="replace"))

@@ -228,6 +228,8 @@ class FakeSnapshots:
     def __init__(self) -> None:
         self.taken: list[str] = []
         self.changed = transcript_pb2.FileChanges()
+        self.may_tell = asyncio.Event()
+        self.may_tell.set()
 
     async def take(self, place: Place) -> None:
         """See `Snapshots`."""
@@ -235,4 +237,5 @@ class FakeSnapshots:
 
     async def changes(self, place: Place) -> transcript_pb2.FileChanges:
         """See `Snapshots`."""
+        await self.may_tell.wait()
         return self.changed

@@ -14,9 +14,7 @@ from services.chassis.failures import Failure
 from services.chassis.tasks import Tasks
 from services.executor.agent_process import Result
 from services.executor.provisions import Provisions
-from tests.unit.executor.fake_processes import (
-    FakeProcesses,
-)
+from tests.unit.executor.fake_processes import FakeProcesses, FakeSnapshots
 from tests.unit.executor.fakes import follow, items, outcome, take, until
 from tests.unit.executor.stage import Stage, impatient
 
@@ -77,6 +75,23 @@ async def test_cancelled_turn_ends_in_time(stage: Stage, obeys: bool) -> None:
     assert Outcome.STATE_CANCELLED == outcome(execution).state
     assert not outcome(execution).HasField("error")
     assert (1, not obeys) == (process.interrupts, process.killed)
+
+
+async def test_process_is_not_killed_for_a_turn_that_it_has_ended(
+    stage: Stage, snapshots: FakeSnapshots
+) -> None:
+    """However long the rest of the execution takes: by then it may have the next turn."""
+    snapshots.may_tell.clear()
+    execution, process = await stage.start()
+    process.obeys = False
+    execution.stop(cause=None, grace=timedelta(seconds=0.02))
+    process.end(Result.INTERRUPTED, tools_succeeded=1)
+    await asyncio.sleep(0.05)
+    snapshots.may_tell.set()
+    await execution.over()
+
+    assert Outcome.STATE_CANCELLED == outcome(execution).state
+    assert not process.killed
 
 
 async def test_turn_that_finishes_while_it_is_stopped_is_finished(stage: Stage) -> None:

@@ -156,6 +156,23 @@ async def test_process_that_survives_a_kill_ends_its_turn(
     assert "agent process does not end" in caplog.messages
 
 
+async def test_process_that_is_being_killed_takes_no_turn(
+    process: ClaudeCode, channel: FakeChannel
+) -> None:
+    """Although its end is not heard of yet, and it has ended its turn in good order."""
+    channel.dies_on_kill = False
+    _, ending = await begin(process, channel)
+    killing = asyncio.ensure_future(process.kill())
+    await until(lambda: channel.killed)
+    channel.say(result(channel))
+    await ended(ending)
+    fits = process.fits(make_work(resume_from=process.conversation))
+    channel.exit(-9, ExitReason.KILLED)
+    await killing
+
+    assert not fits
+
+
 async def test_process_that_does_not_answer_is_killed(tasks: Tasks) -> None:
     """Opening has a time limit."""
     channel = FakeChannel()
