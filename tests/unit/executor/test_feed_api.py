@@ -84,7 +84,8 @@ async def test_feed_carries_many_executions(server: Server) -> None:
     feed_id, stream = await server.open_feed()
     for number in range(1, 6):
         name = f"e{number}"
-        await server.create("/sim stream 20 2", name, workspace=f"workspaces/workspace{number}")
+        script = "/sim stream 20 2" if number < 5 else "/sim hang"
+        await server.create(script, name, workspace=f"workspaces/workspace{number}")
         await server.subscribe(feed_id, number, name)
     with pytest.raises(Failure) as twice:
         await server.subscribe(feed_id, 5, "e5")
@@ -98,6 +99,7 @@ async def test_feed_carries_many_executions(server: Server) -> None:
         if {1, 2, 3, 4} <= ended:
             break
 
+    await server.cancel("e5")
     assert {1, 2, 3, 4} == ended
     assert "FIELD_INVALID" == reason(twice)
 

@@ -207,7 +207,12 @@ class ProcessChannel:
 
     def ended(self) -> None:
         """Hear that the process itself is gone."""
-        self._tasks.spawn(self._bury(), name="process-bury")
+        if self._transport is None:
+            return
+        ended = _exit(self._transport.get_returncode(), killed=self._killed)
+        burying = self._tasks.spawn(self._bury(ended), name="process-bury")
+        # Also when the executor ends meanwhile, even before it has begun.
+        burying.add_done_callback(lambda _: self._close(ended))
 
     def wait_for_room(self) -> None:
         """Hear that the process does not read what is written."""
@@ -220,33 +225,35 @@ class ProcessChannel:
             self._room.set_result(None)
         self._room = None
 
-    async def _bury(self) -> None:
+    async def _bury(self, ended: Exit) -> None:
         """End what the process has left behind, and tell about the end."""
-        transport, pid = self._transport, self._pid
-        if transport is None or pid is None or self._lines is None:
+        pid, lines = self._pid, self._lines
+        if pid is None or lines is None:
             return
-        ended = _exit(transport.get_returncode(), killed=self._killed)
-        try:
-            if left := await asyncio.to_thread(self._trees.end, self._start.mark, pid):
-                log.error("processes do not end", extra={"count": left})
-            self._let_go(pid, ended)
-            if self._killed:
-                self._lines.drop()
-            else:
-                await self._drain(self._lines)
-        finally:
-            # Also when the executor ends meanwhile.
-            self._let_go(pid, ended)
-            if not self._read.done():
-                self._read.set_result(None)
-            transport.close()
-        self._lines.end(ended)
+        if left := await asyncio.to_thread(self._trees.end, self._start.mark, pid):
+            log.error("processes do not end", extra={"count": left})
+        self._let_go(ended)
+        if self._killed:
+            lines.drop()
+        else:
+            await self._drain(lines)
+        self._close(ended)
+        lines.end(ended)
 
-    def _let_go(self, pid: int, ended: Exit) -> None:
-        """Tell those who wait that it is gone. Called once or twice."""
+    def _close(self, ended: Exit) -> None:
+        """Let everything go that is still held. Called once or twice."""
+        self._let_go(ended)
+        if not self._read.done():
+            self._read.set_result(None)
+        if self._transport is not None:
+            self._transport.close()
+
+    def _let_go(self, ended: Exit) -> None:
+        """Tell those who wait that it is gone. Called once or more."""
         if self._gone.done():
             return
-        self._roots.discard(pid)
+        if self._pid is not None:
+            self._roots.discard(self._pid)
         self.wake()
         if ended.code and not self._killed:
             words = self._last_words.decode(errors="replace")

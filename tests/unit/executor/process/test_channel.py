@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from services.chassis.failures import Failure
+from services.chassis.tasks import Tasks
 from services.executor.channel import Exit, ExitReason
 from services.executor.channels.process import channel as channels
+from services.executor.channels.process.channel import ProcessChannel
 from services.executor.channels.process.tree import Trees
 from tests.unit.executor.fakes import until
 from tests.unit.executor.process.running import (
@@ -27,6 +32,8 @@ from tests.unit.executor.process.running import (
     make_start,
     started,
 )
+
+T = TypeVar("T")
 
 ECHO = "import sys\nfor line in sys.stdin.buffer: sys.stdout.buffer.write(line); sys.stdout.flush()"
 
@@ -290,6 +297,31 @@ time.sleep(600)
 
         assert [] == alive(pids)
         assert ExitReason.KILLED is (await channel.wait()).reason
+
+
+class Ending(Tasks):
+    """Tasks whose owner ends whenever another is spawned."""
+
+    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """See `Tasks`."""
+        task = super().spawn(coro, name=name)
+        task.cancel()
+        return task
+
+
+async def test_nothing_is_left_of_a_process_that_ends_with_its_executor(
+    trees: Trees, tmp_path: Path
+) -> None:
+    """Who waits for it is told, although there is nobody left to see what it leaves behind."""
+    start = make_start("", directory=tmp_path)
+    async with Ending() as tasks:
+        channel = ProcessChannel(start=start, trees=trees, tasks=tasks, roots=set())
+        await channel.open(Heard())
+
+        assert Exit(0, ExitReason.EXITED) == await channel.wait()
+    del channel
+    # A transport that was left open complains.
+    gc.collect()
 
 
 async def test_process_dies_with_its_executor(tmp_path: Path, pids: Path) -> None:
