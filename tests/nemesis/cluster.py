@@ -142,7 +142,8 @@ class Cluster:
         for number in names if self.shape.store == "firestore" else (1,):
             pod = self._pod("session", number, {})
             self.to_session[pod.name] = await self._proxy(pod.address)
-            pod.environment = {**pod.environment, **self._session(pod.name)}
+            # What the shape says goes before.
+            pod.environment = {**self._session(pod.name), **pod.environment}
         for number in names:
             self._pod("gateway", number, self._gateway())
         for pod in self.pods.values():
