@@ -294,7 +294,8 @@ class Execution:
     async def _end_process(self, process: AgentProcess, grace: timedelta) -> None:
         try:
             async with asyncio.timeout(grace.total_seconds()):
-                await process.interrupt()
+                if not self._left.is_set():
+                    await process.interrupt()
                 await self._left.wait()
         except TimeoutError:
             await self._kill(process)

@@ -94,6 +94,23 @@ async def test_process_is_not_killed_for_a_turn_that_it_has_ended(
     assert not process.killed
 
 
+async def test_process_is_not_interrupted_for_a_turn_that_it_has_ended(
+    stage: Stage, snapshots: FakeSnapshots
+) -> None:
+    """It would be the next turn that is."""
+    snapshots.may_tell.clear()
+    execution, process = await stage.start()
+    process.end(Result.FINISHED, tools_succeeded=1)
+    await asyncio.sleep(0.01)
+    execution.stop(cause=None, grace=None)
+    await asyncio.sleep(0.01)
+    snapshots.may_tell.set()
+    await execution.over()
+
+    assert Outcome.STATE_FINISHED == outcome(execution).state
+    assert 0 == process.interrupts
+
+
 async def test_turn_that_finishes_while_it_is_stopped_is_finished(stage: Stage) -> None:
     """What was done counts."""
     execution, process = await stage.start()
