@@ -83,13 +83,13 @@ async def read_agent(
         device: Whose calls are made; it must be connected.
         name: The agent's name.
         documents: Reads the store; None when it cannot be read directly.
-        seconds: How long the platform may take to list it; then only what is
-            stored is known.
+        seconds: How long the platform may take for a page of its lists; then only
+            what is stored is known.
     """
     stored = await _stored(name, documents) if documents is not None else None
     try:
-        async with asyncio.timeout(seconds):
-            events, turns = await _events(device, name), await _turns(device, name)
+        events = await _events(device, name, seconds)
+        turns = await _turns(device, name, seconds)
     except TimeoutError:
         if stored is None:
             raise
@@ -105,22 +105,24 @@ async def read_agent(
     return dataclasses.replace(stored, events=events, turns=turns)
 
 
-async def _events(device: Device, name: str) -> list[Fields]:
+async def _events(device: Device, name: str, seconds: float) -> list[Fields]:
     events: list[Fields] = []
     after = -1
     while (head := events[-1]["sequence"] if events else 0) > after:
         after = head
         request = {"parent": name, "pageSize": _PAGE, "afterSequence": after}
-        events += (await _insist(device, "listEvents", request)).get("events", [])
+        async with asyncio.timeout(seconds):
+            events += (await _insist(device, "listEvents", request)).get("events", [])
     return events
 
 
-async def _turns(device: Device, name: str) -> list[Fields]:
+async def _turns(device: Device, name: str, seconds: float) -> list[Fields]:
     turns: list[Fields] = []
     token = ""
     while True:
         request = {"parent": name, "pageSize": _PAGE, "pageToken": token}
-        reply = await _insist(device, "listTurns", request)
+        async with asyncio.timeout(seconds):
+            reply = await _insist(device, "listTurns", request)
         turns += reply.get("turns", [])
         token = reply.get("nextPageToken", "")
         if not token:

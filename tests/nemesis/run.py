@@ -49,8 +49,8 @@ class Plan:
         outages: How many things may be away at the same time.
         script: Makes the faults instead of a schedule when it is given.
         settle: Seconds in which everything must have ended after the last fault.
-        listing: Seconds in which an agent must then be listed whole; an emulator with
-            many documents is slow.
+        listing: Seconds in which a page of an agent's events or turns must then be
+            listed; an emulator with many documents is slow.
     """
 
     seconds: float
