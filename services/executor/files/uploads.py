@@ -47,7 +47,7 @@ class Upload:
 class Uploads:
     """The uploads in parts of all workspaces.
 
-    Called from the event loop; touches no disk.
+    Called from the event loop, except for `names`; touches no disk.
 
     Args:
         clock: Seconds of a clock that does not go back.
@@ -68,7 +68,7 @@ class Uploads:
         Raises:
             Failure: QUOTA_EXCEEDED when there are too many.
         """
-        self._expire()
+        self.expire()
         self._uploads.pop((workspace, upload_id), None)
         if not whole and self._is_full(workspace):
             raise Failure(
@@ -87,7 +87,7 @@ class Uploads:
         Raises:
             Failure: FIELD_INVALID when it is not known, or has less than `offset` bytes.
         """
-        self._expire()
+        self.expire()
         upload = self._uploads.get((workspace, upload_id))
         if upload is None:
             raise field_invalid("offset", "be 0: no such upload is going on")
@@ -101,19 +101,24 @@ class Uploads:
         self._uploads.pop((workspace, upload_id), None)
 
     def names(self, workspace: str) -> frozenset[str]:
-        """Return the names of the files of a workspace's uploads that go on."""
-        self._expire()
-        return frozenset(one.name for one in self._uploads.values() if one.workspace == workspace)
+        """Return the names of the files of a workspace's uploads that go on.
+
+        May be called from a thread.
+        """
+        # Copied in one step, as the event loop goes on changing them meanwhile.
+        known = self._uploads.copy().values()
+        return frozenset(one.name for one in known if one.workspace == workspace)
+
+    def expire(self) -> None:
+        """Give up the uploads whose next part did not come in time."""
+        oldest = self._clock() - PATIENCE_SECONDS
+        for key in [key for key, one in self._uploads.items() if one.touched < oldest]:
+            del self._uploads[key]
 
     def _is_full(self, workspace: str) -> bool:
         unfinished = [one for one in self._uploads.values() if not one.whole]
         same = sum(one.workspace == workspace for one in unfinished)
         return same >= UPLOADS_PER_WORKSPACE or len(unfinished) >= UPLOADS
-
-    def _expire(self) -> None:
-        oldest = self._clock() - PATIENCE_SECONDS
-        for key in [key for key, one in self._uploads.items() if one.touched < oldest]:
-            del self._uploads[key]
 
 
 def write(here: int, name: str, content: bytes, offset: int) -> None:
@@ -139,14 +144,17 @@ def write(here: int, name: str, content: bytes, offset: int) -> None:
         os.close(file)
 
 
-def clear(here: int, keep: frozenset[str]) -> None:
+def clear(here: int, going_on: Callable[[], frozenset[str]]) -> None:
     """Delete the files of uploads that were given up.
 
     Args:
         here: Descriptor of the folder of uploads.
-        keep: Names of those that go on.
+        going_on: Returns the names of those that go on.
     """
-    for name in os.listdir(here):
+    found = os.listdir(here)
+    # Asked afterwards: an upload is known before its file is made, so all that were found are.
+    keep = going_on()
+    for name in found:
         if name not in keep:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=here)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import workspaces_pb2
@@ -132,21 +133,23 @@ class WorkspaceFiles:
             upload = self._uploads.get(workspace, upload_id, part.offset)
         else:
             upload = self._uploads.begin(workspace, upload_id, whole=not part.upload_id)
-        going_on = False
+        unfinished = False
         try:
             place = await self._workspaces.make(workspace)
-            keep = self._uploads.names(workspace)
-            await self._disk.run(workspace, _receive, place, upload.name, part, self._room, keep)
+            going_on = partial(self._uploads.names, workspace)
+            await self._disk.run(
+                workspace, _receive, place, upload.name, part, self._room, going_on
+            )
             upload.size = part.offset + len(part.content)
-            going_on = part.more
-            if going_on:
+            unfinished = part.more
+            if unfinished:
                 self._sweep_later(workspace)
                 return None
             return await self._disk.run(
                 workspace, _finish, place, upload.name, parts, terms, self._room
             )
         finally:
-            if not going_on:
+            if not unfinished:
                 self._uploads.end(workspace, upload_id)
             if workspace in self._closed:
                 # It was made again, for nobody.
@@ -209,11 +212,12 @@ class WorkspaceFiles:
         self._tasks.spawn(self._sweep(workspace), name="sweep")
 
     async def _sweep(self, workspace: str) -> None:
-        keep = self._uploads.names(workspace)
+        self._uploads.expire()
         place = self._workspaces.place(workspace)
         with contextlib.suppress(Failure):
-            await self._disk.run(workspace, _clear, place, keep)
-        if keep:
+            going_on = partial(self._uploads.names, workspace)
+            await self._disk.run(workspace, _clear, place, going_on)
+        if self._uploads.names(workspace):
             self._sweep_later(workspace)
 
     def _check_open(self, workspace: str) -> None:
@@ -226,7 +230,9 @@ class WorkspaceFiles:
                 yield part
 
 
-def _receive(place: Place, name: str, part: Part, room: Room, keep: frozenset[str]) -> None:
+def _receive(
+    place: Place, name: str, part: Part, room: Room, going_on: Callable[[], frozenset[str]]
+) -> None:
     """Write a part of a file where agents do not see it.
 
     Args:
@@ -234,12 +240,12 @@ def _receive(place: Place, name: str, part: Part, room: Room, keep: frozenset[st
         name: The file, among the uploads.
         part: The part.
         room: How much may be written.
-        keep: Names of the workspace's uploads that go on.
+        going_on: Returns the names of the workspace's uploads that go on.
     """
     room.check_disk(place.files, len(part.content))
     with folder.beside(place.notes, _UPLOADS) as here, folder.translated(()):
         if not part.offset:
-            uploads.clear(here, keep)
+            uploads.clear(here, going_on)
             room.check_workspace(place.files, len(part.content))
         uploads.write(here, name, part.content, part.offset)
 
@@ -254,9 +260,9 @@ def _finish(place: Place, name: str, parts: Parts, terms: Terms, room: Room) -> 
                 os.unlink(name, dir_fd=here)
 
 
-def _clear(place: Place, keep: frozenset[str]) -> None:
+def _clear(place: Place, going_on: Callable[[], frozenset[str]]) -> None:
     with folder.beside(place.notes, _UPLOADS) as here:
-        uploads.clear(here, keep)
+        uploads.clear(here, going_on)
 
 
 def _delete(place: Place, parts: Parts) -> None:

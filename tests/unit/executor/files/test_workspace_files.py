@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
@@ -21,12 +21,33 @@ from tests.unit.executor.fakes import until
 from tests.unit.executor.files.places import WORKSPACE, fill, reason
 from tests.unit.executor.files.setting import ANY, ROOM, Setting
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 @pytest.fixture
 async def s(tmp_path: Path) -> AsyncIterator[Setting]:
     """The files of workspaces."""
     async with Disk() as disk, Tasks() as tasks:
         yield Setting(tmp_path / "workspaces", disk, tasks)
+
+
+class Holding(Disk):
+    """Holds one use of the disk back until the test lets it go on, and only that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.held = asyncio.Event()
+
+    async def run(
+        self, workspace: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call a function in a thread; the first one when it may."""
+        if not self.held.is_set():
+            self.held.set()
+            await self.gate.wait()
+        return await super().run(workspace, function, *args, **kwargs)
 
 
 class TestReading:
@@ -224,6 +245,25 @@ class TestParts:
 
         assert [2, 1, 0] == left
         assert {} == s.files._sweeps
+
+    @pytest.mark.parametrize("what", ["write", "sweep"])
+    async def test_what_began_while_others_were_being_deleted_goes_on(
+        self, tmp_path: Path, what: str
+    ) -> None:
+        """However late they are: only what was given up is."""
+        async with Holding() as disk, Tasks() as tasks:
+            s = Setting(tmp_path / "workspaces", disk, tasks)
+            late = asyncio.create_task(
+                s.write("other", b"x") if what == "write" else s.files._sweep(WORKSPACE)
+            )
+            await disk.held.wait()
+            await s.write("file", b"one ", upload_id="upload-1", more=True)
+            disk.gate.set()
+            await late
+            await s.write("file", b"two", upload_id="upload-1", offset=4)
+
+            assert b"one two" == (s.place.files / "file").read_bytes()
+            assert [] == s.left()
 
     async def test_a_workspace_that_is_gone_is_not_tidied_up(self, s: Setting) -> None:
         """Nor made again for that."""
