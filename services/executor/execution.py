@@ -82,6 +82,7 @@ class Execution:
         self._usage: transcript_pb2.Usage | None = None
         self._exhausted = ""
         self._process: AgentProcess | None = None
+        self._ending: asyncio.Future[Ending] | None = None
         self._opening: asyncio.Timeout | None = None
         self._stopped = False
         self._cause: Failure | None = None
@@ -147,7 +148,9 @@ class Execution:
         Raises:
             Failure: RESOURCE_NOT_FOUND when it was never asked for.
         """
-        if self._process is not None and not self.book.ended:
+        # The process forgets what it asked for when it ends the turn, long before the outcome.
+        ended = self._left.is_set() or (self._ending is not None and self._ending.done())
+        if self._process is not None and not ended:
             await self._process.answer(decision)
 
     async def _work(self) -> Ending | None:
@@ -210,7 +213,7 @@ class Execution:
         # Without a tool, and with nothing in the background, nothing touches a file.
         idle = self._adopted is None and not process.background
         try:
-            ending = await self._begin(process)
+            ending = self._ending = await self._begin(process)
             self._taken_up.set()
             while not ending.done():
                 await asyncio.wait({ending}, timeout=self._until_check(process))

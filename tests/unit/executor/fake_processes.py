@@ -82,7 +82,8 @@ class FakeProcess:
 
     async def answer(self, decision: transcript_pb2.PermissionDecision) -> None:
         """See `AgentProcess`."""
-        if decision.permission_id == "unknown":
+        ended = self.ending is None or self.ending.done()
+        if ended or decision.permission_id == "unknown":
             raise not_found()
         self.answered.append(decision)
 
@@ -227,6 +228,7 @@ class FakeSnapshots:
 
     def __init__(self) -> None:
         self.taken: list[str] = []
+        self.compared: list[str] = []
         self.changed = transcript_pb2.FileChanges()
         self.may_tell = asyncio.Event()
         self.may_tell.set()
@@ -237,5 +239,6 @@ class FakeSnapshots:
 
     async def changes(self, place: Place) -> transcript_pb2.FileChanges:
         """See `Snapshots`."""
+        self.compared.append(place.workspace)
         await self.may_tell.wait()
         return self.changed

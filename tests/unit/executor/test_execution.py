@@ -244,3 +244,20 @@ async def test_decision_reaches_the_agent(stage: Stage) -> None:
 
     assert [decision] == process.answered
     assert 1 == len(items(execution.book))
+
+
+async def test_decision_changes_nothing_once_the_agent_has_ended(
+    stage: Stage, snapshots: FakeSnapshots
+) -> None:
+    """The process knows nothing of it any more, though the outcome is still to come."""
+    snapshots.may_tell.clear()
+    decision = transcript_pb2.PermissionDecision(permission_id="p", allowed=True)
+    execution, process = await stage.start()
+    process.end(Result.FINISHED, tools_succeeded=1)
+    await execution.answer(decision)
+    await until(lambda: snapshots.compared)
+    await execution.answer(decision)
+    snapshots.may_tell.set()
+    await execution.over()
+
+    assert [] == process.answered
