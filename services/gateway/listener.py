@@ -133,7 +133,10 @@ class HttpConnection(web.RequestHandler):
 
     def _too_slow(self) -> None:
         self._head_timer = None
-        self.force_close()
+        # After a stall of this process the rest of a head is read in the same go: such a
+        # request waits for its turn here, and no longer for its client.
+        if not self._messages:
+            self.force_close()
 
 
 class _Course:
