@@ -7,12 +7,14 @@ import errno
 import os
 import secrets
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALL = 0o700
-_TRIES = 100
-"""How often a folder is emptied that a process with a hold on it goes on filling."""
+PATIENCE_SECONDS = 5.0
+"""How long folders are emptied again that processes with a hold on them go on filling."""
 
 
 def remove(above: int, name: str, bin_: int) -> None:
@@ -37,23 +39,54 @@ def remove(above: int, name: str, bin_: int) -> None:
     empty(bin_)
 
 
-def empty(bin_: int) -> None:
+def empty(bin_: int, *, clock: Callable[[], float] = time.monotonic) -> None:
     """Delete all that is in a folder which agents do not reach.
+
+    What is there may take as long as it takes, but not what is put there meanwhile.
+
+    Args:
+        bin_: Descriptor of the folder.
+        clock: Seconds of a clock that does not go back.
 
     Raises:
         OSError: As `os.unlink` and `os.rename`; also when somebody goes on filling a folder.
     """
-    tries: dict[str, int] = {}
+    patience = PATIENCE_SECONDS
     while names := os.listdir(bin_):
         for name in names:
-            tries[name] = tries.get(name, 0) + 1
-            try:
-                _delete(bin_, name)
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY or tries[name] == _TRIES:
-                    raise
-            else:
-                del tries[name]
+            patience -= _insist(bin_, name, patience, clock)
+
+
+def _insist(bin_: int, name: str, patience: float, clock: Callable[[], float]) -> float:
+    """Delete something, again and again while it is being filled.
+
+    Args:
+        bin_: Descriptor of the folder it is in.
+        name: Its name there.
+        patience: Seconds for trying again.
+        clock: Seconds of a clock that does not go back.
+
+    Returns:
+        The seconds that trying again took.
+    """
+    if _try(bin_, name):
+        return 0.0
+    began = clock()
+    while not _try(bin_, name):
+        if clock() - began >= patience:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
+    return clock() - began
+
+
+def _try(bin_: int, name: str) -> bool:
+    """Delete something; return False when there is something in it again."""
+    try:
+        _delete(bin_, name)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
 
 
 def _delete(bin_: int, name: str) -> None:

@@ -190,14 +190,14 @@ def test_limits_are_told_before_the_first_part(root: Path, monkeypatch: pytest.M
 def test_a_client_that_leaves_ends_it(root: Path) -> None:
     """In the middle of a file, with nothing left open."""
     (root / "random").write_bytes(os.urandom(4 << 20))
-    before = descriptors()
+    before = descriptors(root)
     one = Archive(root, (), max_bytes=1 << 30)
     one.open()
     assert one.take()
     one.close()
 
     assert one.take() is None
-    assert before == descriptors()
+    assert before == descriptors(root)
 
 
 async def test_few_are_packed_at_once(tmp_path: Path) -> None:

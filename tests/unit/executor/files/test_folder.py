@@ -125,7 +125,7 @@ def test_a_link_that_takes_the_place_of_a_folder_leads_nowhere(root: Path) -> No
     fill(root, "a/sub/secret")
     (root / "a" / "sub" / "secret").write_text("mine")
     (root / "link").symlink_to(root.parent / "outside")
-    open_before = descriptors()
+    open_before = descriptors(root.parent)
 
     def swap() -> None:
         exchange(root / "a", root / "link")
@@ -139,7 +139,7 @@ def test_a_link_that_takes_the_place_of_a_folder_leads_nowhere(root: Path) -> No
                 seen.add(failure.reason_name.encode())
 
     assert {b"mine", b"FILE_UNSUITABLE"} == seen
-    assert open_before == descriptors()
+    assert open_before == descriptors(root.parent)
 
 
 def test_folders_are_made_within_while_a_link_takes_their_place(root: Path) -> None:

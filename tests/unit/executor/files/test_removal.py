@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -78,11 +79,11 @@ def test_folders_may_be_deeper_than_a_stack(root: Path, bin_: int) -> None:
         os.close(here)
         here = below
     os.close(here)
-    before = descriptors()
+    before = descriptors(root.parent)
     remove(root, "d", bin_)
 
     assert [] == list(root.iterdir())
-    assert before == descriptors()
+    assert before == descriptors(root.parent)
 
 
 def test_permissions_that_were_taken_away_are_no_help(root: Path, bin_: int) -> None:
@@ -104,58 +105,72 @@ def test_what_an_interruption_left_goes_with_the_next(root: Path, bin_: int) -> 
     assert [] == list((root.parent / "bin").iterdir())
 
 
-def test_a_folder_that_is_being_filled_is_emptied_again(root: Path, bin_: int) -> None:
-    """As often as it takes, and not for ever."""
+def test_a_folder_that_is_being_filled_is_emptied_again(
+    root: Path, bin_: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As often as it takes."""
+    monkeypatch.setattr(removal, "PATIENCE_SECONDS", 60.0)
     fill(root, "a/file")
     here = os.open(root / "a", os.O_RDONLY)
-    over = threading.Event()
+    rounds = list(range(20))
+    wanted, begun = threading.Semaphore(0), threading.Semaphore(0)
 
     def refill() -> None:
-        number = 0
-        while not over.is_set():
-            number += 1
-            try:
-                os.close(os.open(f"n{number}", os.O_CREAT | os.O_WRONLY, dir_fd=here))
-            except FileNotFoundError:
-                return
+        for _ in range(20):
+            wanted.acquire()
+            # The last ones may come too late, when the folder is gone.
+            with contextlib.suppress(FileNotFoundError):
+                for number in range(100):
+                    os.close(os.open(f"n{number}", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+                    if number == 0:
+                        begun.release()
 
+    delete = os.rmdir
+
+    def late(name: str, *, dir_fd: int) -> None:
+        if rounds:
+            rounds.pop()
+            wanted.release()
+            begun.acquire()
+        delete(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr("services.executor.files.removal.os.rmdir", late)
     thread = threading.Thread(target=refill)
     thread.start()
     try:
-        try:
-            remove(root, "a", bin_)
-        except OSError as error:
-            failed = error.strerror
-        else:
-            failed = None
+        remove(root, "a", bin_)
     finally:
-        over.set()
+        wanted.release(20)
         thread.join()
         os.close(here)
 
+    assert [] == rounds
     assert [] == list(root.iterdir())
-    assert failed in (None, "Directory not empty")
-    removal.empty(bin_)
     assert [] == list((root.parent / "bin").iterdir())
 
 
-def test_whoever_goes_on_filling_a_folder_is_given_up(
+def test_whoever_goes_on_filling_folders_is_given_up(
     root: Path, bin_: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits for ever."""
-    monkeypatch.setattr(removal, "_TRIES", 3)
-    fill(root.parent, "bin/a/file")
-    tried = []
+    """After so many seconds of trying again in all, however many times that is."""
+    fill(root.parent, "bin/a/file", "bin/b/file")
+    now = 0.0
     delete = os.rmdir
 
-    def stubborn(name: str, *, dir_fd: int) -> None:
-        tried.append(name)
-        raise OSError(39, "Directory not empty")
+    def refill(name: str, *, dir_fd: int) -> None:
+        nonlocal now
+        now += 1
+        # Somebody lets go of the one folder after a while, and never of the other.
+        if name != "a" or now < 4:
+            os.close(os.open(f"{name}/new", os.O_CREAT | os.O_WRONLY, dir_fd=dir_fd))
+        delete(name, dir_fd=dir_fd)
 
-    monkeypatch.setattr("services.executor.files.removal.os.rmdir", stubborn)
+    monkeypatch.setattr("services.executor.files.removal.os.rmdir", refill)
     with pytest.raises(OSError, match="not empty"):
-        removal.empty(bin_)
+        removal.empty(bin_, clock=lambda: now)
+    spent = now
     monkeypatch.setattr("services.executor.files.removal.os.rmdir", delete)
     removal.empty(bin_)
 
-    assert ["a"] * 3 == tried
+    assert removal.PATIENCE_SECONDS <= spent <= removal.PATIENCE_SECONDS + 2
+    assert [] == list((root.parent / "bin").iterdir())
