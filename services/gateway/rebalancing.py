@@ -56,13 +56,15 @@ class Rebalancer:
         self._look_seconds = look_seconds
         self._settle_seconds = settle_seconds
         self._pause_seconds = pause_seconds
-        self._begin = asyncio.get_running_loop().time()
+        # When it began to look.
+        self._begin = float("inf")
         # By address of a pod that is there: since when. And those that get no more.
         self._since: dict[str, float] = {}
         self._settled: set[str] = set()
 
     async def run(self) -> None:
         """Do it for ever."""
+        self._begin = asyncio.get_running_loop().time()
         while True:
             joined = self._look()
             if joined:
