@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import services  # noqa: F401 - before gRPC, as wherever the services run
 from tests.emulator import EmulatorMissingError, FirestoreEmulator, emulator
 
 OPTION = "--require-all"
+EMULATOR_SECONDS = 90
+
+# What an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="sqlite",
         help="the store under the session service's unit tests",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give what is tested on the emulator the time that starting it may take, too."""
+    for item in items:
+        if item.get_closest_marker("firestore") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(EMULATOR_SECONDS))
 
 
 @pytest.hookimpl(wrapper=True)
