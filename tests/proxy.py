@@ -141,6 +141,9 @@ class FaultProxy:
         except OSError:
             writer.transport.abort()
             return
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         pair = _Pair(writer, upstream)
         self._pairs.add(pair)
         try:

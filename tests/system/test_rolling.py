@@ -64,15 +64,15 @@ class Balancer:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in self._addresses:
-            self._addresses.append(self._addresses.pop(0))
-            host, _, port = self._addresses[-1].rpartition(":")
-            with contextlib.suppress(OSError):
-                back, forth = await asyncio.open_connection(host, int(port))
-                ways = (self._pump(reader, forth), self._pump(back, writer))
-                await asyncio.gather(*ways)
-                return
-        writer.close()
+        with contextlib.closing(writer):
+            for _ in self._addresses:
+                self._addresses.append(self._addresses.pop(0))
+                host, _, port = self._addresses[-1].rpartition(":")
+                with contextlib.suppress(OSError):
+                    back, forth = await asyncio.open_connection(host, int(port))
+                    with contextlib.closing(forth):
+                        await asyncio.gather(self._pump(reader, forth), self._pump(back, writer))
+                    return
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
