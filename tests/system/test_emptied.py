@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -91,6 +91,18 @@ async def grow(wire: Wire, agent: str, events: int) -> Transcript:
     return seen
 
 
+async def seen(what: Callable[[], bool]) -> None:
+    """Wait until the followers have seen it."""
+    async with asyncio.timeout(30):
+        while not what():  # noqa: ASYNC110 - another task's news
+            await asyncio.sleep(0.02)
+
+
+def old_said(follower: Follower) -> bool:
+    """Whether it shows the first message of the turn that is to be lost."""
+    return "old" in [message["text"] for message in follower.transcript.items("agentMessage")]
+
+
 @pytest.mark.parametrize("way", ["cleared", "restarted"])
 async def test_clients_of_an_emptied_database_are_told(site: Cluster, way: str) -> None:
     """A turn runs, another agent rests, a program follows; the agent is made anew at once."""
@@ -101,8 +113,10 @@ async def test_clients_of_an_emptied_database_are_told(site: Cluster, way: str) 
         # Somebody who does nothing but follow an agent that does nothing.
         quiet = await stack.enter_async_context(user(site, f"quiet-{way}"))
         busy, idle, still = await wire.agent(), await wire.agent(), await quiet.agent()
-        for each, agent in ((wire, busy), (wire, idle), (quiet, still)):
-            await grow(each, agent, 6)
+        grown = [
+            (await grow(each, agent, 6)).sequence
+            for each, agent in ((wire, busy), (wire, idle), (quiet, still))
+        ]
         client = await stack.enter_async_context(
             moorline.AsyncClient(site.gateways["gateway-2"], site.token(f"user-{way}"))
         )
@@ -117,8 +131,9 @@ async def test_clients_of_an_emptied_database_are_told(site: Cluster, way: str) 
         watching = asyncio.create_task(list_of(other, removed))
         telling = [asyncio.create_task(told(follower)) for follower in followers]
         program = asyncio.create_task(program_of(client, busy))
-        await followers[1].begun()
-        await asyncio.sleep(1)
+        # From there on the turn adds nothing to its log: it writes one long text.
+        await seen(lambda: all(old_said(each) and each.text for each in followers[:2]))
+        await seen(lambda: [each.transcript.sequence for each in followers[2:]] == grown[1:])
         old = {follower.agent: follower.transcript.sequence for follower in followers}
 
         await empty(site, way)
