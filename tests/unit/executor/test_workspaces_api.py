@@ -11,6 +11,7 @@ import pytest
 from moorline.executor.v1 import workspaces_pb2 as pb
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
+from services.executor.files import snapshots
 from services.executor.workspaces_api import PART_BYTES
 from tests.unit.executor.server import WORKSPACE, Server, reason
 
@@ -88,8 +89,10 @@ async def test_files_come_in_parts(server: Server) -> None:
     assert content == b"".join(read)
 
 
-async def test_what_turns_did_is_told(server: Server) -> None:
+async def test_what_turns_did_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """By whoever asks, and right before the outcome."""
+    monkeypatch.setattr(snapshots, "TAKE_SECONDS", 60.0)
+    monkeypatch.setattr(snapshots, "COMPARE_SECONDS", 60.0)
     nothing = await call(server, "DiffFiles")
     await server.create("/sim write a.txt one")
     items = await server.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,19 @@ def swapping(swap: Callable[[], None]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def rounds(seen: Callable[[], object], *, least: int = SWAPS) -> Iterator[int]:
+    """Count so far at least, and on until the exchange was seen to matter.
+
+    Args:
+        seen: Tells whether it was; how long that takes is up to the machine.
+        least: How far.
+    """
+    for number in itertools.count():
+        if number >= least and seen():
+            return
+        yield number
 
 
 def exchange(one: Path, other: Path) -> None:

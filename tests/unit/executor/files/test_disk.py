@@ -9,6 +9,7 @@ import pytest
 
 from services.executor.files import disk as module
 from services.executor.files.disk import Disk
+from tests.unit.executor.fakes import until
 
 
 class Work:
@@ -32,7 +33,7 @@ class Work:
 
 
 async def settle() -> None:
-    """Let threads begin."""
+    """Let a thread begin that should not."""
     await asyncio.sleep(0.05)
 
 
@@ -50,9 +51,10 @@ async def test_one_workspace_has_its_share_only() -> None:
     async with Disk() as disk:
         many, one = Work(), Work()
         tasks = [asyncio.create_task(disk.run("many", many, number)) for number in range(20)]
-        await settle()
+        await until(lambda: module.SHARE == many.running)
         one.gate.set()
         assert 7 == await disk.run("other", one, 7)
+        await settle()
         assert module.SHARE == many.running
         many.gate.set()
         assert list(range(20)) == await asyncio.gather(*tasks)
@@ -65,10 +67,12 @@ async def test_all_together_have_so_many_threads() -> None:
     async with Disk() as disk:
         work = Work()
         tasks = [asyncio.create_task(disk.run(f"w{number}", work, number)) for number in range(20)]
+        await until(lambda: module.THREADS == work.running)
         await settle()
         assert module.THREADS == work.running
         work.gate.set()
         await asyncio.gather(*tasks)
+        assert module.THREADS == work.most
 
 
 async def test_a_cancelled_call_returns_at_once_and_keeps_its_share_until_it_ends() -> None:
@@ -76,7 +80,7 @@ async def test_a_cancelled_call_returns_at_once_and_keeps_its_share_until_it_end
     async with Disk() as disk:
         work, after = Work(), Work()
         tasks = [asyncio.create_task(disk.run("a", work, number)) for number in range(2)]
-        await settle()
+        await until(lambda: work.running == 2)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -94,7 +98,7 @@ async def test_who_waits_can_be_cancelled() -> None:
     async with Disk() as disk:
         work = Work()
         tasks = [asyncio.create_task(disk.run("a", work, number)) for number in range(3)]
-        await settle()
+        await until(lambda: work.running == 2)
         tasks[2].cancel()
         await asyncio.wait([tasks[2]])
         work.gate.set()
@@ -107,7 +111,8 @@ async def test_the_end_waits_for_what_runs() -> None:
     work = Work()
     async with Disk() as disk:
         task = asyncio.create_task(disk.run("a", work, 1))
-        await settle()
+        await until(lambda: work.running)
         asyncio.get_running_loop().call_later(0.05, work.gate.set)
 
+    assert 0 == work.running
     assert 1 == await task
