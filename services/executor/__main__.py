@@ -27,7 +27,7 @@ from services.chassis.identity import Checker
 from services.chassis.metrics import Metrics, version_of
 from services.chassis.settings import read
 from services.chassis.tasks import Tasks
-from services.executor import adoption, feed_api
+from services.executor import adoption, draining, feed_api
 from services.executor.agents import Agents, Wear
 from services.executor.backend import Backend, Link
 from services.executor.backends.cloud_run import CloudRun
@@ -65,12 +65,6 @@ from services.executor.workspaces_api import WorkspaceApi
 log = logging.getLogger(__name__)
 
 SERVICE = "executor"
-ACKNOWLEDGED_WITHIN = timedelta(minutes=1)
-"""Longer than a user is without an owner, and than a session waits for an executor that is away."""
-ENDED_WITHIN = timedelta(seconds=2)
-"""For sending followers away and killing agent processes."""
-TOLD_WITHIN = timedelta(seconds=0.3)
-"""In which whoever followed a feed hears of its end."""
 
 
 async def main(settings: Settings, *, on_listening: Callable[[int], None] | None) -> None:
@@ -220,17 +214,8 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
                 WorkspaceApi(executions=executions, files=files, restorer=restoring), to
             )
 
-        async def draining() -> None:
-            executions.drain()
-            try:
-                async with asyncio.timeout(_patience(settings.drain_seconds).total_seconds()):
-                    await executions.over(patience=ACKNOWLEDGED_WITHIN)
-            except TimeoutError:
-                log.warning("executions still run, and are ended")
-            # The followers first: they must not be told of outcomes that are only our end.
-            executions.close()
-            await _send_away(feeds)
-            await executions.kill()
+        async def end() -> None:
+            await draining.drain(executions, feeds, whole=settings.drain_seconds)
 
         await server.serve(
             settings=settings,
@@ -238,7 +223,7 @@ async def main(settings: Settings, *, on_listening: Callable[[int], None] | None
             register=register,
             checker=Checker(key=settings.identity_key),
             metrics=metrics,
-            draining=draining,
+            draining=end,
             on_listening=on_listening,
         )
 
@@ -290,24 +275,6 @@ def _looks(docker: Docker, process: Process, proxy: ModelProxy) -> tuple[Look, .
         Look(diagnosis_pb2.Check.SUBJECT_PROGRAM, programs),
         Look(diagnosis_pb2.Check.SUBJECT_UPSTREAM, proxy.check),
     )
-
-
-async def _send_away(feeds: ExecutionFeeds) -> None:
-    followed = len(feeds)
-    await feeds.drain()
-    if followed:
-        # Whoever asks before hearing of the end is told of it, too: cut off, they could not
-        # know whether they had begun an execution.
-        await asyncio.sleep(TOLD_WITHIN.total_seconds())
-
-
-def _patience(whole: timedelta) -> timedelta:
-    """Return how much of the time to shut down executions get to end by themselves.
-
-    Args:
-        whole: All the time there is; the rest is for ending what still runs.
-    """
-    return whole - min(ENDED_WITHIN, whole / 2)
 
 
 if __name__ == "__main__":
