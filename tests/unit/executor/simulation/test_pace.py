@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from services.executor.channels.simulation.lines import LIMIT, Lines
 from services.executor.channels.simulation.pace import Pace
 from services.executor.channels.simulation.ticker import Ticker
 from tests.unit.executor.fakes import FakeReceiver
+from tests.unit.jumping import JumpingLoop
 
 
 @pytest.fixture
@@ -23,27 +23,35 @@ async def lines() -> Lines:
     return lines
 
 
+@pytest.fixture
+async def loop() -> JumpingLoop:
+    """The loop of the test, whose time can be made to pass."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    return loop
+
+
 def make_pace(lines: Lines, step: Callable[[int], Any], *, count: int, pause: float) -> Pace:
     """Return a pace that has not begun."""
     return Pace(count=count, pause=pause, step=step, lines=lines, ticker=Ticker())
 
 
-async def test_calls_are_made_in_order_and_in_time(lines: Lines) -> None:
+async def test_calls_are_made_in_order_and_in_time(lines: Lines, loop: JumpingLoop) -> None:
     """The last one comes when the schedule says, not when the delays add up."""
     calls: list[int] = []
-    started = time.monotonic()
+    started = loop.time()
 
     def slow(index: int) -> None:
         calls.append(index)
-        time.sleep(0.002)
+        loop.jump(0.002)
 
     pace = make_pace(lines, slow, count=10, pause=0.01)
     await pace.run()
-    took = time.monotonic() - started
+    took = loop.time() - started
 
     assert list(range(10)) == calls
     assert pace.finished
-    assert 0.088 <= took < 2
+    assert pytest.approx(0.092) == took
 
 
 async def test_held_pace_goes_on_where_it_stopped(lines: Lines) -> None:
@@ -70,7 +78,7 @@ async def test_held_pace_goes_on_where_it_stopped(lines: Lines) -> None:
     assert pace.finished
 
 
-async def test_steps_that_are_due_go_out_together() -> None:
+async def test_steps_that_are_due_go_out_together(loop: JumpingLoop) -> None:
     """Nobody is called for each of them."""
     lines, receiver = Lines(), FakeReceiver()
     lines.connect(receiver)
@@ -78,7 +86,7 @@ async def test_steps_that_are_due_go_out_together() -> None:
     def late(index: int) -> None:
         lines.add(b"%d" % index)
         if index == 0:
-            time.sleep(0.01)
+            loop.jump(0.01)
 
     await make_pace(lines, late, count=3, pause=0.001).run()
 
