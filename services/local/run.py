@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeAlias
 
 from services.local.banner import banner
 from services.local.context import ContextError, keep_context
-from services.local.emulator import PROJECT, Emulator, SaveError
+from services.local.emulated import EmulatedData
+from services.local.emulator import PROJECT, Emulator
 from services.local.errors import StartError
 from services.local.folder import DataFolder
 from services.local.model import Agents, variables
@@ -127,7 +128,7 @@ class Run:
             async with (
                 self._signals(),
                 self._saved(emulator, record),
-                self._supervised(services, grace, record),
+                self._supervised(services, grace, record, self._on_death),
             ):
                 await self._until_ready(folder, replicas, emulator)
                 await self._stop.wait()
@@ -173,18 +174,27 @@ class Run:
         if emulator is None:
             yield
             return
+        data = EmulatedData(emulator, texts=self._texts, tell=self._tell)
+
+        def on_death(death: Death) -> None:
+            self._on_death(death)
+            # Nobody was told before where to write to it.
+            if self._ready:
+                data.died()
+
         # Once it is saved there is nothing to be polite for.
-        async with self._supervised([emulator.program], timedelta(0), record):
+        async with self._supervised([emulator.program], timedelta(0), record, on_death):
             yield
             if self._ready:
-                try:
-                    await emulator.save()
-                except SaveError as error:
-                    self._tell(self._texts.not_saved.format(reason=error))
+                await data.save()
 
     @asynccontextmanager
     async def _supervised(
-        self, programs: Sequence[Program], grace: timedelta, record: Callable[[], None]
+        self,
+        programs: Sequence[Program],
+        grace: timedelta,
+        record: Callable[[], None],
+        died: Callable[[Death], None],
     ) -> AsyncIterator[None]:
         """Keep programs running while inside."""
         supervisor = Supervisor(
@@ -192,7 +202,7 @@ class Run:
             backoff=Backoff(),
             grace=grace,
             started=record,
-            died=self._on_death,
+            died=died,
         )
         self._supervisors.append(supervisor)
         async with supervisor:

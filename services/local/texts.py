@@ -24,6 +24,8 @@ class Texts:
         exited: With `status`.
         no_context: With `reason`.
         not_saved: With `reason`.
+        lost: When the emulator has ended by itself.
+        saved_in_part: When it is saved, and has ended by itself before.
         stopping: When asked to stop.
     """
 
@@ -37,6 +39,8 @@ class Texts:
     exited: str
     no_context: str
     not_saved: str
+    lost: str
+    saved_in_part: str
     stopping: str
 
 
@@ -73,6 +77,14 @@ ENGLISH = Texts(
     signalled="was ended by signal {number}",
     exited="ended with status {status}",
     not_saved="The data of the Firestore emulator was not saved: {reason}",
+    lost=(
+        "The Firestore emulator had its data in memory: what was written since this start is lost,"
+        " and it goes on from what the run before has saved."
+    ),
+    saved_in_part=(
+        "The Firestore emulator ended by itself during this run, of which only what was written"
+        " after that is saved."
+    ),
     no_context="The `moorline` command was not set up for this server: {reason}",
     stopping="Stopping ... (Ctrl-C again ends everything at once)",
 )
@@ -110,6 +122,13 @@ KOREAN = Texts(
     signalled="시그널 {number}로 종료됨",
     exited="상태 {status}로 종료됨",
     not_saved="Firestore 에뮬레이터의 데이터를 저장하지 못했습니다: {reason}",
+    lost=(
+        "Firestore 에뮬레이터의 데이터는 메모리에만 있었으므로 이번 실행에서 기록한 내용은"
+        " 사라졌습니다. 지난 실행에서 저장된 데이터부터 이어집니다."
+    ),
+    saved_in_part=(
+        "Firestore 에뮬레이터가 도중에 종료되어 이번 실행에서는 그 뒤에 기록한 내용만 저장했습니다."
+    ),
     no_context="이 서버를 `moorline` 명령에 등록하지 못했습니다: {reason}",
     stopping="종료하는 중입니다 ... (Ctrl-C를 다시 누르면 즉시 끝납니다)",
 )
