@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
-import signal
 from collections.abc import AsyncIterator, Callable, Collection
 from datetime import timedelta
 from pathlib import Path
@@ -244,8 +242,7 @@ async def server(
     target = f"127.0.0.1:{await port}"
     signer, metrics = Signer(key=KEY), Metrics(service="test")
     async with Peer(service="executor", target=target, signer=signer, metrics=metrics) as peer:
-        yield Server(peer=peer, serving=serving, root=tmp_path / "workspaces")
-        if not serving.done():
-            os.kill(os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(5):
-        await serving
+        running = Server(peer=peer, serving=serving, root=tmp_path / "workspaces")
+        yield running
+        running.stop()
+    await running.ended()

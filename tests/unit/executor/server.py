@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -21,6 +23,8 @@ from services.chassis.identity import Identity
 R = TypeVar("R", bound=Message)
 
 KEY = "k" * 32
+GUARD_SECONDS = 10
+"""In which all is done that does not wait for a test, on the busiest machine."""
 SESSION = Identity(user="services/session")
 WORKSPACE = "workspaces/abcdefgh"
 EXECUTIONS = "/moorline.executor.v1.ExecutionService/"
@@ -35,11 +39,26 @@ class Server:
         self.serving = serving
         self.target = peer.target
         self._peer = peer
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Tell the executor to end. Later calls change nothing.
+
+        It runs in the process of the tests, which a second signal would end at once.
+        """
+        if not self._stopping and not self.serving.done():
+            self._stopping = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def ended(self) -> None:
+        """Wait until it has ended."""
+        async with asyncio.timeout(GUARD_SECONDS):
+            await self.serving
 
     async def call(self, method: str, request: Message, response: type[R]) -> R:
         """Call a method."""
         return await self._peer.call(
-            method, request, response, identity=SESSION, timeout=timedelta(seconds=5)
+            method, request, response, identity=SESSION, timeout=timedelta(seconds=GUARD_SECONDS)
         )
 
     def stream(self, method: str, request: Message, response: type[R]) -> AsyncIterator[R]:
@@ -107,6 +126,13 @@ class Server:
             request,
             executions_pb2.AcknowledgeExecutionsResponse,
         )
+
+    async def asked(self) -> str:
+        """Wait until execution e1 asks for a permission; return the request's id."""
+        async for update in self.watch():
+            if update.event.item.HasField("permission_request"):
+                return update.event.item.permission_request.permission_id
+        raise AssertionError("never asked")
 
     async def resolve(self, permission_id: str, *, allowed: bool, reason: str = "") -> None:
         """Answer a permission request of execution e1."""

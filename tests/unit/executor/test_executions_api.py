@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -177,21 +176,19 @@ class TestQueue:
         }
 
     async def test_crowd_of_one_user_does_not_keep_another_waiting(self, server: Server) -> None:
-        """With fifty turns of one at once, another's starts within the time of one."""
-        turn_seconds = 1.5
+        """With fifty turns of one at once, another's has the first slot that becomes free."""
         for number in range(50):
             name = f"a{number}"
             workspace = f"workspaces/workspace{number}"
-            await server.create("/sim sleep 1500", name, workspace=workspace, tenant="a")
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
+            await server.create("/sim hang", name, workspace=workspace, tenant="a")
         await server.create("/sim say one", "b1", workspace=WORKSPACE, tenant="b")
-        updates = [update async for update in server.watch("b1")]
-        took = loop.time() - asked
+        watch = server.watch("b1")
+        updates = [await anext(watch)]
+        await server.cancel("a0")
+        updates += [update async for update in watch]
         waiting = server.watch("a49")
         place = (await anext(waiting)).progress.queue_position
 
-        assert took < 2 * turn_seconds
         assert Outcome.STATE_FINISHED == updates[-1].event.item.turn_outcome.state
         assert [1, 0] == [one.progress.queue_position for one in updates[:2]]
         assert place > 40
