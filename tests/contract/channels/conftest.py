@@ -6,6 +6,7 @@ agent's scripts, in a workspace it is given.
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -43,7 +44,8 @@ async def process(launch: Launch) -> AsyncIterator[Channel]:
     """A process of this machine."""
     async with Tasks() as tasks:
         start = Start(
-            mark=Mark(instance="contract", workspace=launch.place.workspace),
+            # Of this run alone: what is marked is looked for on the whole machine.
+            mark=Mark(instance=f"contract-{os.getpid()}", workspace=launch.place.workspace),
             program=Path(sys.executable),
             arguments=("-m", program.__name__, *launch.argv),
             environment={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,8 +18,18 @@ from services.executor.channels.docker.engine import Engine
 from services.executor.place import Place
 from services.executor.workspaces import Workspaces
 from tests.contract.channels import containers
+from tests.unit.jumping import JumpingLoop
 
 Contain = Callable[..., DockerChannel]
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Let the time of tests jump whose engine answers in their own loop, at once or never."""
+    if item.path.stem == "test_backend":
+        return {"jumping": JumpingLoop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture

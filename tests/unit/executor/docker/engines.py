@@ -27,7 +27,7 @@ def make_docker(tasks: Tasks, host: str, *, disabled: bool = False, interval: fl
         disabled=disabled,
         host=host,
         setting=make_setting(),
-        patience=timedelta(seconds=0.5),
+        patience=timedelta(seconds=10),
         interval=timedelta(seconds=interval),
         tasks=tasks,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -91,7 +92,8 @@ def make_start(
 ) -> Start:
     """Return how to start a Python program given as text."""
     return Start(
-        mark=Mark(instance="unit", workspace=directory.name),
+        # Of this run alone: what is marked is looked for on the whole machine.
+        mark=Mark(instance=f"unit-{os.getpid()}", workspace=directory.name),
         program=Path(program),
         arguments=("-c", code, *arguments),
         environment={"PATH": "/usr/bin:/bin", **variables},

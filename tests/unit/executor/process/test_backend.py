@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -151,19 +152,16 @@ async def test_program_is_found(
         ("#!/nowhere", "does not tell its version"),
         ("#!/bin/sh\necho 2.1.329", "version 2.1.329; at least 2.1.330 is needed"),
         ("#!/bin/sh\necho 1.99.999", "at least 2.1.330"),
-        ("#!/bin/sh\nsleep 60", "does not tell its version"),
     ],
 )
 async def test_unusable_program_is_told(
     tmp_path: Path,
     tasks: Tasks,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
     text: str | None,
     words: str,
 ) -> None:
     """With how to mend it; the executor starts all the same."""
-    monkeypatch.setattr(backends, "_VERSION_PATIENCE", backends._VERSION_PATIENCE / 50)
     file = tmp_path / "program"
     if text is not None:
         write(file, text)
@@ -175,6 +173,19 @@ async def test_unusable_program_is_told(
     assert ["process backend not available"] == caplog.messages
     assert diagnosis_pb2.Check.STATE_FAILED == check.state
     assert "make agent-cli" in check.remedy
+
+
+async def test_program_that_hangs_is_told(
+    tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start does not wait for it."""
+    monkeypatch.setattr(backends, "_VERSION_PATIENCE", timedelta(seconds=0.3))
+    file = write(tmp_path / "program", "#!/bin/sh\nsleep 60")
+    backend = make(tmp_path, tasks, program=str(file))
+    await backend.probe()
+
+    assert "does not tell its version" in backend.unavailable
+    assert diagnosis_pb2.Check.STATE_FAILED == backend.check().state
 
 
 async def test_no_program_anywhere_is_told(
@@ -317,15 +328,13 @@ async def test_strays_are_buried_when_they_stay(
     await backend.probe()
     channel = backend.channel(launch(place))
     await channel.open(Heard())
+    await until(lambda: orphanage.live[-1:] == [{place.workspace}])
+    # What was found last is judged before the next look but one.
     await until(lambda: len(orphanage.live) > 4)
-    alive_then = orphanage.live[-1]
     await channel.kill()
-    count = len(orphanage.live) + 2
-    await until(lambda: len(orphanage.live) > count)
+    await until(lambda: orphanage.live[-1] == set())
 
     assert {2, 3} == orphanage.buried
-    assert {place.workspace} == alive_then
-    assert set() == orphanage.live[-1]
 
 
 async def test_nothing_outlives_the_backend(

@@ -16,13 +16,17 @@ from services.executor.channels.process.tree import VARIABLE, Mark, Trees
 from tests.unit.executor.process.running import runs
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
-MARK = Mark(instance="tree-tests", workspace="abc")
+INSTANCE = f"{os.getpid()}-tree-tests"
+"""Of this run alone: what is marked is looked for on the whole machine."""
+MARK = Mark(instance=INSTANCE, workspace="abc")
 
 
 class Started:
     """Processes of a test; those that still run end with it."""
 
     def __init__(self) -> None:
+        self.said: dict[int, str] = {}
+        """First lines, by process."""
         self._all: list[subprocess.Popen[bytes]] = []
 
     def start(self, code: str, mark: Mark | None = None, *, session: bool = True) -> int:
@@ -35,7 +39,7 @@ class Started:
         )
         self._all.append(process)
         assert process.stdout is not None
-        process.stdout.readline()
+        self.said[process.pid] = process.stdout.readline().decode()
         return process.pid
 
     def running(self) -> list[int]:
@@ -62,7 +66,7 @@ def test_ends_what_is_marked_and_nothing_else(trees: Trees, started: Started) ->
     own = [started.start(SLEEP, MARK) for _ in range(2)]
     others = [
         started.start(SLEEP, Mark(instance, workspace))
-        for instance, workspace in (("tree-tests", "abcd"), ("other", "abc"), ("tree-tests", ""))
+        for instance, workspace in ((INSTANCE, "abcd"), ("other", "abc"), (INSTANCE, ""))
     ]
     others.append(started.start(SLEEP))
     before = started.running()
@@ -83,11 +87,13 @@ print(child.pid, flush=True)
 child.wait()
 """
     root = started.start(code, MARK)
-    child = next(iter(_children(root)))
+    child = str(int(started.said[root]))
+    before = runs(child)
 
     assert 0 == trees.end(MARK, root)
     assert [] == started.running()
-    assert not runs(str(child))
+    assert before
+    assert not runs(child)
 
 
 def test_ends_what_multiplies(trees: Trees, started: Started) -> None:
@@ -122,32 +128,32 @@ def test_memory_counts_everything_of_an_agent(trees: Trees, started: Started) ->
 
 def test_ends_what_an_executor_left_behind(trees: Trees, started: Started) -> None:
     """All of it, but for what is kept; counted by workspace."""
-    left = [started.start(SLEEP, Mark("tree-tests", name)) for name in ("a", "a", "b")]
-    kept = started.start(SLEEP, Mark("tree-tests", "kept"))
-    other = started.start(SLEEP, Mark("tree-test", "a"))
+    left = [started.start(SLEEP, Mark(INSTANCE, name)) for name in ("a", "a", "b")]
+    kept = started.start(SLEEP, Mark(INSTANCE, "kept"))
+    other = started.start(SLEEP, Mark(INSTANCE.removesuffix("s"), "a"))
 
-    assert {"a": 2, "b": 1} == trees.end_left("tree-tests", {"kept"})
+    assert {"a": 2, "b": 1} == trees.end_left(INSTANCE, {"kept"})
     assert [kept, other] == started.running()
-    assert {} == trees.end_left("tree-tests", {"kept"})
+    assert {} == trees.end_left(INSTANCE, {"kept"})
     assert left
 
 
 def test_strays_are_children_nobody_waits_for(trees: Trees, started: Started) -> None:
     """Dead ones, and those that hide; not what we started and know, nor what an agent may have."""
-    known = started.start(SLEEP, Mark("tree-tests", "gone"))
+    known = started.start(SLEEP, Mark(INSTANCE, "gone"))
     live = started.start(SLEEP, MARK)
     ours = started.start(SLEEP, session=False)
     hidden = started.start(SLEEP)
     dead = started.start("print(1)", MARK)
     while ") Z " not in Path(f"/proc/{dead}/stat").read_text():
         time.sleep(0.001)
-    strays = trees.strays("tree-tests", {known}, {MARK.workspace})
+    strays = trees.strays(INSTANCE, {known}, {MARK.workspace})
 
     assert {hidden, dead} == strays & {known, live, ours, hidden, dead}
 
     trees.bury({hidden, dead})
-    deadline = time.monotonic() + 5
-    while trees.strays("tree-tests", {known}, {MARK.workspace}) & {hidden, dead}:
+    deadline = time.monotonic() + 15
+    while trees.strays(INSTANCE, {known}, {MARK.workspace}) & {hidden, dead}:
         trees.bury({hidden})
         assert time.monotonic() < deadline
 
@@ -195,16 +201,6 @@ def test_other_systems_know_the_group_only(
 
     assert not elsewhere.inherit_orphans()
     assert elsewhere.memory(MARK, root) is None
-    assert {} == elsewhere.end_left("tree-tests", ())
-    assert set() == elsewhere.strays("tree-tests", (), ())
+    assert {} == elsewhere.end_left(INSTANCE, ())
+    assert set() == elsewhere.strays(INSTANCE, (), ())
     assert [] == [pid for pid in started.running() if os.waitpid(pid, 0)[1] != signal.SIGKILL]
-
-
-def _children(pid: int) -> set[int]:
-    found = set()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            words = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(words[1]) == pid:
-                found.add(int(folder.name))
-    return found
