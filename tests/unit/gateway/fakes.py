@@ -285,8 +285,8 @@ async def bench(**limits: Any) -> AsyncIterator[Bench]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds that no event tells, for at most 5 s."""
-    async with asyncio.timeout(5):
+    """Wait until a condition holds that no event tells, for at most 15 s."""
+    async with asyncio.timeout(15):
         while True:
             if condition():
                 return

@@ -77,7 +77,7 @@ async def say(socket: aiohttp.ClientWebSocketResponse, **frame: Any) -> None:
 
 async def hear(socket: aiohttp.ClientWebSocketResponse) -> Any:
     """Return the next frame."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         message = await socket.receive()
     assert message.type is aiohttp.WSMsgType.TEXT, message
     return orjson.loads(message.data)
@@ -85,7 +85,7 @@ async def hear(socket: aiohttp.ClientWebSocketResponse) -> Any:
 
 async def close_code(socket: aiohttp.ClientWebSocketResponse) -> int | None:
     """Read until the server closes; with which code."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(15):
         while True:
             message = await socket.receive()
             if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
@@ -126,7 +126,7 @@ async def gateway(*, database_time: int = 0, **changes: Any) -> AsyncIterator[Ga
         finally:
             stop.set()
             with suppress(asyncio.CancelledError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(15):
                     await task
 
 
