@@ -314,7 +314,7 @@ class TestLogin:
     async def test_it_ends_by_the_databases_time(self, ahead: int) -> None:
         """So that a gateway whose clock is an hour off makes what the others accept."""
         told = int(time.time()) + ahead
-        async with gateway(database_time=told) as g, asyncio.timeout(5):
+        async with gateway(database_time=told) as g, asyncio.timeout(15):
             life = 0.0
             while not 20 < life < 40:
                 _, body, _ = await post(g, "/v1/tickets", **BEARER)
@@ -345,7 +345,7 @@ class TestHealth:
 
     async def test_it_is_ready_with_its_session_service(self) -> None:
         """Without the executor people can still read, and queue turns."""
-        async with gateway(database_time=1_700_000_000) as g, asyncio.timeout(5):
+        async with gateway(database_time=1_700_000_000) as g, asyncio.timeout(15):
             assert 200 == (await get(g, "/healthz"))[0]
             body: Any = {}
             again: Any = {"status": ""}
@@ -355,9 +355,11 @@ class TestHealth:
 
     async def test_it_is_not_ready_before_it_knows_the_time(self) -> None:
         """By its own clock it would refuse who is in time."""
-        async with gateway() as g:
-            status, body, _ = await get(g, "/readyz")
-            assert (503, True, False) == (status, body["session"], body["time"])
+        async with gateway() as g, asyncio.timeout(15):
+            body: Any = {"session": False}
+            while not body["session"]:
+                status, body, _ = await get(g, "/readyz")
+                assert (503, False) == (status, body["time"])
 
     async def test_it_is_not_ready_without(self) -> None:
         """But it lives."""
