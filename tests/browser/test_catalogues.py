@@ -66,6 +66,8 @@ def test_korean_has_no_particle_after_a_value() -> None:
     assert [] == [text for text in catalogue("ko").values() if PARTICLE.search(text)]
 
 
+# Longer than what it allows Node, whose words say what failed.
+@pytest.mark.timeout(90)
 def test_the_models_hold(modules: Path) -> None:
     """Node runs the tests of the modules that need no browser."""
     node = shutil.which("node")

@@ -12,10 +12,13 @@ from tests.system.wire import Wire, open_wire
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder starts the three services."""
+    """Everything in this folder starts the three services, and gets the time that takes."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.system)
+            if item.get_closest_marker("timeout") is None:
+                # Longer than the guards within, which say what is missing.
+                item.add_marker(pytest.mark.timeout(90))
 
 
 @pytest.fixture(scope="session")
