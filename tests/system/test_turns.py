@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 
+from tests.system.clusters import words
+from tests.system.held import HOLD, allow, asked
 from tests.system.stack import Stack
 from tests.system.wire import Transcript, Wire, follow, open_wire
 
@@ -144,8 +147,8 @@ async def test_a_permission_is_answered_from_another_connection_and_the_first_wi
 async def test_a_busy_agent_queues_turns_in_order_up_to_twenty(wire: Wire) -> None:
     """A working agent takes twenty more turns, refuses the next, and runs them in order."""
     agent = await wire.agent()
-    running = await wire.prompt(agent, "/sim sleep 1500\n/sim say 0")
-    await asyncio.sleep(0.3)
+    running = await wire.prompt(agent, f"{HOLD}\n/sim say 0")
+    permission = await asked(wire, agent)
     queued = [await wire.prompt(agent, f"/sim say {n}") for n in range(1, 21)]
     number = await wire.send(
         "createTurn",
@@ -153,6 +156,7 @@ async def test_a_busy_agent_queues_turns_in_order_up_to_twenty(wire: Wire) -> No
     )
     refused = (await wire.reply(number))["error"]
     listed = await wire.call("listTurns", {"parent": agent, "unfinishedOnly": True})
+    await allow(wire, running, permission)
     transcript = await follow(wire, agent, Transcript(), running, *queued)
 
     assert refused["reason"] == "ERROR_REASON_QUEUE_FULL"
@@ -167,19 +171,31 @@ async def test_the_list_of_agents_is_live(stack: Stack, wire: Wire) -> None:
     async with open_wire(stack.url, stack.token) as other:
         number = await other.send("watchAgents", {"parent": other.user})
         agent = await wire.agent(displayName="live")
-        await wire.prompt(agent, "/sim sleep 300")
-        states, removed = [], False
-        while not removed:
-            frame = await other.reply(number)
-            for update in frame["watchAgentsResponse"].get("updates", []):
-                if update.get("agent", {}).get("name") == agent:
-                    states.append(update["agent"]["state"])
-                    if states[-1] == "STATE_IDLE" and "STATE_WORKING" in states:
-                        await wire.call("deleteAgent", {"name": agent})
-                removed = removed or update.get("removed") == agent
+        async with contextlib.aclosing(states(other, number, agent)) as shown:
+            assert "STATE_IDLE" == await anext(shown)
+            turn = await wire.prompt(agent, "/sim hang")
+            assert "STATE_WORKING" == await anext(shown)
+            await wire.call("cancelTurn", {"name": turn})
+            assert "STATE_IDLE" == await anext(shown)
+            await wire.call("deleteAgent", {"name": agent})
+            assert "removed" == await anext(shown)
 
-    assert "STATE_WORKING" in states
-    assert states[-1] == "STATE_IDLE"
+
+async def states(wire: Wire, number: int, agent: str) -> AsyncGenerator[str, None]:
+    """Each new state of an agent that a list shows, and `removed` at last."""
+    last = ""
+    while last != "removed":
+        frame = await wire.reply(number)
+        for update in frame["watchAgentsResponse"].get("updates", []):
+            if update.get("removed") == agent:
+                state = "removed"
+            elif update.get("agent", {}).get("name") == agent:
+                state = update["agent"]["state"]
+            else:
+                continue
+            if state != last:
+                last = state
+                yield state
 
 
 async def test_every_backend_is_listed_with_its_reason(wire: Wire) -> None:
@@ -204,17 +220,21 @@ async def test_a_waiting_turn_that_is_cancelled_takes_no_text_from_the_running_o
 ) -> None:
     """The running turn's text goes on whole, for whoever watches meanwhile."""
     agent = await wire.agent()
-    running = await wire.prompt(agent, "/sim stream 40 20")
+    running = await wire.prompt(agent, "/sim stream 1000 20")
     waiting = await wire.prompt(agent, "/sim say never")
-    transcript, shown = Transcript(), set[str]()
-    async for update in wire.watch(agent):
-        transcript.apply(update)
-        shown |= set(transcript.open.values())
-        if "delta" in update and not transcript.outcome(waiting):
-            await wire.call("cancelTurn", {"name": waiting})
-        if transcript.outcome(running):
-            break
+    transcript, before, after = Transcript(), list[str](), list[str]()
+    async with contextlib.aclosing(wire.watch(agent)) as updates:
+        async for update in updates:
+            transcript.apply(update)
+            if "delta" in update:
+                shown = after if transcript.outcome(waiting) else before
+                shown.extend(transcript.open.values())
+                if shown is before and len(before) == 1:
+                    await wire.call("cancelTurn", {"name": waiting})
+                if shown is after and len(after) == 2:
+                    await wire.call("cancelTurn", {"name": running})
+            if transcript.outcome(running):
+                break
 
-    assert transcript.outcome(waiting)
-    assert {text for text in shown if not text.startswith("w1")} == set()
-    assert len(shown) > 20
+    assert all(words(1000).startswith(text) for text in [*before, *after])
+    assert len(before[-1]) <= len(after[0]) < len(after[1])
