@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from typing import Any, Self
 import grpc
 
 from services.local.emulator import start_command
+from services.local.ports import free_port
 
 PROJECT = "moorline-test"
 DATABASE = "(default)"
@@ -82,7 +82,7 @@ class FirestoreEmulator:
         self._rules = rules
         self._heap = heap
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = port or _free_port()
+        self.port = port or free_port()
 
     @property
     def host(self) -> str:
@@ -228,10 +228,3 @@ def emulator(folder: Path, *, rules: Path | None = None) -> Iterator[FirestoreEm
     """Run an emulator whose log is in a folder."""
     with FirestoreEmulator(log=folder / "firestore-emulator.log", rules=rules) as running:
         yield running
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
