@@ -229,9 +229,8 @@ async def test_process_is_not_replaced_in_the_middle_of_the_next_turn(
 
 async def test_work_in_the_background_keeps_a_process_awake(make_agents: MakeAgents) -> None:
     """Neither time, turns nor the need of others end it, before its own time is over."""
-    agents = make_agents(
-        processes=1, turns=1, idle=timedelta(seconds=0.01), background=timedelta(seconds=0.2)
-    )
+    hour = timedelta(hours=1)
+    agents = make_agents(processes=1, turns=1, idle=timedelta(seconds=0.01), background=hour)
     async with agents.borrow(make_work(workspace="workspace1")) as stay:
         assert stay is not None
         process = stay.process
@@ -240,6 +239,7 @@ async def test_work_in_the_background_keeps_a_process_awake(make_agents: MakeAge
     await use(agents, workspace="workspace2")
     await asyncio.sleep(0.05)
     early = process.closed
+    agents._seats["workspace1"].idle_since -= hour.total_seconds()
     await until(lambda: process.closed)
 
     assert not early

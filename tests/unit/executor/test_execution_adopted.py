@@ -68,7 +68,7 @@ async def test_adopted_execution_goes_on_where_it_was(
     assert [] == snapshots.taken
     assert [b"7"] == proxy.meters[0].recalled
     assert note.create_time_ns == execution.create_time_ns
-    assert 10 == outcome(execution).duration.seconds
+    assert 10 <= outcome(execution).duration.seconds < 60
     assert not execution.lost
 
 

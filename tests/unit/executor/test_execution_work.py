@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +14,7 @@ from moorline.errors.v1 import errors_pb2
 from moorline.executor.v1 import executions_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
+from services.executor import execution as execution_module
 from services.executor.agent_process import Budget, Result
 from services.executor.backend import Link
 from services.executor.provisions import Provisions
@@ -155,11 +158,13 @@ async def test_turn_without_budget_fails_for_it(
         assert {"budget": "month"} == dict(outcome(execution).error.metadata)
 
 
-async def test_execution_waits_for_a_slot(stage: Stage, queue: FairQueue) -> None:
+async def test_execution_waits_for_a_slot(
+    stage: Stage, queue: FairQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its place is told; the time it waits is not its own, and it can be cancelled."""
     stage.provisions = dataclasses.replace(stage.provisions, limited=["simulation"])
     queue.take("")
-    waiting = stage.make(timeout=timedelta(seconds=0.3))
+    waiting = stage.make(timeout=timedelta(minutes=1))
     cancelled = stage.make(execution_id="e2", workspace="workspace2")
     for execution in (waiting, cancelled):
         stage.provisions.tasks.spawn(execution.run(), name="execution")
@@ -167,12 +172,13 @@ async def test_execution_waits_for_a_slot(stage: Stage, queue: FairQueue) -> Non
     await until(lambda: take(cursor)[0])
     cancelled.stop(cause=None, grace=None)
     await cancelled.over()
-    await asyncio.sleep(0.3)
+    later = SimpleNamespace(time_ns=time.time_ns, monotonic=lambda: time.monotonic() + 3600)
+    monkeypatch.setattr(execution_module, "time", later)
     state = waiting.state
     queue.give_back("")
     await until(lambda: waiting.state == executions_pb2.Execution.STATE_RUNNING)
     (update,), _ = take(cursor)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.01)
     ended = waiting.book.ended
     waiting.stop(cause=None, grace=None)
     await waiting.over()

@@ -138,15 +138,22 @@ async def test_outcome_nobody_acknowledges_is_forgotten_in_the_end(
     make_executions: MakeExecutions, processes: FakeProcesses
 ) -> None:
     """It is lost until its id is forgotten too, much later: tools may have run."""
-    executions = make_executions(capacity=1, retention=timedelta(seconds=0.002))
+    # Known without an outcome for 144 times as long: here for as long as the test takes.
+    executions = make_executions(capacity=1, retention=timedelta(seconds=0.1))
     execution = start(executions)
     (await running(processes, "e1")).end(Result.FINISHED)
     await execution.over()
     await until(lambda: isinstance(executions.create(make_work()), Forgotten))
     with pytest.raises(Failure) as caught:
         executions.get("e1")
+    brief = make_executions(capacity=1, retention=timedelta(seconds=0.002))
+    execution = start(brief, "e2")
+    (await running(processes, "e2")).end(Result.FINISHED)
+    await execution.over()
+    await until(lambda: brief.create(make_work(execution_id="e2")) is not execution)
+    await until(lambda: isinstance(brief.create(make_work(execution_id="e2")), Execution))
+
     assert "EXECUTION_LOST" == caught.value.reason_name
-    await until(lambda: isinstance(executions.create(make_work()), Execution))
 
 
 async def test_deleting_a_workspace_ends_what_runs_there(
@@ -197,7 +204,7 @@ async def test_all_is_over_when_the_outcomes_are_stored(
     await asyncio.sleep(0.01)
     early = over.done()
     executions.acknowledge("e2", 1)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await over
 
     assert not early
@@ -213,7 +220,7 @@ async def test_outcomes_nobody_stores_are_not_waited_for_long(
     await asyncio.sleep(0.05)
     early = over.done()
     process.end(Result.FINISHED)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await over
 
     assert not early

@@ -127,13 +127,15 @@ async def test_lost_execution_is_remembered_as_long_as_its_note(
     make_executions: MakeExecutions, notes: Notes, workspaces: Workspaces
 ) -> None:
     """A later executor has to know it, too; then it is forgotten with the note."""
-    executions = make_executions(retention=timedelta(seconds=0.002))
+    executions = make_executions()
     await notes.write(await workspaces.make(WORKSPACE), note())
     executions.remember_lost(note())
     with pytest.raises(Failure) as caught:
         executions.get("e1")
     kept = await notes.read()
-    await until(lambda: isinstance(executions.create(make_work()), Execution))
+    later = make_executions(retention=timedelta(seconds=0.002))
+    later.remember_lost(note())
+    await until(lambda: isinstance(later.create(make_work()), Execution))
 
     assert "EXECUTION_LOST" == caught.value.reason_name
     assert 1 == len(kept)

@@ -138,10 +138,10 @@ async def test_who_gives_up_makes_the_others_move(tasks: Tasks) -> None:
     crowd = make_crowd(tasks, slots=1)
 
     await crowd.come("a1", "a2", "a3", "b1")
-    await until(lambda: crowd.heard["a3"] == [3])
+    await until(lambda: crowd.heard["a3"][-1:] == [3])
     await crowd.give_up("b1")
     await crowd.give_up("a2")
-    await until(lambda: crowd.heard["a3"] == [3, 1])
+    await until(lambda: crowd.heard["a3"][-1] == 1)
     await crowd.leave("a1")
     await crowd.leave("a3")
 
