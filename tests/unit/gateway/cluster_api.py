@@ -75,6 +75,9 @@ class Cluster:
         self.log_id = "log-1"
         # How long a user of a pod that died belongs to it.
         self.lease = 0.0
+        # Feeds open while it is set.
+        self.gate = asyncio.Event()
+        self.gate.set()
         self._stacks: dict[str, AsyncExitStack] = {}
 
     async def start(self) -> ClusterPod:
@@ -145,6 +148,11 @@ class ClusterPod:
         self.subscribes = 0
         self.asked: list[str] = []
 
+    def cut(self) -> None:
+        """End its feeds; it goes on to serve."""
+        for _, feed in self.feeds._feeds.values():
+            feed.end(failure("SERVICE_UNAVAILABLE"))
+
     def register(self, server: Any) -> None:
         """Add its services to a server."""
         feed_pb2_grpc.add_SessionFeedServiceServicer_to_server(_Feed(self), server)
@@ -165,6 +173,7 @@ class _Feed(feed_pb2_grpc.SessionFeedServiceServicer):
     async def OpenFeed(
         self, request: feed_pb2.OpenFeedRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[feed_pb2.OpenFeedResponse]:
+        await self._pod.cluster.gate.wait()
         async for response in self._pod.feeds.open(request.feed_id, caller().user):
             yield response
 
