@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from services.gateway.application import CONTENT_SECURITY_POLICY
 from services.gateway.settings import Authentication
 from tests.unit.gateway.executor_api import WORKSPACE, fake_executor
 from tests.unit.gateway.fake_pods import failure
+from tests.unit.gateway.fakes import until
 from tests.unit.gateway.running import BEARER, TOKEN, gateway
 from tests.unit.gateway.session_api import SECRET
 from tests.unit.gateway.transferring import (
@@ -143,9 +145,10 @@ class TestDownload:
         assert 200 == again
 
     async def test_a_client_that_does_not_read_is_left(
-        self, s: Setting, monkeypatch: pytest.MonkeyPatch
+        self, s: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """After a while."""
+        caplog.set_level(logging.INFO)
         monkeypatch.setattr(file_routes, "PART_SECONDS", 0.1)
         s.executor.files["x"] = b"1" * (PART * 40)
         reader, writer = await asyncio.open_connection("127.0.0.1", s.gateway.port, limit=1024)
@@ -153,7 +156,7 @@ class TestDownload:
             f"GET {FILES}x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
         )
         await reader.readline()
-        await asyncio.sleep(1)
+        await until(lambda: "request" in caplog.messages)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(PART * 40)
         writer.close()
