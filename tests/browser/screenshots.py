@@ -79,6 +79,7 @@ def take(browser: Browser, stack: Stack, folder: Path) -> None:
     """Play the conversation once and photograph it in both schemes."""
     page = browser.new_page(viewport=SCREEN, locale="en-US", color_scheme="light")
     page.set_default_timeout(WAIT_MS)
+    expect.set_options(timeout=WAIT_MS)
     disguise(page)
     visit = Visit(page, stack.url)
     visit.enter(stack.token)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.visit import Visit
+from tests.browser.visit import ENDLESS, Visit
 from tests.system.stack import Stack
 
 SCRIPT = """/sim think A short thought.
@@ -129,19 +129,22 @@ def test_touch_targets_are_large_enough(visits: Callable[..., Visit], stack: Sta
 def test_the_log_is_quiet_while_text_is_written(visit: Visit) -> None:
     """A screen reader is told when a turn is over, not about each fragment."""
     log = visit.page.get_by_role("log")
-    visit.send("/sim stream 100 20")
+    visit.send(ENDLESS)
+    expect(visit.messages).to_contain_text("w5")
     expect(log).to_have_attribute("aria-busy", "true")
-    visit.await_ending()
+    visit.stop_now()
     expect(log).to_have_attribute("aria-busy", "false")
 
 
 def test_nothing_moves_for_who_asked_for_that(visits: Callable[..., Visit], stack: Stack) -> None:
     """`prefers-reduced-motion` stops every animation."""
     visit = visits(stack, reduced_motion="reduce")
-    visit.send("/sim stream 100 20")
+    visit.send(ENDLESS)
+    expect(visit.messages).to_contain_text("w5")
     expect(visit.page.locator(".pulse")).to_be_visible()
 
     assert 0 == visit.page.evaluate("document.getAnimations().length")
+    visit.stop_now()
 
 
 def test_the_language_and_the_colours_can_be_chosen(visit: Visit) -> None:

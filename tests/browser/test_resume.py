@@ -6,7 +6,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from playwright.sync_api import WebSocketRoute, expect
 
@@ -72,15 +73,26 @@ def test_a_killed_gateway_is_waited_for(visits: Callable[..., Visit], own_stack:
     visit.expected.append(NETWORK)
     visit.send(LONG)
     expect(visit.messages.first).to_contain_text("w20")
-    os.kill(own_stack.pid("gateway"), signal.SIGKILL)
-    expect(visit.link).not_to_have_text("Connected")
-    visit.send("/sim say Sent while away.")
-    expect(visit.page.locator(".queue")).to_contain_text("Sent while away.")
+    with without_restarts(own_stack):
+        os.kill(own_stack.pid("gateway"), signal.SIGKILL)
+        expect(visit.link).not_to_have_text("Connected")
+        visit.send("/sim say Sent while away.")
+        expect(visit.page.locator(".queue")).to_contain_text("Sent while away.")
     expect(visit.link).to_have_text("Connected", timeout=2 * WAIT_MS)
     visit.await_ending(2)
 
     assert WORDS in visit.transcript()
     assert 1 == visit.messages.get_by_text("Sent while away.").count()
+
+
+@contextmanager
+def without_restarts(stack: Stack) -> Iterator[None]:
+    """Let whatever dies stay away while inside."""
+    stack.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        stack.process.send_signal(signal.SIGCONT)
 
 
 def test_an_unsent_prompt_survives_a_reload(visits: Callable[..., Visit], stack: Stack) -> None:

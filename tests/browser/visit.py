@@ -23,6 +23,8 @@ CHROMIUM_FLAGS = [
 ]
 WAIT_MS = 15_000
 """How long anything may take to appear on a machine that many tests share."""
+ENDLESS = "/sim stream 10000 20"
+"""Still being written when whoever looks at it has seen all, however late."""
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE_RUN = """rules => axe.run(document, {runOnly: rules}).then(({violations}) => violations.map(
@@ -69,7 +71,7 @@ class Visit:
     def enter(self, token: str) -> None:
         """Log in as the banner's link does, and wait for the connection."""
         self.page.goto(f"{self.url}/?token={token}#/")
-        expect(self.link).to_have_class(re.compile("connected"), timeout=WAIT_MS)
+        expect(self.link).to_have_class(re.compile("connected"))
 
     @property
     def link(self) -> Locator:
@@ -133,10 +135,15 @@ class Visit:
         self.page.locator(".foot select").first.select_option(tag)
         expect(self.page.locator("html")).to_have_attribute("lang", tag)
 
+    def stop_now(self) -> None:
+        """Stop the turn that runs, and wait until it has."""
+        self.stop.click()
+        expect(self.page.locator(".outcome.cancelled")).not_to_have_count(0)
+
     def new_agent(self) -> None:
         """Show no agent, so that the next prompt makes one."""
         self.page.evaluate("location.hash = '#/'")
-        expect(self.page.locator("transcript-view .welcome")).to_be_visible(timeout=WAIT_MS)
+        expect(self.page.locator("transcript-view .welcome")).to_be_visible()
 
     def await_ending(self, count: int = 1) -> None:
         """Wait until so many turns have ended."""
