@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 import moorline
+from tests.system.held import HOLD
 from tests.system.stack import Stack, running
 
 SLOTS = 10
 """Turns that run at once; as many may be one user's."""
 CROWD = 50
-TURN = "/sim stream 21 50"
-"""One second."""
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +29,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-class Crowd:
-    """The agents of a user, as that user's list of agents shows them."""
+class Shown:
+    """The agents of several users, as the users' lists of agents show them."""
 
     def __init__(self) -> None:
         self._agents: dict[str, moorline.AsyncAgent] = {}
@@ -46,49 +45,69 @@ class Crowd:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something holds."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
 
     @property
-    def ended(self) -> int:
-        """Turns that have ended."""
-        return sum(agent.usage.turns for agent in self._agents.values())
+    def asking(self) -> set[str]:
+        """Agents whose turns run, and wait to be released."""
+        return {
+            name
+            for name, agent in self._agents.items()
+            if agent.state is moorline.AgentState.NEEDS_YOU
+        }
 
     @property
-    def places(self) -> list[int]:
-        """Places in the queue that are shown, in order."""
-        return sorted(agent.queue_position for agent in self._agents.values())
+    def places(self) -> dict[str, int]:
+        """Places in the queue, by agent."""
+        return {
+            name: agent.queue_position
+            for name, agent in self._agents.items()
+            if agent.queue_position
+        }
+
+
+async def release(agent: moorline.AsyncAgent) -> None:
+    """Let the turn of an agent go on, to its end."""
+    for event in await agent.history():
+        if isinstance(event, moorline.AsyncPermissionRequest):
+            await event.allow()
 
 
 async def test_a_crowd_of_turns_keeps_nobody_else_waiting(stack: Stack) -> None:
-    """Another user's turn begins before those that run when it is asked for have made way twice.
+    """Another user's turn begins when the first of those that run makes way.
 
     Those of the crowd that wait show their places.
     """
     async with moorline.AsyncClient(stack.url, stack.token, environ={}) as busy:
         key = await busy.keys.create(user="bob")
-        agents = await asyncio.gather(*(busy.agents.create() for _ in range(CROWD)))
-        crowd = Crowd()
+        crowd = await asyncio.gather(*(busy.agents.create() for _ in range(CROWD)))
+        shown = Shown()
         async with (
             moorline.AsyncClient(stack.url, key.secret, environ={}) as other,
-            busy.agents.watch() as updates,
-            asyncio.TaskGroup() as tasks,
+            busy.agents.watch() as theirs,
+            other.agents.watch() as others,
         ):
-            following = tasks.create_task(crowd.follow(updates))
             late = await other.agents.create()
-            await asyncio.gather(*(agent.send(TURN) for agent in agents))
-            await crowd.until(lambda: crowd.places[-1] > CROWD // 2)
-            before = crowd.ended
-            async with late.run(TURN) as turn:
-                async for event in turn:
-                    if isinstance(event, moorline.TextDelta):
-                        break
-                passed, waiting = crowd.ended - before, crowd.places[-1]
-                result = await turn.wait()
-            following.cancel()
+            async with asyncio.TaskGroup() as tasks:
+                following = [tasks.create_task(shown.follow(each)) for each in (theirs, others)]
+                await asyncio.gather(*(agent.send(HOLD) for agent in crowd))
+                await shown.until(
+                    lambda: [*range(1, CROWD - SLOTS + 1)] == sorted(shown.places.values())
+                )
+                await shown.until(lambda: len(shown.asking) == SLOTS)
+                running = shown.asking
+                turn = await late.send(HOLD)
+                await shown.until(lambda: late.name in shown.places)
 
-    assert passed <= SLOTS
-    assert waiting > 0
-    assert result.finished
+                await release(next(agent for agent in crowd if agent.name in running))
+                await shown.until(lambda: bool(shown.asking - running))
+                begun = shown.asking - running
+                for task in following:
+                    task.cancel()
+
+            assert {late.name} == begun
+            await release(late)
+            assert (await turn.wait()).finished
