@@ -29,6 +29,9 @@ SUBPROTOCOL = Subprotocol("moorline.v1")
 HEARTBEAT = timedelta(seconds=20)
 GOODBYE_LIMIT = timedelta(seconds=1)
 
+# Part of two heartbeats for which a silent socket is listened to once more.
+LAST_LOOK = 0.25
+
 # Largest frame taken: a batch of events, each at most 64 KiB of text.
 FRAME_BYTES = 32 * 1024 * 1024
 
@@ -79,8 +82,7 @@ class Line:
             HungUp: The socket ended, or was silent for two heartbeats.
         """
         try:
-            async with asyncio.timeout(self._silence_limit):
-                message = await self._socket.recv(decode=False)
+            message = await self._hear()
         except ConnectionClosed as closed:
             raise HungUp(_closed(closed)) from closed
         except TimeoutError:
@@ -89,6 +91,19 @@ class Line:
             return orjson.loads(message), len(message)
         except orjson.JSONDecodeError as error:
             raise HungUp(_nonsense()) from error
+
+    async def _hear(self) -> bytes:
+        """The next message.
+
+        Raises:
+            TimeoutError: None came.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._silence_limit):
+                return await self._socket.recv(decode=False)
+        # Whoever stood still that long is told so before it could read what came meanwhile.
+        async with asyncio.timeout(self._silence_limit * LAST_LOOK):
+            return await self._socket.recv(decode=False)
 
     async def hang_up(self) -> None:
         """Say goodbye, and leave even when nobody answers it."""
