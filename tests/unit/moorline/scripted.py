@@ -19,6 +19,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from services.local.ports import free_port
 from tests.unit.moorline.scripted_platform import (
     TOKEN,
     USER,
@@ -67,6 +68,9 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen, on the same port as before."""
+        # Where nobody else gets it while this gateway is away, as it might a port of the system's
+        # choice.
+        self.port = self.port or free_port()
         self.server = await serve(
             self._connection,
             "127.0.0.1",
@@ -76,7 +80,6 @@ class Gateway:
             ping_interval=None,
             compression=None,
         )
-        self.port = self.server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Stop listening and close every socket."""

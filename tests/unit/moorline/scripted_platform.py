@@ -46,12 +46,12 @@ def error(reason: str, message: str = "No.", **more: Any) -> Json:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so, 5 s at most."""
-    for _ in range(5000):
-        if condition():
-            return
+    """Wait until something is so, 15 s at most: a program may have to be started for it."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 15
+    while not condition():
+        assert loop.time() < end, condition
         await asyncio.sleep(0.001)
-    raise AssertionError(condition)
 
 
 class RefusedError(Exception):

@@ -336,13 +336,20 @@ async def test_a_shortcut_runs_a_turn_on_a_named_agent(
     assert 2 == len(gateway.platform.agents)
 
 
-async def test_a_call_ends_after_its_patience(gateway: Gateway) -> None:
-    """A refusal that does not pass, and a reply that does not come, end the call."""
-    patience = moorline.Patience(call=timedelta(milliseconds=50))
+async def test_a_refusal_that_does_not_pass_ends_the_call(gateway: Gateway) -> None:
+    """After the patience with calls; why is told."""
+    # Long enough for the refusal to come.
+    patience = moorline.Patience(call=timedelta(seconds=2))
     async with moorline.AsyncClient(gateway.url, TOKEN, patience=patience, environ={}) as client:
-        gateway.platform.refuse_next = [RefusedError("SERVICE_UNAVAILABLE", retryDelay="9s")]
+        gateway.platform.refuse_next = [RefusedError("SERVICE_UNAVAILABLE", retryDelay="60s")]
         with pytest.raises(moorline.UnavailableError):
             await client.backends()
+
+
+async def test_a_reply_that_does_not_come_ends_the_call(gateway: Gateway) -> None:
+    """After the patience with calls."""
+    patience = moorline.Patience(call=timedelta(milliseconds=50))
+    async with moorline.AsyncClient(gateway.url, TOKEN, patience=patience, environ={}) as client:
         gateway.mute = ["listBackends"]
         with pytest.raises(moorline.CallTimeoutError, match="listBackends"):
             await client.backends()

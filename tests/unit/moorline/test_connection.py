@@ -15,7 +15,6 @@ from tests.unit.moorline.scripted import Gateway
 from tests.unit.moorline.scripted_platform import TOKEN, RefusedError, Turn, error, until
 
 MS = timedelta(milliseconds=1)
-QUICK = moorline.Patience(connect=50 * MS, reconnect=timedelta(seconds=5))
 
 
 @pytest.fixture(autouse=True)
@@ -138,29 +137,18 @@ async def test_going_away_is_waited_for_as_told(
     """The delay of `goAway` is kept before the next connection."""
     await client.backends()
     loop = asyncio.get_running_loop()
-    await gateway.send_all({"id": 0, "goAway": {"reconnectDelay": "0.1s"}})
-    await gateway.close_all(1012)
+    await gateway.send_all({"id": 0, "goAway": {"reconnectDelay": "0.3s"}})
     began = loop.time()
+    await gateway.close_all(1012)
     await client.backends()
-    assert loop.time() - began >= 0.09
+    assert loop.time() - began >= 0.29
 
 
 async def test_a_silent_server_is_left(gateway: Gateway) -> None:
     """Without a frame for two heartbeats the connection is dead, and another is made."""
     gateway.heartbeat = 0.02
     async with moorline.AsyncClient(gateway.url, TOKEN, environ={}):
-        await until(lambda: gateway.welcomes == 2)
-
-
-async def test_heartbeats_keep_a_connection(gateway: Gateway) -> None:
-    """A server with nothing to say but heartbeats is not left."""
-    # Given up after a second, which a busy machine does not take from a tenth to the next.
-    gateway.heartbeat = 0.5
-    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}):
-        for _ in range(13):
-            await asyncio.sleep(0.1)
-            await gateway.send_all({"id": 0, "heartbeat": {}})
-    assert 1 == gateway.welcomes
+        await until(lambda: gateway.welcomes >= 2)
 
 
 async def test_a_lost_server_is_given_up_after_the_patience(gateway: Gateway) -> None:
@@ -313,16 +301,18 @@ async def test_calls_in_flight_keep_within_the_limit_announced(gateway: Gateway)
     """A third call waits until one of two in flight is answered, or given up."""
     gateway.limits = {"callsInFlight": 2}
     gateway.mute = ["listBackends"]
-    patience = moorline.Patience(call=200 * MS)
-    async with moorline.AsyncClient(gateway.url, TOKEN, patience=patience, environ={}) as client:
+    async with moorline.AsyncClient(gateway.url, TOKEN, environ={}) as client:
         calls = [asyncio.create_task(client.backends()) for _ in range(2)]
         await until(lambda: len(gateway.platform.calls) == 2)
         last = asyncio.create_task(client.agents.list())
         await asyncio.sleep(0.02)
         assert 2 == len(gateway.platform.calls)
+        calls[0].cancel()
+        assert () == await last
+        calls[1].cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        assert ["listBackends"] * 2 == [name for name, _ in gateway.platform.calls[:2]]
-        await asyncio.gather(last, return_exceptions=True)
+    names = [name for name, _ in gateway.platform.calls]
+    assert ["listBackends", "listBackends", "listAgents"] == names
 
 
 async def test_a_frame_about_nothing_known_is_skipped(

@@ -14,24 +14,27 @@ HEAVY = "grpc google typer rich websockets prompt_toolkit uvloop platformdirs se
 
 
 def test_importing_is_cheap() -> None:
-    """`import moorline` brings in neither gRPC nor the command line, in 150 ms of CPU.
+    """`import moorline` brings in neither gRPC nor the command line, and adds little to asyncio.
 
-    The best of three: the first one may write byte code.
+    Judged by what asyncio itself costs in the same process, as machines differ: three times that
+    is a tenth of a second of an ordinary one. The best of three: the first one may write byte
+    code.
     """
     program = (
-        "import sys, time; began = time.process_time(); import moorline;"
-        "print(time.process_time() - began);"
+        "import sys, time; begun = time.process_time(); import asyncio;"
+        "known = time.process_time(); import moorline;"
+        "print((time.process_time() - known) / (known - begun));"
         f"print([m for m in sys.modules if m.split('.')[0] in {HEAVY.split()!r}])"
     )
-    seconds = []
+    costs = []
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
         )
-        spent, modules = done.stdout.splitlines()
+        cost, modules = done.stdout.splitlines()
         assert "[]" == modules
-        seconds.append(float(spent))
-    assert min(seconds) < 0.15
+        costs.append(float(cost))
+    assert min(costs) < 3
 
 
 def test_the_public_names_are_sorted_and_there() -> None:
