@@ -60,9 +60,17 @@ def view(place: Place) -> View:
 
 
 @pytest.fixture
-async def proxy(provider: Provider, key_file: Path, metrics: Metrics) -> AsyncIterator[ModelProxy]:
-    """A proxy that is patient for 0.3 s."""
-    async with make_proxy(provider.url, key_file, metrics) as proxy:
+def silence() -> float:
+    """Seconds that the provider may say nothing; tests of its silence have fewer."""
+    return 30
+
+
+@pytest.fixture
+async def proxy(
+    provider: Provider, key_file: Path, metrics: Metrics, silence: float
+) -> AsyncIterator[ModelProxy]:
+    """A proxy."""
+    async with make_proxy(provider.url, key_file, metrics, silence=silence) as proxy:
         yield proxy
 
 
@@ -71,11 +79,13 @@ def write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-def make_proxy(url: str, key_file: Path, metrics: Metrics, *, bearer: bool = False) -> ModelProxy:
-    """Return a proxy not yet open."""
+def make_proxy(
+    url: str, key_file: Path, metrics: Metrics, *, bearer: bool = False, silence: float = 30
+) -> ModelProxy:
+    """Return a proxy not yet open, which bears so many seconds of silence."""
     key = Key(str(key_file))
     return ModelProxy(
-        upstream=Upstream(url=url, key=key, bearer=bearer, silence=timedelta(seconds=0.3)),
+        upstream=Upstream(url=url, key=key, bearer=bearer, silence=timedelta(seconds=silence)),
         key=key,
         prices=prices.load(""),
         metrics=metrics,

@@ -21,6 +21,7 @@ from services.executor.model_proxy import forwarding
 from services.executor.model_proxy.meter import Meter
 from services.executor.model_proxy.proxy import SOCKET, ModelProxy
 from services.executor.place import Place
+from tests.unit.executor.fakes import until
 from tests.unit.executor.model_proxy.conftest import make_proxy, write
 from tests.unit.executor.model_proxy.provider import (
     WHOLE,
@@ -174,7 +175,7 @@ async def test_answer_that_is_broken_off_counts_for_the_budget(
     meter.begin(Budget(turn=6_000))
     async with agent.post() as response:
         await response.content.readuntil(b'word "}}\n\n')
-    await asyncio.wait_for(provider.aborted.wait(), 5)
+    await asyncio.wait_for(provider.aborted.wait(), 15)
     async with agent.post() as response:
         assert 400 == response.status
 
@@ -182,14 +183,15 @@ async def test_answer_that_is_broken_off_counts_for_the_budget(
     assert 1 == meter.usage.output_tokens
 
 
-@pytest.mark.parametrize("end", ["cut", "silent"])
+# The answer has to begin before its silence counts.
+@pytest.mark.parametrize(("end", "silence"), [("cut", 30), ("silent", 2)])
 async def test_stream_that_breaks_is_cut(
     agent: Agent, provider: Provider, meter: Meter, metrics: Metrics, end: str
 ) -> None:
     """So that the agent asks again; what was told until then counts."""
     provider.answer = streaming(start(input_tokens=7, output_tokens=1), end=end)
     with pytest.raises(aiohttp.ClientPayloadError):
-        async with asyncio.timeout(5), agent.post() as response:
+        async with asyncio.timeout(15), agent.post() as response:
             await response.read()
 
     assert (7, 1) == (meter.usage.input_tokens, meter.usage.output_tokens)
@@ -211,8 +213,8 @@ async def test_agent_that_hangs_up_aborts_the_request(
     await provider.begun.wait()
     await asyncio.sleep(0.05)
     asking.cancel()
-    await asyncio.wait_for(provider.aborted.wait(), 5)
-    await asyncio.sleep(0)
+    await asyncio.wait_for(provider.aborted.wait(), 15)
+    await until(lambda: outcome(metrics, "aborted"))
 
     assert 1 == outcome(metrics, "aborted")
 
