@@ -96,9 +96,11 @@ class Uploads:
         upload.touched = self._clock()
         return upload
 
-    def end(self, workspace: str, upload_id: str) -> None:
-        """Forget an upload."""
-        self._uploads.pop((workspace, upload_id), None)
+    def end(self, upload_id: str, upload: Upload) -> None:
+        """Forget an upload, unless it was begun anew meanwhile."""
+        key = (upload.workspace, upload_id)
+        if self._uploads.get(key) is upload:
+            del self._uploads[key]
 
     def names(self, workspace: str) -> frozenset[str]:
         """Return the names of the files of a workspace's uploads that go on.

@@ -150,7 +150,7 @@ class WorkspaceFiles:
             )
         finally:
             if not unfinished:
-                self._uploads.end(workspace, upload_id)
+                self._uploads.end(upload_id, upload)
             if workspace in self._closed:
                 # It was made again, for nobody.
                 await self._workspaces.delete(workspace)

@@ -202,6 +202,22 @@ class TestParts:
         assert b"new file" == (s.place.files / "file").read_bytes()
         assert [] == s.left()
 
+    async def test_an_upload_that_began_anew_outlives_the_call_that_began_it_before(
+        self, tmp_path: Path
+    ) -> None:
+        """A client that gave the call up may be heard again before its end is."""
+        async with Holding() as disk, Tasks() as tasks:
+            s = Setting(tmp_path / "workspaces", disk, tasks)
+            before = asyncio.create_task(s.write("file", b"x", upload_id="upload-1", more=True))
+            await disk.held.wait()
+            await s.write("file", b"one ", upload_id="upload-1", more=True)
+            before.cancel()
+            await asyncio.wait([before])
+            await s.write("file", b"two", upload_id="upload-1", offset=4)
+
+            assert before.cancelled()
+            assert b"one two" == (s.place.files / "file").read_bytes()
+
     async def test_parts_may_not_be_missing(self, s: Setting) -> None:
         """The upload is known, and goes on where it is."""
         assert "FIELD_INVALID" == await s.refusal("file", b"x", upload_id="upload-1", offset=3)
