@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from tests.system.clusters import insist
 from tests.system.stack import Stack
 from tests.system.wire import Transcript, Wire, follow, open_wire
 
@@ -47,6 +48,7 @@ async def test_a_users_month_outlives_agents_and_processes(own_stack: Stack) -> 
         await wire.call("deleteAgent", {"name": first})
         await own_stack.kill("session", signal.SIGKILL)
     async with open_wire(own_stack.url, own_stack.token) as wire:
-        usage = (await wire.call("getUsage", {"name": "users/dev/usage/current"}))["usage"]
+        # The session service may only just have been started.
+        usage = (await insist(wire, "getUsage", {"name": "users/dev/usage/current"}))["usage"]
 
     assert ("3", "180000") == (usage["total"]["turns"], usage["total"]["costUsdMicros"])

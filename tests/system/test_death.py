@@ -8,6 +8,7 @@ import contextlib
 import pytest
 from websockets.exceptions import WebSocketException
 
+from tests.system.clusters import insist
 from tests.system.stack import Stack
 from tests.system.wire import Transcript, follow, open_wire
 
@@ -75,11 +76,16 @@ async def test_a_tool_that_may_have_run_is_not_run_again(own_stack: Stack) -> No
     stack = own_stack
     async with open_wire(stack.url, stack.token) as wire:
         agent = await wire.agent()
-        turn = await wire.prompt(agent, "/sim write a.txt x\n/sim stream 200 20")
+        turn = await wire.prompt(agent, "/sim write a.txt x\n/sim stream 1000 20")
         following = await wire.prompt(agent, "/sim read a.txt")
-        await asyncio.sleep(1)
+        transcript = Transcript()
+        async with contextlib.aclosing(wire.watch(agent)) as updates:
+            async for update in updates:
+                transcript.apply(update)
+                if transcript.items("toolResult") and transcript.open:
+                    break
         await stack.kill("executor")
-        transcript = await follow(wire, agent, Transcript(), turn, following)
+        await follow(wire, agent, transcript, turn, following)
 
     outcome = transcript.outcome(turn)
     assert outcome is not None
@@ -109,7 +115,9 @@ async def test_an_open_permission_survives_the_death_of_every_service(own_stack:
         while not answered:
             with contextlib.suppress(OSError, WebSocketException):
                 async with open_wire(stack.url, stack.token) as wire:
-                    await wire.call(
+                    # The session service may only just have been started.
+                    await insist(
+                        wire,
                         "resolvePermission",
                         {"name": turn, "decision": {"permissionId": permission, "allowed": True}},
                     )
