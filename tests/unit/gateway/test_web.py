@@ -340,34 +340,6 @@ class TestLogin:
                 assert not socket.closed
 
 
-class TestHealth:
-    """What probes ask."""
-
-    async def test_it_is_ready_with_its_session_service(self) -> None:
-        """Without the executor people can still read, and queue turns."""
-        async with gateway(database_time=1_700_000_000) as g, asyncio.timeout(15):
-            assert 200 == (await get(g, "/healthz"))[0]
-            body: Any = {}
-            again: Any = {"status": ""}
-            while "ok" != again["status"] or body != again:
-                body, again = again, (await get(g, "/readyz"))[1]
-            assert (True, False) == (body["session"], body["executor"])
-
-    async def test_it_is_not_ready_before_it_knows_the_time(self) -> None:
-        """By its own clock it would refuse who is in time."""
-        async with gateway() as g, asyncio.timeout(15):
-            body: Any = {"session": False}
-            while not body["session"]:
-                status, body, _ = await get(g, "/readyz")
-                assert (503, False) == (status, body["time"])
-
-    async def test_it_is_not_ready_without(self) -> None:
-        """But it lives."""
-        async with gateway(session="127.0.0.1:1") as g:
-            assert 200 == (await get(g, "/healthz"))[0]
-            assert 503 == (await get(g, "/readyz"))[0]
-
-
 async def test_violations_of_the_policy_are_counted_and_not_repeated(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
