@@ -71,7 +71,7 @@ def test_a_killed_gateway_is_waited_for(visits: Callable[..., Visit], own_stack:
     """The page says so meanwhile, what is typed then is sent once, and the stream is whole."""
     visit = visits(own_stack)
     visit.expected.append(NETWORK)
-    visit.send(LONG)
+    visit.send(f"{LONG}\n/sim ask Bash make")
     expect(visit.messages.first).to_contain_text("w20")
     with without_restarts(own_stack):
         os.kill(own_stack.pid("gateway"), signal.SIGKILL)
@@ -79,6 +79,7 @@ def test_a_killed_gateway_is_waited_for(visits: Callable[..., Visit], own_stack:
         visit.send("/sim say Sent while away.")
         expect(visit.page.locator(".queue")).to_contain_text("Sent while away.")
     expect(visit.link).to_have_text("Connected", timeout=2 * WAIT_MS)
+    visit.permission.get_by_role("button", name="Allow", exact=True).click()
     visit.await_ending(2)
 
     assert WORDS in visit.transcript()
