@@ -1,8 +1,9 @@
-"""Fixtures of the tests of `feed_link`: a feed, its server and a link to it."""
+"""What the tests of the chassis share, most of all a feed, its server and a link to it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,27 @@ from services.chassis.feed_link import FeedLink
 from services.chassis.tasks import Tasks
 from tests.unit.chassis.followed import FeedService, History, link_to
 from tests.unit.chassis.service import Running, peer_of
+from tests.unit.jumping import JumpingLoop
+
+WITHOUT_SOCKETS = {
+    "test_backoff",
+    "test_feed",
+    "test_feed_heartbeat",
+    "test_feed_link_beats",
+    "test_pool",
+    "test_silence",
+    "test_stopping",
+}
+"""Where how long something takes is what it waits, whatever the machine does."""
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Let the time of tests jump that have nothing but their own loop to wait for."""
+    if item.path.stem in WITHOUT_SOCKETS:
+        return {"jumping": JumpingLoop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture

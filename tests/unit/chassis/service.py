@@ -18,11 +18,12 @@ from services.chassis.client import Peer
 from services.chassis.identity import Checker, Identity, Signer
 from services.chassis.metrics import Metrics
 from services.chassis.settings import ServerSettings
+from tests.unit.jumping import JumpingLoop
 
 KEY = "0123456789abcdef0123456789abcdef"
 ADA = Identity(user="users/ada")
 SERVICE = "test.v1.TestService"
-SOON = timedelta(seconds=5)
+SOON = timedelta(seconds=15)
 
 Message = errors_pb2.Error
 
@@ -132,18 +133,25 @@ def peer_of(
     )
 
 
-async def call(peer: Peer, name: str, message: str = "") -> Message:
-    """Call a method of the test service for Ada."""
+async def call(peer: Peer, name: str, message: str = "", limit: timedelta = SOON) -> Message:
+    """Call a method of the test service for Ada; `limit` is the call's deadline from now."""
     return await peer.call(
-        method(name), Message(message=message), Message, identity=ADA, timeout=SOON
+        method(name), Message(message=message), Message, identity=ADA, timeout=limit
     )
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until a condition holds that no event tells, for at most 5 s."""
-    async with asyncio.timeout(5):
+    """Wait until a condition holds that no event tells, for at most 15 s."""
+    async with asyncio.timeout(15):
         while True:
             holds = condition()
             if await holds if isinstance(holds, Awaitable) else holds:
                 return
             await asyncio.sleep(0.001)
+
+
+def stand_still(seconds: float) -> None:
+    """Let time pass in which the loop does nothing, on a loop whose time jumps."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    loop.jump(seconds)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
 from services.chassis.silence import Silence
+from tests.unit.chassis.service import stand_still
 
 
 def now() -> float:
@@ -27,7 +27,7 @@ async def test_silence_ends_every_wait() -> None:
     silence.begin()
     await asyncio.gather(wait(), wait())
 
-    assert 0.04 < now() - start < 1
+    assert now() - start == pytest.approx(0.05)
 
 
 async def test_what_is_heard_puts_it_off() -> None:
@@ -45,7 +45,7 @@ async def test_what_is_heard_puts_it_off() -> None:
     with pytest.raises(TimeoutError):
         await hear()
 
-    assert now() - start > 0.29
+    assert now() - start == pytest.approx(0.3)
 
 
 async def test_a_wait_may_end_by_itself() -> None:
@@ -71,13 +71,15 @@ async def test_the_end_ends_waits_at_once() -> None:
         assert silence._timer is None
 
 
-async def test_a_process_that_stood_still_hears_first() -> None:
-    """After a pause, what has come meanwhile gets the time to be read."""
+@pytest.mark.parametrize("before", [0.0, 0.045])
+async def test_a_process_that_stood_still_hears_first(before: float) -> None:
+    """After a pause, also one late in a silence, what has come gets the time to be read."""
     silence = Silence(seconds=0.05)
     silence.begin()
     heard = asyncio.Event()
     async with silence.unbroken():
-        time.sleep(1.2)  # noqa: ASYNC251 - stands still, as a stopped process does
+        await asyncio.sleep(before)
+        stand_still(1.2)
         await asyncio.sleep(0.01)
         silence.heard = now()
         heard.set()
@@ -99,7 +101,7 @@ async def test_a_pause_as_long_as_the_silence_is_none() -> None:
     silence.begin()
     async with silence.unbroken(), asyncio.TaskGroup() as group:
         group.create_task(hear())
-        time.sleep(0.21)  # noqa: ASYNC251 - stands still, as a busy machine makes it
+        stand_still(0.21)
         await heard.wait()
 
     silence.end()
