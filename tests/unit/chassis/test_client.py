@@ -96,7 +96,6 @@ async def test_a_peer_that_is_not_there_is_named() -> None:
 
 async def test_an_address_that_swallows_everything_is_given_up() -> None:
     """The first call waits a second for the connection, those after it do not."""
-    loop = asyncio.get_running_loop()
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         # Nobody accepts: when the queue is full, the kernel drops further attempts.
@@ -104,14 +103,31 @@ async def test_an_address_that_swallows_everything_is_given_up() -> None:
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
-        async with peer_of(f"127.0.0.1:{listener.getsockname()[1]}") as peer:
-            start = loop.time()
-            for limit in (2.0, 0.5):
-                with pytest.raises(Failure) as caught:
-                    await call(peer, "Answer")
-                assert caught.value.reason_name == "SERVICE_UNAVAILABLE"
-                assert loop.time() - start < limit
-                start = loop.time()
+        target = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        async def first_is_soon() -> bool:
+            async with peer_of(target) as peer:
+                return await refusal_seconds(peer) < 2.0
+
+        # Looked at again: a busy machine adds time to some calls, not to every one.
+        await until(first_is_soon)
+        async with peer_of(target) as peer:
+
+            async def next_is_at_once() -> bool:
+                return await refusal_seconds(peer) < 0.9
+
+            await refusal_seconds(peer)
+            await until(next_is_at_once)
+
+
+async def refusal_seconds(peer: Peer) -> float:
+    """Make a call that finds nobody; how long it took."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    with pytest.raises(Failure) as caught:
+        await call(peer, "Answer")
+    assert caught.value.reason_name == "SERVICE_UNAVAILABLE"
+    return loop.time() - start
 
 
 async def test_a_stream_yields_until_it_ends() -> None:

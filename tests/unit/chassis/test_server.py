@@ -113,22 +113,20 @@ async def test_connections_age_and_nobody_notices(service: Service) -> None:
             yield Message(message=await news.get())
 
     register = handlers({"Who": who}, {"Follow": follow})
-    loop = asyncio.get_running_loop()
     async with (
         running(register, connection_age=timedelta(seconds=0.2)) as server,
         peer_of(server.target) as peer,
+        asyncio.timeout(15),
     ):
         answers = peer.stream(method("Follow"), Message(), Message, identity=ADA)
-        end, number = loop.time() + 2, 0
-        while loop.time() < end:
+        number = 0
+        while len(callers) < 8:
             number += 1
             calls = [call(peer, "Who", str(number)) for _ in range(5)]
             assert {answer.message for answer in await asyncio.gather(*calls)} == {str(number)}
             news.put_nowait(str(number))
             assert (await anext(answers)).message == str(number)
         await answers.aclose()
-
-    assert len(callers) > 4
 
 
 @pytest.mark.parametrize("production", [True, False])
@@ -151,7 +149,8 @@ async def test_reflection_is_for_developers(service: Service, production: bool) 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_lets_calls_finish(service: Service, number: signal.Signals) -> None:
     """A call in progress gets its answer; the service is told to drain; then it returns."""
-    async with running(service.register, draining=service.draining) as server:
+    duck = timedelta(milliseconds=10)
+    async with running(service.register, draining=service.draining, lame_duck=duck) as server:
         async with peer_of(server.target) as peer:
             answer = asyncio.create_task(call(peer, "Answer", "last words"))
             await service.entered.wait()
@@ -166,7 +165,7 @@ async def test_a_signal_lets_calls_finish(service: Service, number: signal.Signa
 async def test_readiness_goes_first(service: Service) -> None:
     """In the lame duck time calls are still served, and liveness stays."""
     async with (
-        running(service.register, lame_duck=timedelta(seconds=0.3)) as server,
+        running(service.register, lame_duck=timedelta(seconds=60)) as server,
         peer_of(server.target) as peer,
     ):
         service.release.set()
@@ -175,7 +174,7 @@ async def test_readiness_goes_first(service: Service) -> None:
 
         assert await status_of(server.target, "liveness") == 1
         assert (await call(peer, "Answer", "x")).message == "x"
-        await server.task
+        assert not service.drained
 
 
 async def test_an_open_stream_does_not_hold_the_process(service: Service) -> None:
@@ -186,14 +185,12 @@ async def test_an_open_stream_does_not_hold_the_process(service: Service) -> Non
     ):
         answers = peer.stream(method("Stream"), Message(), Message, identity=ADA)
         await anext(answers)
-        start = asyncio.get_running_loop().time()
 
         os.kill(os.getpid(), signal.SIGTERM)
 
         with pytest.raises(Failure):
             await anext(answers)
         await server.task
-        assert asyncio.get_running_loop().time() - start < 2
 
 
 async def test_a_service_that_does_not_drain_is_not_waited_for(
