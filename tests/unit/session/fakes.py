@@ -100,7 +100,7 @@ class FakeExecutor:
 
     async def execution(self, number: int = 1) -> FakeExecution:
         """Wait until so many executions were created and the last is followed."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while len(self.created) < number or not self.last.listeners:
                 self._news.clear()
                 await self._news.wait()

@@ -12,6 +12,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+
 from moorline.session.v1 import agents_pb2, events_pb2, turns_pb2, usage_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.identity import Identity, act_as
@@ -45,6 +47,11 @@ GATEWAY = Identity(user="services/gateway")
 AGENT = "users/ada/agents/a1"
 CONTEXT: Any = None
 
+IMPATIENT = pytest.mark.parametrize(
+    "limits", [Limits(unreachable=timedelta(seconds=0.3))], ids=["impatient"]
+)
+"""For tests of executors that are given up, which shall not take as long as the product waits."""
+
 
 async def recorded_executor(store: FaultyStore, path: str) -> str:
     """Return the address of the executor that a document names."""
@@ -54,8 +61,8 @@ async def recorded_executor(store: FaultyStore, path: str) -> str:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until something holds that no event tells, for at most 5 s."""
-    async with asyncio.timeout(5):
+    """Wait until something holds that no event tells, for at most 15 s."""
+    async with asyncio.timeout(15):
         while True:
             holds = condition()
             if await holds if isinstance(holds, Awaitable) else holds:

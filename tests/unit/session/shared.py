@@ -1,13 +1,13 @@
 """A database that several processes share, in memory, and processes on it.
 
-Time passes as the test says, for the database and for each process alone.
+Time passes as the test says, for the database and for each process alone; and with the loop's
+time, which jumps (see `conftest`), so that a busy machine ends no lease.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -39,19 +39,24 @@ from tests.unit.session.service import Service
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
 @dataclass
 class Stopwatch:
-    """A monotonic clock that can be moved on.
+    """A monotonic clock that can be moved on; it begins at 0 s.
 
     Attributes:
-        ahead: Seconds added to the real one.
+        ahead: Seconds added to those that the loop has counted since it began.
     """
 
     ahead: float = 0.0
+    _began: float = field(default_factory=_loop_time)
 
     def __call__(self) -> float:
         """Return its seconds."""
-        return time.monotonic() + self.ahead
+        return _loop_time() - self._began + self.ahead
 
 
 @dataclass
@@ -230,7 +235,12 @@ class Pod(Service):
             return Leases(terms=terms, address=address)
 
         super().__init__(
-            store=self.store, executors=executors, limits=limits, ownership=ownership, sweep=sweep
+            store=self.store,
+            executors=executors,
+            limits=limits,
+            ownership=ownership,
+            sweep=sweep,
+            monotonic=_loop_time,
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 
@@ -165,7 +164,7 @@ class TestQueue:
     @pytest.fixture
     def limits(self) -> Limits:
         """Limits with a short queue."""
-        return Limits(unreachable=timedelta(seconds=0.3), queued_turns=2)
+        return Limits(queued_turns=2)
 
     async def test_a_full_queue_refuses(self, service: Service, executor: FakeExecutor) -> None:
         """One runs, two wait; the fourth is told the limit, and a known one is not."""

@@ -129,7 +129,7 @@ class TestMonthBudget:
     def limits(self, request: pytest.FixtureRequest) -> Limits:
         """A hundred for a month."""
         pace = timedelta(seconds=getattr(request, "param", 0))
-        return Limits(unreachable=timedelta(seconds=0.3), month_budget=100, pace=pace)
+        return Limits(month_budget=100, pace=pace)
 
     async def test_it_is_told(self, service: Service, executor: FakeExecutor) -> None:
         """To executions what is left, to users what it is."""

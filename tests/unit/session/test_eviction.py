@@ -21,7 +21,7 @@ class TestEviction:
     @pytest.fixture
     def limits(self) -> Limits:
         """Limits with a short memory."""
-        return Limits(idle=timedelta(seconds=0.02), unreachable=timedelta(seconds=0.3))
+        return Limits(idle=timedelta(seconds=0.02))
 
     async def test_an_idle_session_leaves_and_comes_back_unnoticed(
         self, service: Service, executor: FakeExecutor

@@ -107,7 +107,7 @@ class TestOutage:
     @pytest.fixture
     def limits(self) -> Limits:
         """Leases short enough to end in a test."""
-        return Limits(lease=timedelta(seconds=0.5), unreachable=timedelta(seconds=0.3))
+        return Limits(lease=timedelta(seconds=0.5))
 
     async def test_text_flows_and_calls_are_refused_until_the_store_is_back(
         self, first: Pod, executor: FakeExecutor

@@ -75,7 +75,6 @@ class TestLateDocument:
 def limits() -> Limits:
     """The limits of a database that counts writes."""
     return Limits(
-        unreachable=timedelta(seconds=0.3),
         gather=timedelta(seconds=0.05),
         pace=timedelta(seconds=0.4),
     )

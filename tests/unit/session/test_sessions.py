@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 
@@ -94,7 +93,7 @@ class TestLimits:
     @pytest.fixture
     def limits(self) -> Limits:
         """Limits small enough to reach."""
-        return Limits(agents=2, sessions=1, unreachable=timedelta(seconds=0.3))
+        return Limits(agents=2, sessions=1)
 
     async def test_a_user_has_so_many_agents(self, service: Service) -> None:
         """One more is refused, until another is gone."""

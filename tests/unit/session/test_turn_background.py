@@ -11,7 +11,7 @@ from moorline.session.v1 import agents_pb2, turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from tests.unit.session.fakes import FakeExecution, FakeExecutor, FakeExecutors, FaultyStore
-from tests.unit.session.service import AGENT, CONTEXT, Service, until
+from tests.unit.session.service import AGENT, CONTEXT, IMPATIENT, Service, until
 from tests.unit.session.shared import Pod, Pods
 
 Turn = turns_pb2.Turn
@@ -323,6 +323,7 @@ class TestMakingWay:
 
 
 class TestPlace:
+    @IMPATIENT
     async def test_it_runs_nowhere_but_where_the_work_is(
         self,
         service: Service,

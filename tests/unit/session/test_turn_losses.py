@@ -13,7 +13,7 @@ from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from tests.unit.session.fakes import FakeExecutor, FaultyStore, unavailable
-from tests.unit.session.service import Service, until
+from tests.unit.session.service import IMPATIENT, Service, until
 
 Turn = turns_pb2.Turn
 
@@ -183,6 +183,7 @@ class TestLosingTheExecution:
 
         assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
 
+    @IMPATIENT
     async def test_an_executor_that_cannot_be_followed_is_given_up(
         self, service: Service, executor: FakeExecutor
     ) -> None:

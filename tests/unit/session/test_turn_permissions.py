@@ -125,7 +125,7 @@ class TestPermissionTimeout:
     @pytest.fixture
     def limits(self) -> Limits:
         """Limits with a short wait for answers."""
-        return Limits(unreachable=timedelta(seconds=0.3), permission=timedelta(seconds=0.05))
+        return Limits(permission=timedelta(seconds=0.05))
 
     async def test_silence_becomes_a_refusal(
         self, service: Service, executor: FakeExecutor

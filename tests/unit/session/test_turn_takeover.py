@@ -11,7 +11,7 @@ from moorline.session.v1 import turns_pb2
 from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, unavailable
-from tests.unit.session.service import Service, until
+from tests.unit.session.service import IMPATIENT, Service, until
 
 Turn = turns_pb2.Turn
 MakeService = Callable[[], Service]
@@ -129,6 +129,7 @@ class TestTakingOver:
 
                 assert [] == execution.decisions
 
+    @IMPATIENT
     async def test_an_executor_that_is_gone_by_then_is_given_up(
         self,
         make_service: MakeService,

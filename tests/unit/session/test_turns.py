@@ -10,7 +10,7 @@ from moorline.transcript.v1 import transcript_pb2
 from services.chassis.failures import Failure, not_found
 from services.session.executors.executor import Listener
 from tests.unit.session.fakes import FakeExecutor, FakeSubscription, unavailable
-from tests.unit.session.service import Service, until
+from tests.unit.session.service import IMPATIENT, Service, until
 
 Turn = turns_pb2.Turn
 
@@ -184,6 +184,7 @@ class TestCreatingTheExecution:
         assert 1 == len(executor.created)
         assert 3 == executor.calls.count("create")
 
+    @IMPATIENT
     async def test_after_a_while_the_turn_fails(
         self, service: Service, executor: FakeExecutor
     ) -> None:

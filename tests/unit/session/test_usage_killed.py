@@ -177,7 +177,7 @@ async def test_an_owner_killed_at_any_commit_counts_each_outcome_once(
     executor: FakeExecutor, executors: FakeExecutors, commit: int, answers: bool, pace: int
 ) -> None:
     """The next owner finds it in agents' documents or, as they are written late, in logs."""
-    limits = Limits(unreachable=timedelta(seconds=0.3), pace=timedelta(seconds=pace))
+    limits = Limits(pace=timedelta(seconds=pace))
     mortal, story = Mortal(last=commit + 1, answers=answers), Story(executor)
     async with Pods(executors=executors, limits=limits) as pods:
         killed = MortalConnection(pods.database, mortal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +15,11 @@ from moorline.session.v1 import turns_pb2
 from services.chassis.failures import Failure
 from services.session.budgets import Left
 from services.session.executors.placement import Placement
+from services.session.limits import Limits
 from services.session.records import TurnRecord
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore, unavailable
-from tests.unit.session.service import AGENT, Service, recorded_executor, until
+from tests.unit.session.service import AGENT, IMPATIENT, Service, recorded_executor, until
+from tests.unit.session.shared import Pod
 
 Turn = turns_pb2.Turn
 MakeService = Callable[[], Service]
@@ -148,16 +151,24 @@ class TestAfterARefusal:
     async def test_executors_that_are_all_full_are_waited_for(
         self, service: Service, executors: FakeExecutors, executor: FakeExecutor
     ) -> None:
-        """As long as an executor may be away; then the turn says that they are full."""
+        """Somebody else's turn may end."""
         executors.unwilling = {"e2:1"}
         executor.failures["create"] = [refusal(CAPACITY)] * 2
         executor.script = lambda execution: execution.end()
-        await service.create_turn("t1")
-        assert Turn.STATE_FINISHED == (await service.ended("t1")).state
+        await service.create_turn()
 
-        executor.failures["create"] = [refusal(CAPACITY)] * 1000
-        await service.create_turn("t2")
-        turn = await service.ended("t2")
+        assert Turn.STATE_FINISHED == (await service.ended()).state
+
+    @IMPATIENT
+    async def test_executors_that_stay_full_are_given_up(
+        self, service: Service, executors: FakeExecutors, executor: FakeExecutor
+    ) -> None:
+        """After as long as an executor may be away, and the turn says that they are full."""
+        executors.unwilling = {"e2:1"}
+        executor.refuse = lambda: refusal(CAPACITY)
+        await service.create_turn()
+
+        turn = await service.ended()
 
         assert errors_pb2.ERROR_REASON_EXECUTOR_CAPACITY == turn.error.reason
 
@@ -196,6 +207,7 @@ class TestWithoutAnExecutor:
         assert (Turn.STATE_FINISHED, 1) == (turn.state, turn.attempt)
         assert "e2:1" == await recorded_executor(store, TURN)
 
+    @IMPATIENT
     async def test_after_a_while_it_fails(self, service: Service, executors: FakeExecutors) -> None:
         """With a reason to act on."""
         executors.unwilling = {"e1:1", "e2:1"}
@@ -234,30 +246,29 @@ class TestWithoutAnExecutor:
         assert [] == executor.calls == executor.abandoned
 
 
+@pytest.mark.parametrize("limits", [Limits(unreachable=timedelta(seconds=5))])
 async def test_the_store_may_take_longer_than_executors_may_be_away(
-    service: Service,
-    executors: FakeExecutors,
-    executor: FakeExecutor,
-    other: FakeExecutor,
-    store: FaultyStore,
+    first: Pod, executors: FakeExecutors, executor: FakeExecutor, other: FakeExecutor
 ) -> None:
     """Waiting until the next address is durable is not held against the executors."""
 
     def hold(_: str) -> None:
         executors.unwilling = {"e1:1"}
-        store.held.clear()
+        first.store.gate.clear()
 
     executor.called = hold
     executor.failures["create"] = [refusal(DRAINING)]
-    executor.stuck = set()
+    # So that it is asked whether there is time for another look.
+    other.failures["create"] = [refusal(CAPACITY)]
     other.script = lambda execution: execution.end()
-    await service.create_turn()
+    await first.create_turn()
     await until(lambda: "create" in executor.calls)
-    await asyncio.sleep(0.5)
+    # Within the lease, which nothing can renew.
+    await asyncio.sleep(8)
     assert [] == other.calls
-    store.held.set()
+    first.store.gate.set()
 
-    assert Turn.STATE_FINISHED == (await service.ended()).state
+    assert Turn.STATE_FINISHED == (await first.ended()).state
 
 
 async def test_a_cancelled_creation_is_abandoned(service: Service, executor: FakeExecutor) -> None:
@@ -285,10 +296,10 @@ async def test_an_executor_that_is_away_for_a_moment_is_asked_again(
 
 
 async def test_nothing_is_created_while_the_agent_may_be_somebody_elses(
-    service: Service, executor: FakeExecutor
+    first: Pod, executor: FakeExecutor, limits: Limits
 ) -> None:
     """However long it takes to know that; the executors are not blamed for it."""
-    agent = (await service.live()).record
+    agent = (await first.live()).record
     turn = TurnRecord(
         name=agent.name.turn("t1"),
         prompt="hi",
@@ -298,16 +309,16 @@ async def test_nothing_is_created_while_the_agent_may_be_somebody_elses(
         attempt=1,
         executor="e1:1",
     )
-    log: Any = SimpleNamespace(owned=False, mirror=(await service.live()).mirror)
+    log: Any = SimpleNamespace(owned=False, mirror=(await first.live()).mirror)
     placement = Placement(
-        environment=service.environment,
+        environment=first.environment,
         agent=agent,
         turn=turn,
         agent_log=log,
         left=lambda: Left(turn=None, agent=None, month=None),
     )
     running = asyncio.ensure_future(placement.run())
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(2 * limits.unreachable.total_seconds())
     assert [] == executor.calls
 
     log.owned = True

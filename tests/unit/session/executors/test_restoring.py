@@ -23,8 +23,9 @@ from tests.unit.session.fakes import (
     unavailable,
 )
 from tests.unit.session.log_writing import NAME
+from tests.unit.session.service import until
 
-Make = Callable[[], Restoring]
+Make = Callable[..., Restoring]
 
 
 @pytest.fixture
@@ -51,15 +52,19 @@ WHOLE = {
 
 @pytest.fixture
 def make(executors: FakeExecutors, mirror: Mirror) -> Make:
-    """Returns a new try at each call."""
-    return lambda: Restoring(
-        executors=executors,
-        address="e1:1",
-        workspace="workspaces/w",
-        mirror=mirror,
-        unreachable=timedelta(seconds=1),
-        owned=lambda: True,
-    )
+    """Returns a new try at each call, which waits for long unless it is told otherwise."""
+
+    def make(*, unreachable: float = 20, owned: bool = True) -> Restoring:
+        return Restoring(
+            executors=executors,
+            address="e1:1",
+            workspace="workspaces/w",
+            mirror=mirror,
+            unreachable=timedelta(seconds=unreachable),
+            owned=lambda: owned,
+        )
+
+    return make
 
 
 async def test_all_of_it_arrives_in_order(make: Make, executor: FakeExecutor) -> None:
@@ -101,7 +106,7 @@ async def test_the_store_may_be_away_for_a_while(
     """That is not the executor's fault, however long it takes."""
     store.unreadable = [store_unavailable()] * 4
 
-    await make().run()
+    await make(unreachable=0.1).run()
 
     assert executor.files == WHOLE
 
@@ -160,7 +165,7 @@ async def test_an_executor_that_stays_away_is_given_up(make: Make, executor: Fak
     executor.away = True
 
     with pytest.raises(Failure) as caught:
-        await make().run()
+        await make(unreachable=0.1).run()
 
     assert errors_pb2.ERROR_REASON_SERVICE_UNAVAILABLE == caught.value.reason
 
@@ -179,20 +184,11 @@ async def test_it_does_not_take_for_ever(
 
 
 async def test_who_may_be_the_owner_no_more_gives_nothing(
-    executors: FakeExecutors, executor: FakeExecutor, mirror: Mirror
+    make: Make, executor: FakeExecutor
 ) -> None:
     """The next owner's agent may be at work there."""
-    restoring = Restoring(
-        executors=executors,
-        address="e1:1",
-        workspace="workspaces/w",
-        mirror=mirror,
-        unreachable=timedelta(seconds=0.1),
-        owned=lambda: False,
-    )
-
     with pytest.raises(Failure):
-        await restoring.run()
+        await make(unreachable=0.1, owned=False).run()
 
     assert [] == executor.calls
 
@@ -201,7 +197,7 @@ async def test_it_can_be_stopped(make: Make, executor: FakeExecutor) -> None:
     """As when the turn is cancelled."""
     executor.stuck = {"restore"}
     task = asyncio.ensure_future(make().run())
-    await asyncio.sleep(0.02)
+    await until(lambda: "restore" in executor.calls)
 
     task.cancel()
     await asyncio.wait([task])

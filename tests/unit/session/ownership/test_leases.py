@@ -153,7 +153,7 @@ class TestRenew:
     @pytest.fixture
     def limits(self) -> Limits:
         """Leases short enough to be renewed in a test."""
-        return Limits(lease=timedelta(seconds=0.3), unreachable=timedelta(seconds=0.3))
+        return Limits(lease=timedelta(seconds=0.3))
 
     async def test_a_busy_user_stays_where_it_is(
         self, pods: Pods, first: Pod, second: Pod, executor: FakeExecutor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 
 from services.chassis.identity import act_as
 from services.session.limits import Limits
@@ -97,7 +96,7 @@ class TestSweeper:
         self, executors: FakeExecutors, executor: FakeExecutor
     ) -> None:
         """If nobody else takes it, it does."""
-        limits = Limits(sessions=1, unreachable=timedelta(seconds=0.3))
+        limits = Limits(sessions=1)
         async with Pods(executors=executors, limits=limits) as pods:
             one = await pods.start("one:1")
             await one.create_agent()

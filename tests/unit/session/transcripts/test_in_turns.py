@@ -15,7 +15,7 @@ from services.session.limits import Limits
 from services.session.records import transcript_path
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore
 from tests.unit.session.log_writing import NAME
-from tests.unit.session.service import AGENT, CONTEXT, Service, until
+from tests.unit.session.service import AGENT, CONTEXT, IMPATIENT, Service, until
 from tests.unit.session.shared import Pod, Pods
 
 Turn = turns_pb2.Turn
@@ -318,6 +318,7 @@ class TestAnotherMachine:
         assert errors_pb2.ERROR_REASON_CONVERSATION_LOST == turn.error.reason
         assert "restore" not in executor.calls
 
+    @IMPATIENT
     async def test_one_that_goes_away_meanwhile_leaves_it_to_another(
         self,
         service: Service,
@@ -362,7 +363,6 @@ class TestLimits:
     def limits(self) -> Limits:
         """Waits like those of a database that is paid for by what is written."""
         return Limits(
-            unreachable=timedelta(seconds=0.3),
             gather=timedelta(milliseconds=10),
             linger=timedelta(seconds=30),
         )
