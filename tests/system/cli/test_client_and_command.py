@@ -157,8 +157,10 @@ async def test_agents_are_watched(client: moorline.AsyncClient) -> None:
             if isinstance(change, moorline.AgentsListed):
                 break
         agent = await client.agents.create(display_name="seen")
-        change = await anext(changes)
-        assert isinstance(change, moorline.AsyncAgent)
+        # The agents of other tests change, too.
+        async for change in changes:
+            if isinstance(change, moorline.AsyncAgent) and change.name == agent.name:
+                break
         assert "seen" == change.display_name
         await agent.delete()
         async for change in changes:
@@ -231,13 +233,11 @@ async def test_the_exit_codes(
     assert code == got, err
 
 
-# It starts ten processes or more, one after the other.
-@pytest.mark.timeout(60)
 async def test_the_command_steers_from_another_terminal(stack: Stack, tmp_path: Path) -> None:
     """`new`, `-p --detach`, `approve`, `logs`, `stop`, `rm` work on one agent."""
     agent = (await command(stack, tmp_path, "new", "--name", "steered"))[1].strip()
     await command(stack, tmp_path, "-p", "/sim ask Bash x\n/sim say so", "--detach")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await command(stack, tmp_path, "approve", agent))[0]:
             pass
     async with moorline.AsyncClient(stack.url, stack.token, environ={}) as client:
@@ -263,7 +263,7 @@ async def test_a_key_opens_the_door_and_is_revoked(stack: Stack, tmp_path: Path)
     key = json.loads(out)[0]["key"]
     assert 0 == (await command(stack, tmp_path, "key", "revoke", key, "--user", "bob"))[0]
     # A gateway may trust what it has just verified for a few seconds more.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while await opens(stack, secret.strip()):  # noqa: ASYNC110 - another process's news
             await asyncio.sleep(0.2)
 
