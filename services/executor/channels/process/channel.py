@@ -207,8 +207,10 @@ class ProcessChannel:
 
     def ended(self) -> None:
         """Hear that the process itself is gone."""
-        if self._transport is None:
+        if self._transport is None or self._pid is None:
             return
+        # Whoever waits for its end or gave up: the number is another process's from now on.
+        self._roots.discard(self._pid)
         ended = _exit(self._transport.get_returncode(), killed=self._killed)
         burying = self._tasks.spawn(self._bury(ended), name="process-bury")
         # Also when the executor ends meanwhile, even before it has begun.
@@ -252,8 +254,6 @@ class ProcessChannel:
         """Tell those who wait that it is gone. Called once or more."""
         if self._gone.done():
             return
-        if self._pid is not None:
-            self._roots.discard(self._pid)
         self.wake()
         if ended.code and not self._killed:
             words = self._last_words.decode(errors="replace")

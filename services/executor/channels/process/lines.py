@@ -32,11 +32,16 @@ class Lines:
         return len(self._waiting)
 
     def feed(self, data: bytes) -> bool:
-        """Take what was read; False when a line is longer than any may be."""
+        """Take what was read; False once a line is longer than any may be.
+
+        Nothing is kept from then on: whoever printed it is to be ended.
+        """
         head, end, rest = data.partition(b"\n")
         self._begun.append(head)
         self._begun_bytes += len(head)
         if self._begun_bytes > self._limit:
+            # It is printed on until its process is dead, as fast as a pipe goes.
+            self._begun = []
             return False
         if not end:
             return True

@@ -87,6 +87,16 @@ def test_line_without_end_is_told(calls: Calls) -> None:
     assert not calls.lines.feed(b"xxx")
 
 
+def test_line_without_end_is_not_kept(calls: Calls) -> None:
+    """However long whoever prints it lives on; nothing that follows it is a line."""
+    told = [calls.lines.feed(b"xxx") for _ in range(100)]
+    told.append(calls.lines.feed(b"x\nshort\n"))
+
+    assert [True] * 3 + [False] * 98 == told
+    assert sum(map(len, calls.lines._begun)) <= 10
+    assert [] == calls.calls
+
+
 def test_what_waits_can_be_forgotten(calls: Calls) -> None:
     """Only the end is told then."""
     calls.lines.hold()
