@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from aiohttp import web
 
@@ -245,7 +245,7 @@ class _Door:
 
     def __init__(self, answer: _Handler, *, limit: int) -> None:
         # Who hangs up wants no answer any more, and shall not pay for it.
-        self._server = web.Server(
+        self._server = _Server(
             answer, handler_cancellation=True, access_log=None, auto_decompress=False
         )
         self._limit = limit
@@ -278,7 +278,25 @@ class _Door:
         await self._server.shutdown(_CLOSING_SECONDS)
 
     def _receive(self) -> asyncio.Protocol:
-        return _Full() if len(self._server.connections) >= self._limit else self._server()
+        inside = len(self._server.connections) + len(self._server.coming)
+        return _Full() if inside >= self._limit else self._server()
+
+
+class _Server(web.Server):
+    """A server that knows also who is accepted and not yet connected: many may be at once."""
+
+    def __init__(self, answer: _Handler, **options: Any) -> None:
+        super().__init__(answer, **options)
+        self.coming: set[web.RequestHandler] = set()
+
+    def __call__(self) -> web.RequestHandler:
+        handler = super().__call__()
+        self.coming.add(handler)
+        return handler
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self.coming.discard(handler)
+        super().connection_made(handler, transport)
 
 
 class _Full(asyncio.Protocol):

@@ -178,6 +178,45 @@ async def test_agent_opens_as_many_connections_as_it_may(
                 break
 
 
+async def test_crowd_gets_in_as_far_as_there_is_room(
+    proxy: ModelProxy, place: Place, view: View
+) -> None:
+    """However many come before one of them is looked at."""
+    await proxy.admit(proxy.meter(), link=Link.SOCKET, place=place, view=view)
+    path, head = str(place.run / SOCKET), b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
+    ends = [await asyncio.open_unix_connection(path) for _ in range(63)]
+    reader, writer = ends[-1]
+    writer.write(head)
+    await reader.readline()
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(64)]
+        for one in crowd:
+            one.settimeout(5)
+            one.connect(path)
+            one.setblocking(False)
+        async with asyncio.timeout(10):
+            await until(lambda: 63 <= sum(map(sent_away, crowd)))
+        (let_in,) = (one for one in crowd if not sent_away(one))
+        reader, writer = await asyncio.open_unix_connection(sock=let_in)
+        writer.write(head)
+
+        assert b"HTTP/1.1 200 OK\r\n" == await reader.readline()
+        for _, end in (*ends, (reader, writer)):
+            end.close()
+            await end.wait_closed()
+
+
+def sent_away(client: socket.socket) -> bool:
+    """Tell whether a client that has asked for nothing was hung up on."""
+    try:
+        client.recv(1)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
 async def test_token_ends_with_its_access(
     proxy: ModelProxy, meter: Meter, place: Place, view: View, provider: Provider
 ) -> None:
