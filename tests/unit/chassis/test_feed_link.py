@@ -195,8 +195,7 @@ async def test_following_survives_a_restart(history: History) -> None:
         Tasks() as tasks,
     ):
         link = link_to(peer, tasks)
-        for follower in followers:
-            await follower.follow(link)
+        await asyncio.gather(*(follower.follow(link) for follower in followers))
         history.append(3)
         for follower in followers:
             await follower.has(3)
@@ -308,8 +307,7 @@ async def test_a_second_break_leaves_no_attempt_of_the_first(
 ) -> None:
     """Attempts that still wait for their turn do not disturb those on the next feed."""
     followers = [Follower() for _ in range(200)]
-    for follower in followers:
-        await follower.follow(link)
+    await asyncio.gather(*(follower.follow(link) for follower in followers))
     service.gate.clear()
     service.arrived.clear()
     service.break_feeds()
