@@ -18,7 +18,7 @@ from services.executor.channels.docker.engine import Engine
 from services.executor.place import Place
 from services.executor.workspaces import Workspaces
 from tests.contract.channels import containers
-from tests.unit.executor.docker.test_channel import Hearer, way
+from tests.unit.executor.docker.test_channel import Hearer, left, way
 from tests.unit.executor.fakes import until
 
 pytestmark = pytest.mark.docker
@@ -96,7 +96,7 @@ async def test_agent_outlives_its_executor(engine: Engine, places: list[Place]) 
 
         assert Exit(0, ExitReason.EXITED) == await hearer.end()
         assert [b"begun", b"read hello"] == hearer.lines
-    assert [] == await states(engine)
+    assert 0 == await left(engine)
 
 
 async def test_what_nobody_wants_is_removed(engine: Engine, places: list[Place]) -> None:
@@ -135,7 +135,7 @@ async def test_killed_agents_are_gone_when_the_executor_is(
         await asyncio.sleep(0)
         killing.cancel()
 
-    assert [] == await states(engine)
+    assert 0 == await left(engine)
 
 
 async def test_engine_that_is_gone_keeps_nothing_from_working(engine: Engine) -> None:
@@ -192,8 +192,4 @@ async def test_agent_out_of_sight_is_ended_soon(
         await hearer.end()
         await given_up(docker)
         cut.cut_off = False
-        left = await states(engine)
-        async with asyncio.timeout(10):
-            while left:
-                await asyncio.sleep(0.05)
-                left = await states(engine)
+        assert 0 == await left(engine)

@@ -66,6 +66,10 @@ async def test_refusal_is_an_error_with_its_status(tmp_path: Path) -> None:
 
 async def test_nothing_is_left_of_a_connection_that_was_not_to_be_had(tmp_path: Path) -> None:
     """An engine may answer, and hang up."""
+    with warnings.catch_warnings():
+        # What others have left is theirs.
+        warnings.simplefilter("ignore")
+        gc.collect()
     container = ("200 OK", b'{"Config": {"Tty": false}}')
     fake = FakeEngine(
         {"version": ("200 OK", b'{"ApiVersion": "1.41"}'), "json": container, "": ("200 OK", b"")}
