@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from services.chassis.client import Peer
 from services.chassis.failures import Failure
 from services.chassis.identity import Identity, Signer
 from services.chassis.metrics import Metrics
+from services.local.ports import free_port
 from tests.contract.agents.turns import Turn
 from tests.rooms.tracked import ROOT
 
@@ -119,9 +119,8 @@ async def restarts(*, root: Path, settings: Mapping[str, str]) -> AsyncIterator[
         root: Directory of the workspaces.
         settings: What is different from the defaults, by variable.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    # One that no client's own port can take while the executor is away.
+    port = free_port()
     signer, metrics = Signer(key=_KEY), Metrics(service="test")
     target = f"127.0.0.1:{port}"
     async with Peer(service="executor", target=target, signer=signer, metrics=metrics) as peer:

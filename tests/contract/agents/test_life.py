@@ -7,11 +7,11 @@ import time
 from tests.contract.agents.conftest import Serve
 from tests.contract.agents.executors import ACCEPT_ALL, Agent
 from tests.contract.agents.kinds import ONLY_REAL, Kind
-from tests.contract.agents.turns import Turn, until
+from tests.contract.agents.turns import AT_ONCE_SECONDS, Turn, until
 
 
 async def test_crash_ends_the_turn_and_nothing_else(agent: Agent, kind: Kind) -> None:
-    """Within two seconds, with its reason; the next prompt goes on with the conversation."""
+    """At once, with its reason; the next prompt goes on with the conversation."""
     await agent.run("the first", "/sim say before", permission_mode=ACCEPT_ALL)
     turn = await agent.begin(
         "/sim stream 2000 20" if kind.real else "/sim stream 20 20",
@@ -25,7 +25,7 @@ async def test_crash_ends_the_turn_and_nothing_else(agent: Agent, kind: Kind) ->
     after = await agent.run("/sim recall", permission_mode=ACCEPT_ALL)
 
     assert "failed AGENT_CRASHED" == turn.ending
-    assert turn.ended - killed < 2
+    assert turn.ended - killed < AT_ONCE_SECONDS
     assert turn.texts[0].startswith("w1 w2 w3 w4 w5")
     assert ["I remember: the first"] == after.texts
 
@@ -52,13 +52,11 @@ async def test_crash_in_a_command_leaves_nothing_running(agent: Agent, kind: Kin
     killed = time.monotonic()
     kind.kill(agent.workspace)
     await agent.end(turn)
-    left = kind.commands(agent.workspace)
     # The engine may say that a container is gone a moment before its last process is.
     await until(lambda: not kind.processes(agent.workspace))
 
     assert "lost AGENT_CRASHED" == turn.ending
-    assert turn.ended - killed < 2
-    assert [] == left
+    assert turn.ended - killed < AT_ONCE_SECONDS
 
 
 async def test_idle_agent_sleeps_and_wakes(serving: Serve, kind: Kind) -> None:
@@ -148,9 +146,9 @@ async def test_deleted_agent_leaves_nothing(agent: Agent, kind: Kind) -> None:
     await turn.until(lambda: turn.deltas > 2)
     await agent.executor.delete(agent.workspace)
     await turn.over()
+    await until(lambda: not kind.processes(agent.workspace))
 
     assert "cancelled" == turn.ending
-    assert [] == kind.processes(agent.workspace)
     assert not agent.files.parent.exists()
 
 
@@ -160,9 +158,9 @@ async def test_executor_that_ends_leaves_nothing(serving: Serve, kind: Kind) -> 
         agent = executor.agent(permission_mode=ACCEPT_ALL)
         turn = await agent.begin("/sim bash touch a.txt && sleep 100")
         await until((agent.files / "a.txt").exists)
+    await until(lambda: not kind.processes(agent.workspace))
 
     assert [] == turn.of("turn_outcome")
-    assert [] == kind.processes(agent.workspace)
 
 
 async def _needs_transcript(agent: Agent) -> bool:

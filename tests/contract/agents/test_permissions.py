@@ -95,11 +95,11 @@ async def test_refusal_is_told_with_its_reason(file: Agent) -> None:
 
 async def test_question_waits_as_long_as_it_takes(serving: Serve) -> None:
     """An agent that waits for a person is not one that hangs."""
-    async with serving("patient", STALL_LIMIT="4") as executor:
+    async with serving("patient", STALL_LIMIT="10") as executor:
         agent = executor.agent()
         turn = await agent.begin("/sim bash touch a.txt", "/sim say on")
         request = await agent.asked(turn)
-        await asyncio.sleep(4.5)
+        await asyncio.sleep(10.5)
         await agent.allow(turn, request)
         await agent.end(turn)
 

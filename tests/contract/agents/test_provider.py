@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -128,12 +129,12 @@ async def test_silent_provider_is_asked_again(serving: Serve) -> None:
 
 async def test_slow_provider_is_not_silent(serving: Serve) -> None:
     """A stream that takes longer than the silence it may keep is read to its end."""
-    async with serving("impatient", UPSTREAM_SILENCE="3") as executor:
-        turn = await executor.agent().run("/sim stream 18 200")
+    async with serving("impatient", UPSTREAM_SILENCE="6") as executor:
+        turn = await executor.agent().run("/sim stream 35 200")
 
     assert "finished" == turn.ending
     assert [] == turn.of("provider_retry")
-    assert turn.texts[0].endswith(" w18")
+    assert turn.texts[0].endswith(" w35")
 
 
 @pytest.mark.parametrize("model", ["claude-sonnet-5", "claude-haiku-4-5"])
@@ -161,10 +162,12 @@ async def test_chosen_model_is_asked(agent: Agent, provider: StandIn) -> None:
 @ONLY_REAL
 async def test_provider_that_is_not_there(serving: Serve) -> None:
     """Nobody listens at its address: the turn fails, and tells that it may pass."""
-    async with StandIn(key="").serve() as gone:
-        address = gone.url
-    async with serving("nobody", MODEL_UPSTREAM=address, PROVIDER_RETRIES="1") as executor:
-        turn = await executor.agent().run("/sim say never")
+    # Held, so that nobody else can listen there meanwhile.
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{held.getsockname()[1]}"
+        async with serving("nobody", MODEL_UPSTREAM=address, PROVIDER_RETRIES="1") as executor:
+            turn = await executor.agent().run("/sim say never")
 
     assert "failed PROVIDER_UNREACHABLE" == turn.ending
     assert turn.outcome.error.HasField("retry_delay")

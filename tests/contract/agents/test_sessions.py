@@ -99,10 +99,10 @@ async def test_what_ends_in_the_background_is_heard(
     """In a turn that nobody asked for; a prompt that comes first is answered first."""
     async with serving("first") as executor, session(executor, tmp_path) as service:
         await service.create_agent(backend=kind.name, allowed_rules=["Bash"])
-        await tell(service, "t1", "/sim background 4000 the build is done\n/sim say started")
+        await tell(service, "t1", "/sim background 10000 the build is done\n/sim say started")
         await tell(service, "t2", "/sim say still here")
         agent = await service.live()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while agent.unfinished() or not agent.log.idle:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.02)
         events = await service.list_events()

@@ -7,7 +7,7 @@ import time
 from tests.contract.agents.conftest import Serve
 from tests.contract.agents.executors import ACCEPT_ALL, Agent
 from tests.contract.agents.kinds import Kind
-from tests.contract.agents.turns import Turn, until
+from tests.contract.agents.turns import AT_ONCE_SECONDS, Turn, until
 
 
 async def stop(agent: Agent, turn: Turn) -> float:
@@ -19,23 +19,23 @@ async def stop(agent: Agent, turn: Turn) -> float:
 
 
 async def test_stopped_while_it_speaks(agent: Agent, kind: Kind) -> None:
-    """Within a second; what was said so far is kept, and the next prompt works."""
+    """At once; what was said so far is kept, and the next prompt works."""
     turn = await agent.begin("/sim stream 2000 20")
     await turn.until(lambda: any("w5" in text for text in turn.shown.values()))
     seconds = await stop(agent, turn)
     (said,) = turn.of("agent_message")
     after = await agent.run("/sim say alive")
+    await until(lambda: not kind.commands(agent.workspace))
 
     assert "cancelled" == turn.ending
-    assert seconds < 1
+    assert seconds < AT_ONCE_SECONDS
     assert said.text.startswith("w1 w2 w3 w4 w5")
     assert said.partial
     assert ["alive"] == after.texts
-    assert [] == kind.commands(agent.workspace)
 
 
 async def test_stopped_in_a_command(agent: Agent, kind: Kind) -> None:
-    """Within a second, and nothing of the command is left."""
+    """At once, and nothing of the command is left."""
     turn = await agent.begin(
         "/sim bash touch began.txt && sleep 100", "/sim say never", permission_mode=ACCEPT_ALL
     )
@@ -43,23 +43,23 @@ async def test_stopped_in_a_command(agent: Agent, kind: Kind) -> None:
     await until((agent.files / "began.txt").exists)
     seconds = await stop(agent, turn)
     after = await agent.run("/sim say alive", permission_mode=ACCEPT_ALL)
+    await until(lambda: not kind.commands(agent.workspace))
 
     assert "cancelled" == turn.ending
-    assert seconds < 1
+    assert seconds < AT_ONCE_SECONDS
     assert [] == turn.texts
     assert ["alive"] == after.texts
-    assert [] == kind.commands(agent.workspace)
 
 
 async def test_stopped_at_an_open_question(agent: Agent) -> None:
-    """Within a second; what was asked for is not done, and an answer that is late does no harm."""
+    """At once; what was asked for is not done, and an answer that is late does no harm."""
     turn = await agent.begin("/sim bash touch a.txt", "/sim say never")
     request = await agent.asked(turn)
     seconds = await stop(agent, turn)
     after = await agent.run("/sim say alive")
 
     assert "cancelled" == turn.ending
-    assert seconds < 1
+    assert seconds < AT_ONCE_SECONDS
     assert not (agent.files / "a.txt").exists()
     assert request.permission_id
     assert ["alive"] == after.texts
@@ -72,7 +72,7 @@ async def test_stopped_before_it_began(agent: Agent) -> None:
     after = await agent.run("/sim say alive")
 
     assert "cancelled" == turn.ending
-    assert seconds < 1
+    assert seconds < AT_ONCE_SECONDS
     assert ["alive"] == after.texts
 
 
@@ -93,13 +93,13 @@ async def test_time_is_limited(agent: Agent) -> None:
     after = await agent.run("/sim say alive")
 
     assert "failed TURN_TIMEOUT" == turn.ending
-    assert turn.ended - turn.began < 3
+    assert turn.ended - turn.began < 1 + AT_ONCE_SECONDS
     assert ["alive"] == after.texts
 
 
 async def test_silence_is_limited(serving: Serve) -> None:
     """An agent that owes a word and says none is ended with that reason, and may be tried again."""
-    async with serving("silent", STALL_LIMIT="4") as executor:
+    async with serving("silent", STALL_LIMIT="10") as executor:
         agent = executor.agent()
         await agent.run("/sim say warm")
         turn = await agent.run("/sim hang")
@@ -107,5 +107,5 @@ async def test_silence_is_limited(serving: Serve) -> None:
 
     assert "failed AGENT_STALLED" == turn.ending
     assert turn.outcome.error.HasField("retry_delay")
-    assert turn.ended - turn.began < 10
+    assert turn.ended - turn.began < 10 + AT_ONCE_SECONDS
     assert ["alive"] == after.texts

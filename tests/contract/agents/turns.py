@@ -16,6 +16,8 @@ from moorline.transcript.v1 import transcript_pb2
 
 PATIENCE_SECONDS = 40
 """Ample for a cold program on a busy machine; what needs it all has failed."""
+AT_ONCE_SECONDS = 10
+"""A program beside many others takes to end what would have gone on for much longer."""
 
 State = transcript_pb2.TurnOutcome.State
 
