@@ -29,6 +29,8 @@ SETTLE_SECONDS = 1.5
 WINDOW_SECONDS = 3
 CUT_SECONDS = 17.0
 """How long they do not read in the end: a little more than the gateway waits for them."""
+CLOSED_SECONDS = 15.0
+"""Who was cut has read by then what was on its way."""
 LATER = 1.2
 """By how much the others' p99 may grow; from the issue."""
 NOISE_SECONDS = 0.1
@@ -126,11 +128,13 @@ class Reader:
                 return
 
 
-def p99(readers: list[Reader], begin: float, end: float) -> float:
-    """Return by how much all but a hundredth of a window's words were late at most."""
+def p99(readers: list[Reader], begin: float, end: float) -> float | None:
+    """Return by how much all but a hundredth of a window's words were late at most.
+
+    None when not one came, as when this process did not run.
+    """
     late = sorted(late for reader in readers for at, late in reader.late if begin <= at < end)
-    assert late
-    return late[int(0.99 * len(late))]
+    return late[int(0.99 * len(late))] if late else None
 
 
 async def test_fifty_clients_that_stop_reading_cost_the_others_nothing(
@@ -160,8 +164,10 @@ async def test_fifty_clients_that_stop_reading_cost_the_others_nothing(
         await asyncio.gather(*following)
         for sleeper in sleepers:
             sleeper.read()
-        await asyncio.sleep(1)
-        assert all(sleeper.closed for sleeper in sleepers), "they were cut"
+        async with asyncio.timeout(CLOSED_SECONDS):
+            # Who was not cut reads on and on.
+            while not all(sleeper.closed for sleeper in sleepers):  # noqa: ASYNC110 - their news
+                await asyncio.sleep(0.05)
 
     for name, value in (
         ("p99_all_read", quick),
@@ -217,6 +223,8 @@ async def in_turns(readers: list[Reader], sleepers: list[Sleeper]) -> tuple[floa
             if cycle < CYCLES - 1:
                 sleeper.send({"id": sleeper.number, "cancel": {}})
                 sleeper.read()
+    assert quick
+    assert slow
     # Other work on the machine makes a second worse and never better.
     return min(quick), min(slow)
 
@@ -229,4 +237,4 @@ async def window(readers: list[Reader]) -> list[float]:
         begin = time.time()
         await asyncio.sleep(1)
         found.append(p99(readers, begin, time.time()))
-    return found
+    return [late for late in found if late is not None]
