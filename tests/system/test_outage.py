@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 
+from tests.nemesis.checker import SLACK_SECONDS
 from tests.nemesis.cluster import Cluster
+from tests.nemesis.connection import CALL_SECONDS
 from tests.nemesis.packets import Packets
 from tests.system.clusters import Follower, cluster, owner, silence, user, words
+from tests.system.lateness import Lateness
 from tests.system.wire import Frame, Wire, WireError
 
 pytestmark = [
@@ -30,8 +33,6 @@ BACK_SECONDS = 3.0
 """Within so long durable events go on; from the issue."""
 ACCEPTED_SECONDS = 5.0
 """Within so long the same call for a new turn is taken."""
-DEADLINE_SECONDS = 10.0
-"""What the gateways of a cluster allow for a call."""
 SHOWN_SECONDS = 2.0
 """No longer silence in a text that brings a word every 50 ms."""
 PASSING = {"STORE_UNAVAILABLE", "SERVICE_UNAVAILABLE"}
@@ -101,9 +102,7 @@ class Victim:
             await asyncio.sleep(1)
 
     async def accepted(self) -> float:
-        """Ask for a turn until it is taken; return how many seconds that took."""
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
+        """Ask for a turn until it is taken; return when that was, in the loop's seconds."""
         agent = self.follower.agent
         while True:
             try:
@@ -111,7 +110,7 @@ class Victim:
             except WireError:
                 await asyncio.sleep(0.1)
             else:
-                return loop.time() - begin
+                return asyncio.get_running_loop().time()
 
     async def _call(self, call: str, request: Frame) -> None:
         loop = asyncio.get_running_loop()
@@ -135,10 +134,10 @@ async def served_by(site: Cluster, stack: AsyncExitStack, pod: str, name: str) -
     raise AssertionError(f"{pod} serves nobody")
 
 
-def check_answers(victim: Victim, begin: float, back: float) -> None:
+def check_answers(victim: Victim, late: Lateness, begin: float, back: float) -> None:
     """Nothing hangs, and who cannot be served is told to come back."""
     for answer in victim.answers:
-        assert answer.end - answer.begin < DEADLINE_SECONDS + 0.5, answer
+        assert seconds(late, answer.begin, answer.end) < CALL_SECONDS + SLACK_SECONDS, answer
         if answer.reason:
             assert answer.reason in PASSING, answer
             assert answer.error.get("retryDelay"), answer
@@ -147,19 +146,28 @@ def check_answers(victim: Victim, begin: float, back: float) -> None:
     assert inside
     for answer in inside:
         assert "STORE_UNAVAILABLE" == answer.reason, answer
-        assert answer.end - answer.begin < REFUSED_SECONDS, answer
+        assert seconds(late, answer.begin, answer.end) < REFUSED_SECONDS, answer
 
 
-async def check_turn(victim: Victim, back: float, first: int, second: int) -> None:
+def check_turn(
+    victim: Victim, late: Lateness, begin: float, back: float, words_said: tuple[int, int]
+) -> None:
     """The turn went on all the time, and all of it is stored."""
     follower = victim.follower
-    stored = min(time for time in follower.durable.values() if time >= back) - back
-    assert stored < BACK_SECONDS
+    shown = [late.own(time) for time in follower.times]
+    assert silence(shown, late.own(begin), late.own(back)) < SHOWN_SECONDS
+    stored = min(time for time in follower.durable.values() if time >= back)
+    assert seconds(late, back, stored) < BACK_SECONDS
     outcome = follower.transcript.outcome(victim.turn)
     assert outcome is not None
     assert "STATE_FINISHED" == outcome["state"]
     said = [message["text"] for message in follower.transcript.items("agentMessage")]
-    assert [words(first), words(second), "after"] == said[:3]
+    assert [*map(words, words_said), "after"] == said[:3]
+
+
+def seconds(late: Lateness, begin: float, end: float) -> float:
+    """Return how long something took, less what this process was late meanwhile."""
+    return late.own(end) - late.own(begin)
 
 
 async def test_a_minute_without_the_database(site: Cluster) -> None:
@@ -167,6 +175,7 @@ async def test_a_minute_without_the_database(site: Cluster) -> None:
     loop = asyncio.get_running_loop()
     first, second = 400, 840
     async with AsyncExitStack() as stack:
+        late = await stack.enter_async_context(Lateness())
         packets = stack.enter_context(Packets())
         victims = [await served_by(site, stack, f"session-{n}", "minute") for n in (1, 2)]
         following = await asyncio.gather(*(victim.begin(first, second) for victim in victims))
@@ -187,11 +196,10 @@ async def test_a_minute_without_the_database(site: Cluster) -> None:
         accepted = await asyncio.gather(*(victim.accepted() for victim in victims))
         await asyncio.gather(*asking, *following)
 
-    for victim, seconds in zip(victims, accepted, strict=True):
-        check_answers(victim, begin, back)
-        assert silence(victim.follower.times, begin, back) < SHOWN_SECONDS
-        assert seconds < ACCEPTED_SECONDS
-        await check_turn(victim, back, first, second)
+    for victim, taken in zip(victims, accepted, strict=True):
+        check_answers(victim, late, begin, back)
+        assert seconds(late, back, taken) < ACCEPTED_SECONDS
+        check_turn(victim, late, begin, back, (first, second))
 
 
 async def test_a_database_that_is_down_for_a_moment(site: Cluster) -> None:
@@ -199,6 +207,7 @@ async def test_a_database_that_is_down_for_a_moment(site: Cluster) -> None:
     loop = asyncio.get_running_loop()
     first, second = 60, 200
     async with AsyncExitStack() as stack:
+        late = await stack.enter_async_context(Lateness())
         victim = await served_by(site, stack, "session-1", "moment")
         following = await victim.begin(first, second)
         begin = loop.time()
@@ -209,10 +218,9 @@ async def test_a_database_that_is_down_for_a_moment(site: Cluster) -> None:
         for proxy in site.to_store.values():
             proxy.heal()
         back = loop.time()
-        accepted = await victim.accepted()
+        taken = await victim.accepted()
         await asyncio.gather(asking, following)
 
-    check_answers(victim, begin, back)
-    assert silence(victim.follower.times, begin, back) < SHOWN_SECONDS
-    assert accepted < ACCEPTED_SECONDS
-    await check_turn(victim, back, first, second)
+    check_answers(victim, late, begin, back)
+    assert seconds(late, back, taken) < ACCEPTED_SECONDS
+    check_turn(victim, late, begin, back, (first, second))
