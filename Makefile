@@ -21,7 +21,7 @@ CONTRACT_executor := tests/contract/channels tests/contract/agents
 
 # Each of these is one process of tests. First what judges times, or needs a machine that is not
 # busy: they mostly wait, so two of them are not. Then the rest, the longest first.
-ALONE  := alone-nemesis alone-system
+ALONE  := alone-nemesis alone-system alone-agents
 BESIDE := coverage-executor coverage-session beside-contained beside-system beside-browser beside-units coverage-chassis
 
 # Each stamp is touched when its step has succeeded, so that a second start is instant.
@@ -83,13 +83,16 @@ test: setup ## Run the tests; what this machine lacks is skipped by name
 
 test-all: setup ## Run the tests, and fail where one would be skipped
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target $(ALONE) REQUIRE=--require-all
-	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained"'
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target $(BESIDE) REQUIRE=--require-all ONLY='-m "not contained and not alone"'
+
+alone-agents: setup
+	@$(PY) -m pytest -q $(REQUIRE) -m alone tests/contract/agents
 
 alone-%: setup
 	@$(PY) -m pytest -q $(REQUIRE) -m alone tests/$*
 
 beside-contained: setup
-	@$(PY) -m pytest -q $(REQUIRE) -m contained tests/contract/agents
+	@$(PY) -m pytest -q $(REQUIRE) -m "contained and not alone" tests/contract/agents
 
 beside-units: setup
 	@$(PY) -m pytest -q $(REQUIRE) -m "not alone" tests/docs tests/nemesis tests/rooms tests/unit $(MEASURED:%=--ignore=tests/unit/%)
