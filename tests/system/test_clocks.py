@@ -24,9 +24,9 @@ from tests.nemesis.faults import clocks_possible
 from tests.system.clusters import cluster, documents, owner, user
 from tests.system.wire import Transcript, Wire, follow
 
-pytestmark = [pytest.mark.alone, pytest.mark.firestore, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.firestore, pytest.mark.timeout(180)]
 
-LEASE_SECONDS = 5.0
+LEASE_SECONDS = 15.0
 PERMISSION_SECONDS = 3.0
 KEY_SECONDS = 8
 TRUE_SECONDS = 5.0
@@ -52,7 +52,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Cluster]:
         tmp_path, lease_seconds=LEASE_SECONDS, clocks=CLOCKS, settings=settings
     ) as site:
         ports = [pod.port for pod in site.of("gateway")]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await until_ready(grpc_ports=[], http_ports=ports)
         yield site
 
