@@ -224,8 +224,11 @@ class HeldLease:
 
     async def settled(self) -> None:
         """See `Lease`."""
+        if not self.held:
+            # Only once: a database that refuses at once would be asked without a pause.
+            self._kicked.set()
         while self._over is None and not self.held:
-            await self._next_outcome()
+            await self._outcome.wait()
 
     def when_known(self, callback: Callable[[], None]) -> None:
         """See `Lease`."""
