@@ -24,12 +24,16 @@ from tests.unit.session.log_writing import NAME, Writer
 from tests.unit.session.service import Service
 from tests.unit.session.shared import Pod, Pods
 
+ALONE = {"test_late", "test_patience"}
+"""Where nothing but the own loop is waited for, unless a test has a store in a file."""
+
 
 def pytest_asyncio_loop_factories(
     item: pytest.Function,
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Let the time of tests jump whose processes share a database in memory, without a thread."""
-    if "pods" in item.fixturenames and "store" not in item.fixturenames:
+    """Let time jump where no thread is waited for: with a database in memory, or without any."""
+    alone = "pods" in item.fixturenames or item.path.stem in ALONE
+    if alone and "store" not in item.fixturenames:
         return {"jumping": JumpingLoop}
     return {"asyncio": asyncio.new_event_loop}
 

@@ -102,10 +102,11 @@ class TestCreateTurn:
         self, service: Service, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The same call again joins the turn, once the store is back."""
-        monkeypatch.setattr(log_module, "_DURABLE_SECONDS", 0.02)
         store.held.clear()
-        with pytest.raises(Failure) as raised:
-            await service.create_turn()
+        with monkeypatch.context() as patched:
+            patched.setattr(log_module, "_DURABLE_SECONDS", 0.02)
+            with pytest.raises(Failure) as raised:
+                await service.create_turn()
         assert errors_pb2.ERROR_REASON_STORE_UNAVAILABLE == raised.value.reason
 
         store.held.set()

@@ -37,14 +37,16 @@ async def server() -> AsyncIterator[ScriptedFirestore]:
 
 @pytest.fixture
 async def store(server: ScriptedFirestore) -> AsyncIterator[FirestoreStore]:
-    """A store on that server, which gives up soon."""
+    """A store on that server."""
     async with opened(server) as store:
         yield store
 
 
-def opened(server: ScriptedFirestore) -> FirestoreStore:
+def opened(
+    server: ScriptedFirestore, *, deadline: float = 15, attempt: float = 10
+) -> FirestoreStore:
     """A store on a server, not open yet."""
-    return FirestoreStore(project="mine", emulator=server.host, deadline=1.5, attempt=0.5)
+    return FirestoreStore(project="mine", emulator=server.host, deadline=deadline, attempt=attempt)
 
 
 class TestOpening:
@@ -89,7 +91,7 @@ class TestOpening:
     ) -> None:
         """It opens, and the log says what to look at."""
         server.always = LOST
-        async with opened(server) as store:
+        async with opened(server, attempt=0.5) as store:
             (record,) = caplog.records
             assert "FIRESTORE_EMULATOR_HOST" in record.__dict__["advice"]
             server.always = None
@@ -180,12 +182,10 @@ class TestCommit:
         with pytest.raises(Failure if doubtful else StoreConflict):
             await store.commit([Create("things/a", {})])
 
-    async def test_a_pause_ends_by_the_deadline(
-        self, server: ScriptedFirestore, store: FirestoreStore
-    ) -> None:
+    async def test_a_pause_ends_by_the_deadline(self, server: ScriptedFirestore) -> None:
         """However short the errors take."""
-        server.always = LOST
-        async with asyncio.timeout(5):
+        async with opened(server, deadline=2) as store, asyncio.timeout(15):
+            server.always = LOST
             with pytest.raises(Failure):
                 await store.read("things")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from services.executor import __main__ as program
 from services.executor.book import ITEMS_LIMIT
 from services.executor.channels.simulation import lines
 from services.executor.settings import Settings
+from services.local.ports import free_port
 from services.session.agents import LiveAgent
 from services.session.clock import DatabaseClock
 from services.session.executors.links import ExecutorLinks
@@ -64,9 +64,7 @@ async def running(workspaces: Path) -> AsyncIterator[str]:
 
 def killable(workspaces: Path) -> tuple[subprocess.Popen[bytes], str]:
     """Start an executor that can die at once; returns its process and its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
         [sys.executable, "-m", "services.executor"],
         env={
@@ -219,7 +217,7 @@ async def test_another_executor_goes_on_when_one_is_killed(
         # Reached, however long it takes to start: then it is where the agent's files are.
         await until(lambda: first == service.environment.executors.place(preferred=""))
         agent.record.executor = first
-        await service.create_turn(prompt="/sim stream 60 20\n/sim ask Bash ls\n/sim say done")
+        await service.create_turn(prompt="/sim stream 250 20\n/sim ask Bash ls\n/sim say done")
         await until(lambda: any(block.text() for block in agent.timeline.blocks.values()))
         process.kill()
         pending = "moorline_permission_requests_pending"

@@ -114,7 +114,7 @@ async def test_a_prompt_comes_before_what_is_in_the_background(
     """The work goes on meanwhile, and is heard of after that."""
     async with running(tmp_path / "first") as first, serving(store, first) as service:
         await service.create_agent(permission_mode=3)
-        await service.create_turn("t1", prompt="/sim background 1500 the build is done")
+        await service.create_turn("t1", prompt="/sim background 5000 the build is done")
         agent = await service.live()
         await until(lambda: any(turn.background for turn in agent.unfinished()))
         await service.create_turn("t2", prompt="/sim say first this")

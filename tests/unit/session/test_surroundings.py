@@ -48,8 +48,9 @@ def surroundings(service: Service, store: Any = None) -> Surroundings:
     )
 
 
-async def test_all_is_well(service: Service) -> None:
+async def test_all_is_well(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store is really asked, and how long it took is told."""
+    monkeypatch.setattr(surroundings_module, "_SLOW_SECONDS", 4.0)
     await service.live()
 
     session, store = await surroundings(service).look()

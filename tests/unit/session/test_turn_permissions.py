@@ -15,6 +15,7 @@ from services.chassis.failures import Failure
 from services.session.limits import Limits
 from tests.unit.session.fakes import FakeExecutor, unavailable
 from tests.unit.session.service import Service, until
+from tests.unit.session.shared import Pod
 
 Decision = transcript_pb2.PermissionDecision
 
@@ -141,12 +142,12 @@ class TestPermissionTimeout:
         events = await service.list_events()
         assert events[1].item.permission_request.HasField("expire_time")
 
-    async def test_an_answer_in_time_stands(self, service: Service, executor: FakeExecutor) -> None:
+    async def test_an_answer_in_time_stands(self, first: Pod, executor: FakeExecutor) -> None:
         """The end of the wait changes nothing then."""
-        await service.create_turn()
+        await first.create_turn()
         execution = await executor.execution()
         execution.ask()
-        await service.resolve()
+        await first.resolve()
 
         await asyncio.sleep(0.08)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,6 +21,12 @@ async def servicer() -> Servicer:
     return Servicer(follows=True, script=[Update(), Update()])
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody listens to yet is kept, however long a test takes to listen."""
+    monkeypatch.setattr(executor_link, "_EARLY_SECONDS", 60)
+
+
 @pytest.fixture
 async def link(servicer: Servicer) -> AsyncIterator[ExecutorLink]:
     """A link to an executor that runs, which is connected."""
@@ -35,6 +40,11 @@ async def create(link: ExecutorLink, execution_id: str = "e1") -> None:
     await link.create(execution_id, executions_pb2.Execution())
 
 
+def kept(link: ExecutorLink) -> int:
+    """Return how many updates are kept for the listener that will come."""
+    return sum(len(updates) for updates in link._early["e1"]._early)
+
+
 def subscribes(servicer: Servicer) -> int:
     """Return how many calls to subscribe there were."""
     return [name for name, _ in servicer.calls].count("subscribe")
@@ -44,8 +54,7 @@ async def test_creating_spares_the_call_to_follow(link: ExecutorLink, servicer: 
     """What comes before its listener is kept for it."""
     heard = Heard()
     await create(link)
-    await until(lambda: servicer.cursors[0].position == 2)
-    await asyncio.sleep(0.05)
+    await until(lambda: kept(link) == 2)
     await link.subscribe("e1", heard)
     early = heard.at
     servicer.say(Update())
@@ -118,10 +127,10 @@ async def test_break_before_anybody_listens_begins_anew(servicer: Servicer) -> N
     async with serving(servicer) as port, linked(port) as link:
         await until(lambda: link.connected)
         await create(link)
-        await until(lambda: servicer.cursors[0].position == 2)
+        await until(lambda: kept(link) == 2)
         servicer.break_feed()
-        await until(lambda: len(servicer.cursors) == 2 and servicer.cursors[1].position == 2)
-        await asyncio.sleep(0.05)
+        # What was kept is forgotten before it is asked for again.
+        await until(lambda: len(servicer.cursors) == 2 and kept(link) == 2)
         await link.subscribe("e1", heard)
 
     assert (2, 0) == (heard.at, heard.resets)
@@ -135,8 +144,7 @@ async def test_execution_that_is_gone_after_a_break_cannot_be_followed(servicer:
         await create(link)
         servicer.known = False
         servicer.break_feed()
-        await until(lambda: subscribes(servicer) == 1)
-        await asyncio.sleep(0.05)
+        await until(lambda: not link._early["e1"].open)
         with pytest.raises(Failure) as caught:
             await link.subscribe("e1", Heard())
 

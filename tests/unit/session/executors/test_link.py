@@ -20,6 +20,7 @@ from services.chassis.client import Peer
 from services.chassis.failures import Failure
 from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
+from services.local.ports import free_port
 from services.session.clock import DatabaseClock
 from services.session.executors.clock import ExecutorClock
 from services.session.executors.link import ExecutorLink
@@ -163,7 +164,8 @@ async def test_a_restarted_executor_ends_what_it_does_not_know(servicer: Service
     """The listener hears that its execution is gone."""
     heard = Heard()
     async with AsyncExitStack() as stack:
-        async with serving(servicer) as port:
+        port = free_port()
+        async with serving(servicer, port):
             link = await stack.enter_async_context(linked(port))
             await link.subscribe("e1", heard)
         fresh = Servicer(known=False)
@@ -200,13 +202,13 @@ async def test_times_are_the_databases_however_wrong_the_executors_clock_is(
             heard = Heard()
             await link.subscribe("e1", heard)
             update = Update()
-            happened = now() - timedelta(seconds=3)
+            happened = now() - timedelta(minutes=10)
             update.event.create_time.FromDatetime(happened + servicer.clock_error)
             servicer.say(update)
             await until(lambda heard=heard: heard.at == 1)  # type: ignore[misc]
 
             shown = heard.news[0].event.create_time.ToDatetime(UTC)
-            assert abs(shown - happened) < timedelta(seconds=0.5)
+            assert abs(shown - happened) < timedelta(seconds=15)
 
 
 async def test_acknowledgements_are_joined(link: ExecutorLink, servicer: Servicer) -> None:

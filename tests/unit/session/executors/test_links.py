@@ -19,6 +19,7 @@ from services.chassis.discovery import Discovery
 from services.chassis.failures import Failure
 from services.chassis.identity import Signer
 from services.chassis.metrics import Metrics
+from services.local.ports import free_port
 from services.session.clock import DatabaseClock
 from services.session.executors import link as executor_link
 from services.session.executors.links import ExecutorLinks
@@ -139,15 +140,18 @@ class TestPlacing:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Every turn learns from the refusal of one; then it is asked again."""
-        monkeypatch.setattr(executor_link, "_REFUSED_SECONDS", 0.2)
         first, *others = fleet
         fleet[first].refusal = Failure(reason, "no")
 
-        with pytest.raises(Failure) as raised:
-            await links.create(first, "e1", executions_pb2.Execution())
+        async def ask(seconds: float) -> None:
+            monkeypatch.setattr(executor_link, "_REFUSED_SECONDS", seconds)
+            with pytest.raises(Failure) as raised:
+                await links.create(first, "e1", executions_pb2.Execution())
+            assert reason == raised.value.reason
 
-        assert reason == raised.value.reason
+        await ask(60)
         assert {links.place(preferred=first) for _ in range(50)} == set(others)
+        await ask(0.05)
         await until(lambda: links.place(preferred=first) == first)
 
     async def test_one_that_left_is_not_chosen(
@@ -177,14 +181,15 @@ class TestPlacing:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By those whose files it has; it may have restarted. New agents go elsewhere."""
-        monkeypatch.setattr(executor_link, "_SHORT_SECONDS", 0.5)
+        monkeypatch.setattr(executor_link, "_SHORT_SECONDS", 60)
         async with serving(Servicer()) as port:
             address, gone = f"127.0.0.1:{port}", "127.0.0.1:1"
-            async with linked(Name([address, gone])) as links:
+            async with linked(Name([address, gone]), unreachable=240) as links:
                 await reached(links, address)
 
                 assert gone == links.place(preferred=gone)
                 assert address == links.place(preferred="")
+                monkeypatch.setattr(executor_link, "_SHORT_SECONDS", 0.05)
                 await until(lambda: links.place(preferred=gone) == address)
 
 
@@ -271,8 +276,7 @@ class TestAbandoning:
     ) -> None:
         """Everything that was given up meanwhile."""
         monkeypatch.setattr(executor_link, "_REPEAT_SECONDS", 0.05)
-        async with serving(Servicer()) as port:
-            pass
+        port = free_port()
         address, servicer = f"127.0.0.1:{port}", Servicer()
         async with linked(Name([address])) as links:
             links.abandon(address, "e1")
