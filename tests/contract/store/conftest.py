@@ -28,7 +28,8 @@ def _sqlite(request: pytest.FixtureRequest) -> MakeStore:
 
 def _firestore(request: pytest.FixtureRequest) -> MakeStore:
     emulator: FirestoreEmulator = request.getfixturevalue("firestore_emulator")
-    return lambda: FirestoreStore(project=PROJECT, emulator=emulator.host)
+    # An attempt that a busy machine makes late leaves doubt where a test expects a conflict.
+    return lambda: FirestoreStore(project=PROJECT, emulator=emulator.host, deadline=60, attempt=30)
 
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], MakeStore]] = {

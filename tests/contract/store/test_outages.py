@@ -21,6 +21,10 @@ pytestmark = [pytest.mark.firestore, pytest.mark.timeout(60)]
 
 DEADLINE = 1.0
 ATTEMPT = 0.4
+LATE = 5.0
+"""How late a busy machine may be: with the deadline, still sooner than the product's own."""
+SOON = 10.0
+"""How long what comes back may take, on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +56,23 @@ async def store(proxy: FaultProxy) -> AsyncIterator[FirestoreStore]:
         proxy.heal()
 
 
+@pytest.fixture
+async def other(own_emulator: FirestoreEmulator) -> AsyncIterator[FirestoreStore]:
+    """A store with a way of its own, for looks at what there is."""
+    async with FirestoreStore(
+        project=PROJECT, emulator=own_emulator.host, deadline=15, attempt=10
+    ) as store:
+        yield store
+
+
 async def settle(store: FirestoreStore) -> float:
-    """Return after how many seconds a commit succeeds again."""
+    """Return after how many seconds every kind of call succeeds again."""
     began = time.monotonic()
     while True:
         try:
             await store.commit([Delete("work/none")])
+            await store.get("work/none")
+            await store.read("work")
         except Failure:
             await asyncio.sleep(0)
         else:
@@ -94,7 +109,7 @@ class TestOutages:
         root: str,
         fault: str,
     ) -> None:
-        """By the deadline, typed and with a delay; after the fault calls succeed in 3 s."""
+        """By the deadline, typed and with a delay; after the fault calls succeed soon."""
         begin, end = FAULTS[fault]
         begin(proxy, own_emulator)
         try:
@@ -108,8 +123,8 @@ class TestOutages:
             end(proxy, own_emulator)
 
         assert {"STORE_UNAVAILABLE"} == {reason for reason, _ in outcomes}
-        assert all(seconds < DEADLINE + 0.5 for _, seconds in outcomes)
-        assert await settle(store) < 3
+        assert all(seconds < DEADLINE + LATE for _, seconds in outcomes)
+        assert await settle(store) < SOON
 
     async def test_a_database_that_was_killed_comes_back_empty(
         self, proxy: FaultProxy, own_emulator: FirestoreEmulator, root: str
@@ -124,7 +139,7 @@ class TestOutages:
 
             await commit
 
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < SOON
             assert ["b"] == [document.id for document in await store.read(f"{root}/things")]
 
     def test_its_own_deadlines_keep_the_promise(self) -> None:
@@ -148,37 +163,63 @@ class TestOutages:
             await asyncio.sleep(0)
             began = time.monotonic()
 
-        assert time.monotonic() - began < DEADLINE + 0.5
+        assert time.monotonic() - began < DEADLINE + LATE
         assert "STORE_UNAVAILABLE" == (await commit)[0]
 
 
 class TestLostAnswers:
-    async def lose(self, proxy: FaultProxy, call: Awaitable[Any]) -> Any:
-        """Make a call whose first answer is lost."""
+    @pytest.fixture
+    async def store(self, proxy: FaultProxy) -> AsyncIterator[FirestoreStore]:
+        """A store that gives up late: what is lost is asked for again in time."""
+        async with FirestoreStore(
+            project=PROJECT, emulator=proxy.host, deadline=15, attempt=10
+        ) as store:
+            yield store
+            proxy.heal()
+
+    async def lose(
+        self,
+        proxy: FaultProxy,
+        call: Awaitable[Any],
+        made: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Any:
+        """Make a call whose first answer is lost.
+
+        Args:
+            proxy: What loses it.
+            call: The call.
+            made: Tells whether the call has had its effect, which is waited for.
+        """
         proxy.drop_answers()
         task = asyncio.ensure_future(call)
+        # Not enough: what was lost may be of the connection, before anything was answered.
         await proxy.answer_lost()
-        # More than one packet of it may be on the way.
-        await asyncio.sleep(0.05)
+        while made is not None and not await made():
+            pass
         proxy.heal()
         return await task
 
     async def test_a_commit_that_was_made_is_told_so(
-        self, store: FirestoreStore, proxy: FaultProxy, root: str
+        self, store: FirestoreStore, other: FirestoreStore, proxy: FaultProxy, root: str
     ) -> None:
         """With the versions that the documents have, also of large ones."""
-        await store.commit([Create(f"{root}/things/gone", {})])
+        gone = await store.commit([Create(f"{root}/things/gone", {})])
         made = await store.commit([Create(f"{root}/things/changed", {})])
+
+        async def seen() -> bool:
+            return await other.get(f"{root}/things/a") is not None
 
         committed = await self.lose(
             proxy,
             store.commit(
                 [
-                    Delete(f"{root}/things/gone"),
+                    # At its version, so that nothing is read before.
+                    Delete(f"{root}/things/gone", gone.versions[0]),
                     Create(f"{root}/things/a", {"text": "x" * 300_000}),
                     Update(f"{root}/things/changed", {"n": 1}, made.versions[0]),
                 ]
             ),
+            seen,
         )
 
         large = await current(store, f"{root}/things/a")
@@ -188,36 +229,39 @@ class TestLostAnswers:
         assert await store.get(f"{root}/things/gone") is None
 
     async def test_many_of_them_are_made_once(
-        self, store: FirestoreStore, proxy: FaultProxy, root: str
+        self, store: FirestoreStore, other: FirestoreStore, proxy: FaultProxy, root: str
     ) -> None:
         """A counter that is set by compare-and-set counts right."""
         path = f"{root}/things/counter"
         committed = await store.commit([Create(path, {"n": 0})])
         for n in range(1, 6):
+
+            async def counted(n: int = n) -> bool:
+                return (await current(other, path)).fields == {"n": n}
+
             committed = await self.lose(
-                proxy, store.commit([Update(path, {"n": n}, committed.versions[0])])
+                proxy, store.commit([Update(path, {"n": n}, committed.versions[0])]), counted
             )
 
         assert {"n": 5} == (await current(store, path)).fields
 
     async def test_a_commit_that_lost_against_another_is_no_success(
-        self, store: FirestoreStore, proxy: FaultProxy, own_emulator: FirestoreEmulator, root: str
+        self, store: FirestoreStore, other: FirestoreStore, proxy: FaultProxy, root: str
     ) -> None:
         """Nor is it told as a conflict, as it may have been made before the other."""
         path = f"{root}/things/a"
         made = await store.commit([Create(path, {"n": 0})])
-        async with FirestoreStore(project=PROJECT, emulator=own_emulator.host) as other:
-            proxy.drop_answers()
-            commit = asyncio.ensure_future(store.commit([Update(path, {"n": 1}, made.versions[0])]))
-            await proxy.answer_lost()
+        proxy.drop_answers()
+        commit = asyncio.ensure_future(store.commit([Update(path, {"n": 1}, made.versions[0])]))
+        await proxy.answer_lost()
+        found = await current(other, path)
+        while found.version == made.versions[0]:
             found = await current(other, path)
-            while found.version == made.versions[0]:
-                found = await current(other, path)
-            await other.commit([Update(path, {"n": 2}, found.version)])
-            proxy.heal()
+        await other.commit([Update(path, {"n": 2}, found.version)])
+        proxy.heal()
 
-            with pytest.raises(Failure) as raised:
-                await commit
+        with pytest.raises(Failure) as raised:
+            await commit
 
         assert "STORE_UNAVAILABLE" == raised.value.reason_name
         with pytest.raises(StoreConflict):
@@ -225,13 +269,17 @@ class TestLostAnswers:
         assert {"n": 2} == (await current(store, path)).fields
 
     async def test_a_delete_whose_answer_is_lost_is_in_doubt(
-        self, store: FirestoreStore, proxy: FaultProxy, root: str
+        self, store: FirestoreStore, other: FirestoreStore, proxy: FaultProxy, root: str
     ) -> None:
         """At a version it leaves no trace of who made it; at any, it is made again."""
-        made = await store.commit([Create(f"{root}/things/a", {}), Create(f"{root}/things/b", {})])
+        path = f"{root}/things/a"
+        made = await store.commit([Create(path, {}), Create(f"{root}/things/b", {})])
+
+        async def gone() -> bool:
+            return await other.get(path) is None
 
         with pytest.raises(Failure):
-            await self.lose(proxy, store.commit([Delete(f"{root}/things/a", made.versions[0])]))
+            await self.lose(proxy, store.commit([Delete(path, made.versions[0])]), gone)
         await self.lose(proxy, store.commit([Delete(f"{root}/things/b")]))
 
         assert [] == await store.read(f"{root}/things")
