@@ -12,7 +12,6 @@ import pytest_asyncio
 
 import moorline
 from moorline.connection import ConnectionState
-from tests.nemesis.checker import SLACK_SECONDS
 from tests.nemesis.cluster import Cluster
 from tests.system.clusters import Follower, cluster, lease, owner, silence, user, whole, words
 from tests.system.lateness import Lateness
@@ -71,7 +70,8 @@ class Program:
         self.blocks[delta.block_id] = delta.text if delta.snapshot else known + delta.text
 
 
-@pytest.mark.parametrize("way", ["killed", "terminated"])
+# What is measured first is measured in a cluster of which nothing has just come back.
+@pytest.mark.parametrize("way", ["terminated", "killed"])
 async def test_a_stream_goes_on_without_its_owner(site: Cluster, way: str) -> None:
     """In the same call of the Python client, and of a client on the wire at another gateway."""
     count, allowed = (480, KILLED_SECONDS) if way == "killed" else (140, TERMINATED_SECONDS)
@@ -120,9 +120,7 @@ async def test_a_stream_goes_on_without_its_owner(site: Cluster, way: str) -> No
     assert f"before\n\n{words(count)}\n\nafter" == result.text
     assert ["before", words(count), "after"] == list(program.blocks.values())
     for times in (program.times, follower.times):
-        longest = silence(list(map(late.own, times)), late.own(begin))
-        # Services whose machine other work shares are late as well.
-        assert longest < allowed + SLACK_SECONDS
+        assert silence(list(map(late.own, times)), late.own(begin)) < allowed
     assert [ConnectionState.CONNECTING, ConnectionState.CONNECTED] == program.states[:2]
     assert ConnectionState.RECONNECTING not in program.states
     assert [event.sequence for event in history] == [*follower.durable]
