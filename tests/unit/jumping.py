@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+Factories: TypeAlias = dict[str, Callable[[], asyncio.AbstractEventLoop]]
+"""What `pytest_asyncio_loop_factories` returns: how to make a test's loop, by its name."""
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
@@ -38,3 +42,8 @@ class _Selector(selectors.DefaultSelector):
         if timeout and not ready:
             self._loop.jump(timeout)
         return ready
+
+
+def loops(*, jumping: bool) -> Factories:
+    """Return how to make the loop of a test: one whose time jumps, or the usual one."""
+    return {"jumping": JumpingLoop} if jumping else {"asyncio": asyncio.new_event_loop}

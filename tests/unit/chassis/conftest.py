@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from services.chassis.feed_link import FeedLink
 from services.chassis.tasks import Tasks
 from tests.unit.chassis.followed import FeedService, History, link_to
 from tests.unit.chassis.service import Running, peer_of
-from tests.unit.jumping import JumpingLoop
+from tests.unit.jumping import Factories, loops
 
 WITHOUT_SOCKETS = {
     "test_backoff",
@@ -26,13 +25,9 @@ WITHOUT_SOCKETS = {
 """Where how long something takes is what it waits, whatever the machine does."""
 
 
-def pytest_asyncio_loop_factories(
-    item: pytest.Item,
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Factories:
     """Let the time of tests jump that have nothing but their own loop to wait for."""
-    if item.path.stem in WITHOUT_SOCKETS:
-        return {"jumping": JumpingLoop}
-    return {"asyncio": asyncio.new_event_loop}
+    return loops(jumping=item.path.stem in WITHOUT_SOCKETS)
 
 
 @pytest.fixture

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 import pytest
 
-from tests.unit.jumping import JumpingLoop
+from tests.unit.jumping import Factories, loops
 
 
-def pytest_asyncio_loop_factories(
-    item: pytest.Item,
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Factories:
     """Let time jump where a program is given some and takes all of it."""
-    if item.path.stem == "test_grace":
-        return {"jumping": JumpingLoop}
-    return {"asyncio": asyncio.new_event_loop}
+    return loops(jumping=item.path.stem == "test_grace")

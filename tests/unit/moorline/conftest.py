@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
 import moorline
-from tests.unit.jumping import JumpingLoop
+from tests.unit.jumping import Factories, loops
 from tests.unit.moorline.scripted import Gateway, scripted_gateway
 from tests.unit.moorline.scripted_platform import TOKEN
 
@@ -16,13 +15,9 @@ WITHOUT_SOCKETS = {"test_dialling"}
 """Where how long something takes is what it waits, whatever the machine does."""
 
 
-def pytest_asyncio_loop_factories(
-    item: pytest.Item,
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Factories:
     """Let the time of tests jump that have nothing but their own loop to wait for."""
-    if item.path.stem in WITHOUT_SOCKETS:
-        return {"jumping": JumpingLoop}
-    return {"asyncio": asyncio.new_event_loop}
+    return loops(jumping=item.path.stem in WITHOUT_SOCKETS)
 
 
 @pytest.fixture

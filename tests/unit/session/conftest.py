@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from services.session.stores.firestore import FirestoreStore
 from services.session.stores.sqlite import SqliteStore
 from tests.contract.store.limits import LimitedStore
 from tests.emulator import FirestoreEmulator
-from tests.unit.jumping import JumpingLoop
+from tests.unit.jumping import Factories, loops
 from tests.unit.session.fakes import FakeExecutor, FakeExecutors, FaultyStore
 from tests.unit.session.following import World, make_world
 from tests.unit.session.log_writing import NAME, Writer
@@ -28,14 +27,10 @@ ALONE = {"test_late", "test_patience"}
 """Where nothing but the own loop is waited for, unless a test has a store in a file."""
 
 
-def pytest_asyncio_loop_factories(
-    item: pytest.Function,
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(item: pytest.Function) -> Factories:
     """Let time jump where no thread is waited for: with a database in memory, or without any."""
     alone = "pods" in item.fixturenames or item.path.stem in ALONE
-    if alone and "store" not in item.fixturenames:
-        return {"jumping": JumpingLoop}
-    return {"asyncio": asyncio.new_event_loop}
+    return loops(jumping=alone and "store" not in item.fixturenames)
 
 
 @pytest.fixture

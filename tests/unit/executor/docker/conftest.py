@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,18 +17,14 @@ from services.executor.channels.docker.engine import Engine
 from services.executor.place import Place
 from services.executor.workspaces import Workspaces
 from tests.contract.channels import containers
-from tests.unit.jumping import JumpingLoop
+from tests.unit.jumping import Factories, loops
 
 Contain = Callable[..., DockerChannel]
 
 
-def pytest_asyncio_loop_factories(
-    item: pytest.Item,
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Factories:
     """Let the time of tests jump whose engine answers in their own loop, at once or never."""
-    if item.path.stem == "test_backend":
-        return {"jumping": JumpingLoop}
-    return {"asyncio": asyncio.new_event_loop}
+    return loops(jumping=item.path.stem == "test_backend")
 
 
 @pytest.fixture

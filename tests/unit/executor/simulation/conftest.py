@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,15 @@ from services.chassis.tasks import Tasks
 from services.executor.channels.simulation.cli import SimulatedCli
 from services.executor.channels.simulation.ticker import Ticker
 from tests.unit.executor.simulation.terminal import Start, Terminal
-from tests.unit.jumping import JumpingLoop
+from tests.unit.jumping import Factories, loops
 
 WITHOUT_SOCKETS = {"test_pace"}
 """Where what is due when is what was waited, whatever the machine does."""
 
 
-def pytest_asyncio_loop_factories(
-    item: pytest.Item,
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Factories:
     """Let the time of tests jump that have nothing but their own loop to wait for."""
-    if item.path.stem in WITHOUT_SOCKETS:
-        return {"jumping": JumpingLoop}
-    return {"asyncio": asyncio.new_event_loop}
+    return loops(jumping=item.path.stem in WITHOUT_SOCKETS)
 
 
 @pytest.fixture
